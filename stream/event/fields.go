@@ -1,0 +1,140 @@
+package event
+
+// field is a field of the contract.
+type field uint8
+
+const (
+	fieldID field = iota
+	fieldCustomer
+	fieldTime
+	fieldType
+	fieldInitiator
+
+	fieldQuantity
+	fieldOutcome
+	fieldAggregate
+	fieldPeriodStart
+	fieldPeriodEnd
+
+	fieldAmount
+	fieldCurrency
+
+	fieldComplaintID
+	fieldPriority
+	fieldLevel
+	fieldActor
+	fieldDue
+	fieldLinkedID
+
+	fieldTier
+	fieldSegment
+	fieldRegion
+	fieldOwner
+	fieldProduct
+	fieldPlan
+	fieldSource
+	fieldStatus
+	fieldTimeZone
+	fieldLanguage
+	fieldSince
+	fieldContractEnd
+	fieldCommittedSpend
+	fieldMargin
+	fieldSchedule
+
+	fieldAlertID
+	fieldBy
+	fieldNote
+
+	numFields
+)
+
+var fieldNames = [numFields]string{
+	"id", "customer_id", "time", "type", "initiator",
+	"quantity", "outcome", "aggregate", "period_start", "period_end",
+	"amount", "currency",
+	"complaint_id", "priority", "level", "actor", "due", "linked_id",
+	"tier", "segment", "region", "owner", "product", "plan", "source", "status", "time_zone", "language", "since",
+	"contract_end", "committed_spend", "margin", "schedule",
+	"alert_id", "by", "note",
+}
+
+// feedFields holds the fields that each feed reads.
+var feedFields = [NumFeeds][]field{
+	Usage: {
+		fieldID, fieldCustomer, fieldTime, fieldType, fieldQuantity, fieldOutcome, fieldAggregate, fieldPeriodStart,
+		fieldPeriodEnd, fieldInitiator,
+	},
+	Payments: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAmount, fieldCurrency, fieldInitiator},
+	Complaints: {
+		fieldID, fieldCustomer, fieldTime, fieldType, fieldComplaintID, fieldPriority, fieldLevel, fieldActor, fieldDue,
+		fieldLinkedID,
+	},
+	Customers: {
+		fieldID, fieldCustomer, fieldTime, fieldTier, fieldSegment, fieldRegion, fieldOwner, fieldProduct, fieldPlan,
+		fieldSource, fieldStatus, fieldTimeZone, fieldLanguage, fieldSince, fieldContractEnd, fieldCommittedSpend,
+		fieldMargin, fieldSchedule,
+	},
+	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote},
+}
+
+// unreadFields holds what the contract has beside: known, so that they are not counted as unknown fields.
+var unreadFields = [NumFeeds][]string{
+	Usage: {"unit", "product"},
+	Payments: {
+		"product", "category", "recurring", "promotion", "attempt", "next_attempt_at", "failure_code", "balance_after",
+	},
+	Complaints: {"channel", "category", "group", "agent", "subject", "score"},
+	Customers:  {"type"},
+	Control:    {"outcome", "cause", "until", "assignee", "into"},
+}
+
+// reads reports whether a feed reads a field.
+func (f Feed) reads(want field) bool {
+	for _, x := range feedFields[f] {
+		if x == want {
+			return true
+		}
+	}
+	return false
+}
+
+// FieldNames returns the names that Mapping.Fields may have for a feed, in the contract's order.
+func FieldNames(f Feed) []string {
+	var out []string
+	for _, x := range feedFields[f] {
+		out = append(out, fieldNames[x])
+	}
+	return out
+}
+
+// needsAmount reports whether an event of this kind says nothing without an amount.
+func (k Kind) needsAmount() bool {
+	switch k {
+	case KindPurchase, KindCharge, KindRefund, KindChargeback, KindTopUp, KindDeposit, KindWithdrawal, KindTransferIn,
+		KindTransferOut, KindBalance:
+		return true
+	default:
+		return false
+	}
+}
+
+// needsComplaint reports whether an event of this kind says nothing without a complaint.
+func (k Kind) needsComplaint() bool {
+	switch k {
+	case KindInquiry, KindNote, KindContactFailed, KindRated:
+		return false
+	default:
+		return k.Feed() == Complaints
+	}
+}
+
+// needsAlert reports whether an act of this kind is on an alert.
+func (k Kind) needsAlert() bool {
+	switch k {
+	case KindAcknowledge, KindAssign, KindUnassign, KindSnooze, KindUnsnooze, KindOutcome, KindReopen:
+		return true
+	default:
+		return false
+	}
+}
