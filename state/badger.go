@@ -1,0 +1,241 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// Options are those of one task's store. The budgets are per store: an instance divides its own
+// by the number of tasks.
+type Options struct {
+	// MemtableBytes is the size of one of Badger's two write buffers, from 2 MiB to
+	// 64 MiB; 0 is 8 MiB. Smaller buffers write more to the disk. A customer
+	// record must fit in 15 % of it.
+	MemtableBytes int64
+	// ReserveBytes is the free disk space below which nothing is written; 0 turns the
+	// check off.
+	ReserveBytes int64
+	// Free says how many bytes are free on the disk of a directory; nil is FreeBytes.
+	Free func(dir string) (int64, error)
+	// Log takes Badger's warnings and errors; nil drops them.
+	Log *slog.Logger
+}
+
+// Bounds of Options.MemtableBytes.
+const (
+	minMemtable     = 2 << 20
+	defaultMemtable = 8 << 20
+	maxMemtable     = 64 << 20
+)
+
+func (o *Options) setDefaults() {
+	if o.MemtableBytes == 0 {
+		o.MemtableBytes = defaultMemtable
+	}
+	o.MemtableBytes = min(max(o.MemtableBytes, minMemtable), maxMemtable)
+	if o.Free == nil {
+		o.Free = FreeBytes
+	}
+}
+
+// OpenBadger opens or creates the store in a directory. The error wraps ErrDiskReserve when the
+// disk has less room than opening needs.
+//
+// Badger is opened with SyncWrites: DB.Sync is no barrier there, it leaves buffers that were
+// rotated away unsynced. Values stay in the LSM tree, so the value log needs no garbage
+// collection, and blocks are read through the memory map, so there is no block cache.
+func OpenBadger(dir string, o Options) (Store, error) {
+	o.setDefaults()
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, unwritable(dir, err)
+	}
+	if err := roomToOpen(dir, &o); err != nil {
+		return nil, err
+	}
+	db, err := openBadgerDB(badgerOptions(dir, &o))
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s, err := openStore(&badgerEngine{db: db, dir: dir, o: o})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.Close())
+	}
+	return s, nil
+}
+
+// openBadgerDB turns a panic over damaged files into an error.
+func openBadgerDB(o badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: Badger panicked: %v", ErrCorrupt, r)
+		}
+	}()
+	return badger.Open(o)
+}
+
+func badgerOptions(dir string, o *Options) badger.Options {
+	b := badger.DefaultOptions(dir).
+		WithLogger(nil).
+		WithSyncWrites(true).
+		WithMemTableSize(o.MemtableBytes).
+		WithNumMemtables(2).
+		WithNumCompactors(2).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0). // used by Badger for encrypted tables only
+		WithValueThreshold(min(512<<10, o.MemtableBytes*14/100)).
+		WithValueLogFileSize(16 << 20).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithMetricsEnabled(false)
+	if o.Log != nil {
+		b = b.WithLogger(badgerLog{o.Log})
+	}
+	return b
+}
+
+// roomToOpen refuses to open where recovery could fill the disk: it may write out two
+// buffers and begin a third. It asks for less than the reserve, so that a task can
+// go on reading while the reserve is in force.
+func roomToOpen(dir string, o *Options) error {
+	if o.ReserveBytes == 0 {
+		return nil
+	}
+	need := min(o.ReserveBytes, 4*o.MemtableBytes)
+	free, err := o.Free(dir)
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if free < need {
+		return fmt.Errorf("open store %s: %w: %d MB free, %d MB needed to open", dir, ErrDiskReserve, free>>20, need>>20)
+	}
+	return nil
+}
+
+type badgerEngine struct {
+	db  *badger.DB
+	dir string
+	o   Options
+}
+
+var _ engine = (*badgerEngine)(nil)
+
+func (e *badgerEngine) get(dst, key []byte) ([]byte, error) {
+	txn := e.db.NewTransaction(false)
+	defer txn.Discard()
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return dst, ErrNotFound
+	}
+	if err != nil {
+		return dst, fmt.Errorf("read store: %w", err)
+	}
+	err = item.Value(func(v []byte) error {
+		dst = append(dst, v...)
+		return nil
+	})
+	if err != nil {
+		return dst, fmt.Errorf("read store: %w", err)
+	}
+	return dst, nil
+}
+
+func (e *badgerEngine) scan(prefix, from []byte, values bool, fn func(key, value []byte) error) error {
+	txn := e.db.NewTransaction(false)
+	defer txn.Discard()
+	// Values lie beside the keys; prefetching them in goroutines costs a third of the speed.
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	for it.Seek(from); it.Valid(); it.Next() {
+		item := it.Item()
+		var err error
+		if values {
+			err = item.Value(func(v []byte) error { return fn(item.Key(), v) })
+		} else {
+			err = fn(item.Key(), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *badgerEngine) commit(ops []op) error {
+	txn := e.db.NewTransaction(true)
+	defer txn.Discard()
+	for _, o := range ops {
+		var err error
+		if o.value == nil {
+			err = txn.Delete(o.key)
+		} else {
+			err = txn.Set(o.key, o.value)
+		}
+		if err != nil {
+			return fmt.Errorf("write store: %w", err)
+		}
+	}
+	if err := txn.Commit(); err != nil {
+		return fmt.Errorf("write store: %w", err)
+	}
+	return nil
+}
+
+// limits stays below what Badger accepts (it counts a few bytes more for a key than we do).
+func (e *badgerEngine) limits() (int, int64) {
+	return int(e.db.MaxBatchCount() * 9 / 10), e.db.MaxBatchSize() * 9 / 10
+}
+
+// room is asked before each transaction: a full disk is no error in Badger but the end of
+// the process, by a signal from its memory maps.
+func (e *badgerEngine) room() error {
+	if e.o.ReserveBytes == 0 {
+		return nil
+	}
+	free, err := e.o.Free(e.dir)
+	if err != nil {
+		return fmt.Errorf("write store: %w", err)
+	}
+	if free < e.o.ReserveBytes {
+		return fmt.Errorf("write store: %w: %d MB free, %d MB reserved", ErrDiskReserve, free>>20, e.o.ReserveBytes>>20)
+	}
+	return nil
+}
+
+func (e *badgerEngine) count() int64 {
+	var n int64
+	for _, t := range e.db.Tables() {
+		n += int64(t.KeyCount)
+	}
+	return n
+}
+
+func (e *badgerEngine) size() int64 {
+	lsm, vlog := e.db.Size()
+	return lsm + vlog
+}
+
+func (e *badgerEngine) close() error {
+	if err := e.db.Close(); err != nil {
+		return fmt.Errorf("close store %s: %w", e.dir, err)
+	}
+	return nil
+}
+
+// badgerLog passes Badger's warnings and errors on; the rest is chatter.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(format string, args ...any) {
+	l.log.Error("badger", "message", fmt.Sprintf(format, args...))
+}
+
+func (l badgerLog) Warningf(format string, args ...any) {
+	l.log.Warn("badger", "message", fmt.Sprintf(format, args...))
+}
+func (l badgerLog) Infof(string, ...any)  {}
+func (l badgerLog) Debugf(string, ...any) {}

@@ -1,0 +1,334 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Errors of OpenDir. Their messages say what to do.
+var (
+	// ErrLocked says that another process uses the state directory.
+	ErrLocked = errors.New("state directory is in use")
+	// ErrForeign says that the directory belongs to another cluster or group, or was written in a
+	// format that this version does not know.
+	ErrForeign = errors.New("state directory is foreign")
+	// ErrUnwritable says that the directory cannot be created or written.
+	ErrUnwritable = errors.New("state directory cannot be written")
+)
+
+// dirFormat is the version of the layout below a state directory.
+const dirFormat = 1
+
+// DirOptions say whose state directory it is, and how its stores are opened.
+type DirOptions struct {
+	Cluster string // id of the Kafka cluster
+	Group   string // consumer group
+	Store   Options
+	Now     func() time.Time // names what is set aside
+	Metrics *Metrics         // may be nil
+	Log     *slog.Logger     // may be nil
+}
+
+// Dir is the state directory of one instance: a lock, an identity, and a store for every task. Safe
+// for concurrent use.
+type Dir struct {
+	path string
+	o    DirOptions
+	lock *os.File
+
+	mu sync.Mutex
+	id identity
+}
+
+// identity is the content of ebb.json.
+type identity struct {
+	Format  int    `json:"format"`
+	Cluster string `json:"cluster"`
+	Group   string `json:"group"`
+	Member  string `json:"member,omitempty"` // group member id of the process that was here last
+}
+
+const (
+	lockName     = "LOCK"
+	identityName = "ebb.json"
+)
+
+// OpenDir creates or opens and locks a state directory. The error wraps ErrLocked, ErrForeign or
+// ErrUnwritable.
+func OpenDir(path string, o DirOptions) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		return nil, unwritable(path, err)
+	}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path: path, o: o, lock: lock}
+	if err := d.identify(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	d.o.Store.setDefaults()
+	free := d.o.Store.Free
+	d.o.Store.Free = func(dir string) (int64, error) {
+		n, err := free(dir)
+		if err == nil {
+			d.o.Metrics.disk(n, d.o.Store.ReserveBytes)
+		}
+		return n, err
+	}
+	if _, err := d.FreeBytes(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+func unwritable(path string, err error) error {
+	return fmt.Errorf("%w: %s: %w; give the user that runs ebb the right to write there, or set another directory (state.dir)", ErrUnwritable, path, err)
+}
+
+// lockDir takes the lock and leaves the pid in it for the next one who wants it.
+func lockDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, unwritable(path, err)
+	}
+	held, err := lockFile(f)
+	if held {
+		pid := make([]byte, 32)
+		n, _ := f.Read(pid)
+		err = fmt.Errorf("%w: %s is locked by process %s; stop that process, or give this instance a directory of its own (state.dir)",
+			ErrLocked, path, strings.TrimSpace(string(pid[:n])))
+	} else if err == nil {
+		err = writePid(f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func writePid(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return unwritable(f.Name(), err)
+	}
+	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
+		return unwritable(f.Name(), err)
+	}
+	return nil
+}
+
+// identify checks or writes whose directory it is.
+func (d *Dir) identify() error {
+	name := filepath.Join(d.path, identityName)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.id = identity{Format: dirFormat, Cluster: d.o.Cluster, Group: d.o.Group}
+		return d.save()
+	}
+	if err != nil {
+		return unwritable(d.path, err)
+	}
+	const mend = "set another directory (state.dir), or remove this one: it is rebuilt from the changelog"
+	if err := json.Unmarshal(b, &d.id); err != nil {
+		return fmt.Errorf("%w: %s cannot be read (%w); %s", ErrForeign, name, err, mend)
+	}
+	switch {
+	case d.id.Format != dirFormat:
+		return fmt.Errorf("%w: %s has format %d, this version of ebb knows %d; run the version that wrote it, or %s", ErrForeign, d.path, d.id.Format, dirFormat, mend)
+	case d.id.Cluster != d.o.Cluster:
+		return fmt.Errorf("%w: %s belongs to Kafka cluster %q, this is %q; %s", ErrForeign, d.path, d.id.Cluster, d.o.Cluster, mend)
+	case d.id.Group != d.o.Group:
+		return fmt.Errorf("%w: %s belongs to group %q, this is %q; %s", ErrForeign, d.path, d.id.Group, d.o.Group, mend)
+	}
+	return nil
+}
+
+// save replaces the identity file as a whole.
+func (d *Dir) save() error {
+	b, err := json.MarshalIndent(d.id, "", "  ")
+	if err != nil {
+		return fmt.Errorf("identity of %s: %w", d.path, err)
+	}
+	if err := replaceFile(filepath.Join(d.path, identityName), append(b, '\n')); err != nil {
+		return unwritable(d.path, err)
+	}
+	return nil
+}
+
+// replaceFile writes a file so that after a crash it is the old or the new one.
+func replaceFile(name string, b []byte) error {
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// MemberID is the group member id that the process before this one had, "" if there was none. It is
+// surely dead: the directory was locked by it and is locked by us.
+func (d *Dir) MemberID() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.id.Member
+}
+
+// RememberMember stores the group member id of this process.
+func (d *Dir) RememberMember(id string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.id.Member == id {
+		return nil
+	}
+	d.id.Member = id
+	return d.save()
+}
+
+// FreeBytes is the free space on the disk of the directory.
+func (d *Dir) FreeBytes() (int64, error) { return d.o.Store.Free(d.path) }
+
+// ReserveBytes is the free space below which nothing is written; 0 for no check.
+func (d *Dir) ReserveBytes() int64 { return d.o.Store.ReserveBytes }
+
+// Tasks are the partitions of which a local copy exists, in order.
+func (d *Dir) Tasks() ([]int32, error) {
+	list, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	var tasks []int32
+	for _, e := range list {
+		name, ok := strings.CutPrefix(e.Name(), taskPrefix)
+		if n, err := strconv.ParseInt(name, 10, 32); ok && err == nil && e.IsDir() {
+			tasks = append(tasks, int32(n))
+		}
+	}
+	slices.Sort(tasks)
+	return tasks, nil
+}
+
+const (
+	taskPrefix    = "partition-"
+	damagedSuffix = ".damaged-"
+	// attemptSuffix marks an opening that has not ended: Badger ends the process over some
+	// damages, and so does a disk that runs full, before anybody could set the directory aside.
+	attemptSuffix = ".opening"
+	// maxAttempts is how many openings in a row may end with the process. One is nothing
+	// unusual: any kill does it.
+	maxAttempts = 2
+)
+
+// Task opens the store of a task, a new one if there is none. A store that does not open is set aside
+// and an empty one returned; aside then says why and where it is. The error
+// is for what setting aside would not mend, a disk without room or without rights for example.
+func (d *Dir) Task(partition int32) (s Store, aside, err error) {
+	path := filepath.Join(d.path, taskPrefix+strconv.Itoa(int(partition)))
+	attempts, err := countAttempt(path + attemptSuffix)
+	if err != nil {
+		return nil, nil, unwritable(d.path, err)
+	}
+	var cause error
+	if attempts > maxAttempts {
+		cause = fmt.Errorf("%w: the process ended %d times while opening it", ErrCorrupt, maxAttempts)
+	} else {
+		s, cause = OpenBadger(path, d.o.Store)
+	}
+	if cause != nil {
+		if environmental(cause) {
+			return nil, nil, errors.Join(cause, os.Remove(path+attemptSuffix))
+		}
+		to, err := d.setAside(path)
+		if err != nil {
+			return nil, nil, errors.Join(cause, err)
+		}
+		aside = fmt.Errorf("local state of partition %d set aside as %s: %w", partition, to, cause)
+		if s, err = OpenBadger(path, d.o.Store); err != nil {
+			return nil, aside, errors.Join(err, os.Remove(path+attemptSuffix))
+		}
+	}
+	if err := os.Remove(path + attemptSuffix); err != nil {
+		return nil, aside, errors.Join(unwritable(d.path, err), s.Close())
+	}
+	return s, aside, nil
+}
+
+// countAttempt counts in a file how many openings in a row have not ended, this one included.
+func countAttempt(name string) (int, error) {
+	b, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	n := len(b) + 1
+	return n, os.WriteFile(name, make([]byte, n), 0o640)
+}
+
+// environmental says that an error comes from the machine and not from the files.
+func environmental(err error) bool {
+	for _, e := range []error{
+		ErrDiskReserve, ErrUnwritable, fs.ErrPermission, syscall.ENOSPC, syscall.EDQUOT,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// setAside renames a directory and removes the ones of the partition that were set aside before.
+func (d *Dir) setAside(path string) (string, error) {
+	old, err := filepath.Glob(path + damagedSuffix + "*")
+	if err != nil {
+		return "", fmt.Errorf("set aside %s: %w", path, err)
+	}
+	for _, o := range old {
+		if err := os.RemoveAll(o); err != nil {
+			return "", fmt.Errorf("set aside %s: %w", path, err)
+		}
+	}
+	to := path + damagedSuffix + d.o.Now().UTC().Format("20060102T150405Z")
+	if err := os.Rename(path, to); err != nil {
+		return "", fmt.Errorf("set aside %s: %w", path, err)
+	}
+	return to, nil
+}
+
+// Remove deletes the local copy of a task, which must not be open.
+func (d *Dir) Remove(partition int32) error {
+	if err := os.RemoveAll(filepath.Join(d.path, taskPrefix+strconv.Itoa(int(partition)))); err != nil {
+		return fmt.Errorf("remove local state: %w", err)
+	}
+	return nil
+}
+
+// Close gives the directory free. The stores must be closed before.
+func (d *Dir) Close() error {
+	if err := d.lock.Close(); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+package state
+
+import (
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+)
+
+// MemDisk is a disk in memory with a crash model, for simulated runs: what was written but
+// not synced is lost in a crash, every transaction is synced before the next begins, and the
+// process that was writing never learns how far it got. Safe for concurrent use.
+type MemDisk struct {
+	mu      sync.Mutex
+	stores  map[int32]*memFile
+	member  string
+	life    int // counts the crashes; an engine of an earlier life is dead
+	left    int // transactions until the crash; negative: none is planned
+	synced  bool
+	crashed bool
+}
+
+// memFile is what survives of one task's store.
+type memFile struct {
+	data map[string][]byte
+	keys []string // sorted; rebuilt when a key comes or goes
+}
+
+// NewMemDisk returns an empty disk.
+func NewMemDisk() *MemDisk {
+	return &MemDisk{stores: map[int32]*memFile{}, left: -1}
+}
+
+// NewMemory opens the store of partition 0 on a disk in memory.
+func NewMemory(disk *MemDisk) Store {
+	s, _, err := disk.Task(0)
+	if err != nil {
+		panic("state: memory store: " + err.Error()) // only its own entries can be wrong
+	}
+	return s
+}
+
+// Task opens the store of a task, which holds what was synced before. Nothing is ever set aside.
+func (d *MemDisk) Task(partition int32) (s Store, aside, err error) {
+	d.mu.Lock()
+	if d.stores[partition] == nil {
+		d.stores[partition] = &memFile{data: map[string][]byte{}}
+	}
+	e := &memEngine{disk: d, partition: partition, life: d.life}
+	d.mu.Unlock()
+	s, err = openStore(e)
+	return s, nil, err
+}
+
+// MemberID is the group member id that was remembered last.
+func (d *MemDisk) MemberID() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.member
+}
+
+// RememberMember keeps the group member id of the process.
+func (d *MemDisk) RememberMember(id string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.member = id
+	return nil
+}
+
+// Crash ends the life of every open store: its calls return ErrClosed from now on. Stores opened
+// afterwards see what was synced.
+func (d *MemDisk) Crash() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.crash()
+}
+
+func (d *MemDisk) crash() {
+	d.life++
+	d.left = -1
+	d.crashed = true
+}
+
+// CrashIn plans a crash at the n-th transaction from now (1 is the next one): when it is written but
+// not synced, so that it is lost, or right after it was synced but before
+// the writer hears of it.
+func (d *MemDisk) CrashIn(n int, synced bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left, d.synced, d.crashed = n, synced, false
+}
+
+// Crashed says whether the planned crash has happened.
+func (d *MemDisk) Crashed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.crashed
+}
+
+type memEngine struct {
+	disk      *MemDisk
+	partition int32
+	life      int
+	closed    bool
+}
+
+var _ engine = (*memEngine)(nil)
+
+// file returns the live content; call with the disk locked.
+func (e *memEngine) file() (*memFile, error) {
+	if e.closed || e.life != e.disk.life {
+		return nil, ErrClosed
+	}
+	return e.disk.stores[e.partition], nil
+}
+
+func (e *memEngine) get(dst, key []byte) ([]byte, error) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	f, err := e.file()
+	if err != nil {
+		return dst, err
+	}
+	v, ok := f.data[string(key)]
+	if !ok {
+		return dst, ErrNotFound
+	}
+	return append(dst, v...), nil
+}
+
+func (e *memEngine) scan(prefix, from []byte, values bool, fn func(key, value []byte) error) error {
+	e.disk.mu.Lock()
+	f, err := e.file()
+	if err != nil {
+		e.disk.mu.Unlock()
+		return err
+	}
+	var found []op // a snapshot, as in Badger; fn may call the store
+	keys := f.sorted()
+	for i := sort.SearchStrings(keys, string(from)); i < len(keys) && strings.HasPrefix(keys[i], string(prefix)); i++ {
+		found = append(found, op{[]byte(keys[i]), f.data[keys[i]]})
+	}
+	e.disk.mu.Unlock()
+	for _, o := range found {
+		if !values {
+			o.value = nil
+		}
+		if err := fn(o.key, o.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *memFile) sorted() []string {
+	if f.keys == nil {
+		f.keys = slices.Sorted(maps.Keys(f.data))
+	}
+	return f.keys
+}
+
+func (e *memEngine) commit(ops []op) error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	f, err := e.file()
+	if err != nil {
+		return err
+	}
+	d := e.disk
+	if d.left > 0 {
+		d.left--
+	}
+	if d.left == 0 {
+		if d.synced {
+			f.apply(ops)
+		}
+		d.crash()
+		return ErrClosed
+	}
+	f.apply(ops)
+	return nil
+}
+
+func (f *memFile) apply(ops []op) {
+	for _, o := range ops {
+		_, had := f.data[string(o.key)]
+		if o.value == nil {
+			delete(f.data, string(o.key))
+		} else {
+			f.data[string(o.key)] = slices.Clone(o.value)
+		}
+		if had != (o.value != nil) {
+			f.keys = nil
+		}
+	}
+}
+
+func (e *memEngine) limits() (int, int64) { return txnKeys, 1 << 20 }
+func (e *memEngine) room() error          { return nil }
+
+func (e *memEngine) count() int64 {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	return int64(len(e.disk.stores[e.partition].data))
+}
+
+func (e *memEngine) size() int64 {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	var n int64
+	for k, v := range e.disk.stores[e.partition].data {
+		n += int64(len(k) + len(v))
+	}
+	return n
+}
+
+func (e *memEngine) close() error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	e.closed = true
+	return nil
+}
