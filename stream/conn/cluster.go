@@ -382,7 +382,7 @@ func topicOf(t *metadata.ResponseTopic) Topic {
 // Leader is the broker that leads the partition, from what was last learnt or, after Invalidate, from the cluster. It is
 // ErrTopicMissing, ErrNoLeader or ErrUnauthorized when the cluster says so, a Fault when no broker answers.
 func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (Broker, error) {
-	if b, ok := c.cachedLeader(topic, partition); ok {
+	if b, ok := c.KnownLeader(topic, partition); ok {
 		return b, nil
 	}
 	topics, _, err := c.Topics(ctx, topic)
@@ -392,7 +392,7 @@ func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (Br
 	if err := topics[topic].Err; err != nil {
 		return Broker{}, fmt.Errorf("topic %s: %w", topic, err)
 	}
-	if b, ok := c.cachedLeader(topic, partition); ok {
+	if b, ok := c.KnownLeader(topic, partition); ok {
 		return b, nil
 	}
 	for _, p := range topics[topic].Partitions {
@@ -403,7 +403,8 @@ func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (Br
 	return Broker{}, fmt.Errorf("topic %s partition %d: %w", topic, partition, ErrTopicMissing)
 }
 
-func (c *Cluster) cachedLeader(topic string, partition int32) (Broker, bool) {
+// KnownLeader is the partition's leader as of the last metadata, without asking.
+func (c *Cluster) KnownLeader(topic string, partition int32) (Broker, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.topics[topic].Partitions {
