@@ -1,0 +1,256 @@
+package detectors
+
+import (
+	"errors"
+	"fmt"
+
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// Detector is one rule. Implementations are immutable and may be used by several goroutines, as long as each has its own
+// records and Env.
+type Detector interface {
+	// Name is the detector's name in configuration, alerts and metrics.
+	Name() string
+	// Version changes with the meaning of the detector, not with its configuration.
+	Version() string
+	// Evaluate says what is true of r at env.Now. trigger is the event that was just applied, nil for a timer. At most one
+	// signal for a subject is appended to out. The second result is when the detector wants to be asked again in event time,
+	// 0 for never; it may lie at or before env.Now where a decision just made changed what is due.
+	Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64)
+	// Explain writes the numbers that made the decision, so that a person can check it by hand.
+	Explain(r *customer.Record, env *Env, sig *Signal, to *Object)
+	// Summarize appends the sentence that tells the decision.
+	Summarize(dst []byte, r *customer.Record, env *Env, sig *Signal) []byte
+}
+
+// Env is what is true of the task when a detector is asked. It belongs to the task's goroutine.
+type Env struct {
+	// Now is the event time of the decision, in milliseconds.
+	Now int64
+	// KnownUntil says up to when each feed is complete: the smallest of Now (not the clock: what lies before a triggering
+	// event has been applied), the clock less the feed's completeness, the onset of a stall and the onset of blindness.
+	KnownUntil [event.NumFeeds]int64
+	// Stalls are past stretches in which a feed stood still, in the order of From.
+	Stalls []Interval
+	// Calendar tells local days.
+	Calendar *customer.Calendar
+	// Rates converts to the reporting currency.
+	Rates *Rates
+}
+
+// Interval is a stretch of one feed, [From, To) in milliseconds of event time.
+type Interval struct {
+	Feed     event.Feed
+	From, To int64
+}
+
+// Signal is what one detector says of one subject.
+type Signal struct {
+	Detector string
+	Subject  string // complaint id, or "" for the customer as a whole
+	State    State
+	Reason   Reason   // why it is clear
+	At       int64    // event time of the decision
+	Since    int64    // when the condition began
+	Severity Severity // of a firing one
+	Cause    uint8    // the detector's own: which of its conditions holds
+	Day      int32    // local day that was judged
+	Observed event.Money
+	Expected event.Money
+	AtRisk   event.Money // in the reporting currency; 0 is not known
+}
+
+// State is what a signal says.
+type State uint8
+
+// The states of a signal.
+const (
+	// Hold: it cannot be told now; nothing changes.
+	Hold State = iota
+	// Firing: the condition holds.
+	Firing
+	// Clear: the condition has ended.
+	Clear
+)
+
+var stateNames = [...]string{"hold", "firing", "clear"}
+
+func (s State) String() string { return enumName(stateNames[:], uint8(s), "state") }
+
+// Severity is how bad an alert is. Severities compare by <.
+type Severity uint8
+
+// The severities.
+const (
+	SeverityNone Severity = iota
+	Info
+	Warning
+	Critical
+)
+
+var severityNames = [...]string{"none", "info", "warning", "critical"}
+
+func (s Severity) String() string { return enumName(severityNames[:], uint8(s), "severity") }
+
+// Severities lists the severities that alerts have, for metric labels.
+func Severities() []Severity { return []Severity{Info, Warning, Critical} }
+
+func enumName(names []string, i uint8, what string) string {
+	if int(i) < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("%s(%d)", what, i)
+}
+
+// Reason is why an alert was resolved. The list is closed, but subscribers must tolerate new ones.
+type Reason string
+
+// The reasons.
+const (
+	Recovered           Reason = "recovered"
+	ComplaintResolved   Reason = "complaint_resolved"
+	CorrectedByLateData Reason = "corrected_by_late_data"
+	Churned             Reason = "churned"
+	Expired             Reason = "expired"
+	RuleRemoved         Reason = "rule_removed"
+	CustomerClosed      Reason = "customer_closed"
+	CustomerMerged      Reason = "customer_merged"
+	CustomerErased      Reason = "customer_erased"
+	ClosedByOutcome     Reason = "closed_by_outcome"
+)
+
+// Config holds every number of the detectors.
+type Config struct {
+	SpendDrop           SpendDropConfig           `yaml:"spend_drop"`
+	Silence             SilenceConfig             `yaml:"silence"`
+	ComplaintUnresolved ComplaintUnresolvedConfig `yaml:"complaint_unresolved"`
+
+	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
+	Horizon Duration `yaml:"-"`
+	// LapseAfter is when a customer without activity counts as churned. It belongs to the alerts' configuration.
+	LapseAfter Duration `yaml:"-"`
+	// KeptDays is the length of the record's windows. It belongs to the state's configuration.
+	KeptDays int `yaml:"-"`
+}
+
+// Defaults returns the documented defaults.
+func Defaults() Config {
+	return Config{
+		SpendDrop: DefaultSpendDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(),
+		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
+	}
+}
+
+// FieldError is a configured value that is not allowed. Field is its path below the detectors' configuration.
+type FieldError struct {
+	Field, Message string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
+
+// Validate returns every fault, joined, each a *FieldError.
+func (c *Config) Validate() error {
+	f := faults{}
+	c.SpendDrop.validate(&f, c.KeptDays)
+	c.Silence.validate(&f, c.LapseAfter)
+	c.ComplaintUnresolved.validate(&f)
+	f.duration("horizon", c.Horizon, Day, 3660*Day)
+	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
+	return errors.Join(f...)
+}
+
+// faults collects what is wrong with a configuration.
+type faults []error
+
+func (f *faults) add(field, format string, args ...any) {
+	*f = append(*f, &FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
+}
+
+func (f *faults) number(field string, v, low, high int) {
+	if v < low || v > high {
+		f.add(field, "is %d; allowed is %d to %d", v, low, high)
+	}
+}
+
+func (f *faults) duration(field string, v, low, high Duration) {
+	if v < low || v > high {
+		f.add(field, "is %s; allowed is %s to %s", v, low, high)
+	}
+}
+
+// Set is the list of detectors that are asked about every customer.
+type Set struct {
+	list []Detector
+}
+
+// NewSet makes the enabled detectors of a configuration. The error is that of Config.Validate.
+func NewSet(cfg Config) (*Set, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Set{}
+	if cfg.SpendDrop.Enabled {
+		s.list = append(s.list, newSpendDrop(cfg.SpendDrop, cfg.Horizon, cfg.LapseAfter))
+	}
+	if cfg.Silence.Enabled {
+		s.list = append(s.list, newSilence(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
+	}
+	if cfg.ComplaintUnresolved.Enabled {
+		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Horizon))
+	}
+	return s, nil
+}
+
+// Names lists every detector that can be configured, enabled or not, for metric labels.
+func Names() []string { return []string{SpendDropName, SilenceName, ComplaintUnresolvedName} }
+
+// Names lists the enabled detectors.
+func (s *Set) Names() []string {
+	names := make([]string, len(s.list))
+	for i, d := range s.list {
+		names[i] = d.Name()
+	}
+	return names
+}
+
+// Detector returns the enabled detector of a name, or nil.
+func (s *Set) Detector(name string) Detector {
+	for _, d := range s.list {
+		if d.Name() == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// Evaluate asks all detectors, and returns their signals and the earliest time at which one wants to be asked again, 0 for
+// never. A customer whose profile says that the relation has ended is not judged.
+func (s *Set) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {
+	if r.Closed() {
+		return out, 0
+	}
+	next := int64(0)
+	for _, d := range s.list {
+		var at int64
+		out, at = d.Evaluate(r, env, trigger, out)
+		next = earlier(next, at)
+	}
+	return out, next
+}
+
+// earlier is the earlier of two times, of which 0 is never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// recheckMs is the least time after which something that cannot be told yet is looked at again.
+const recheckMs = 60_000
+
+// again is when something due at a time, and known only up to an earlier one, can be looked at again: when as much more is
+// known as is missing.
+func (e *Env) again(due, known int64) int64 { return e.Now + max(due-known, recheckMs) }

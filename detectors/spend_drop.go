@@ -1,0 +1,245 @@
+package detectors
+
+import (
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// SpendDropName is the name of the detector of customers that are still active and spend far less than they used to.
+const SpendDropName = "spend_drop"
+
+// SpendDropConfig holds the numbers of spend_drop.
+//
+// It is looked at when the customer does something. With d the local day of that, the recent window is the RecentDays days
+// before d and the baseline the BaselineDays days before those. It fires when the customer is known for at least
+// MinHistoryDays, the baseline's mean week reaches MinWeekly, and recent spend a day is below FiresBelowPercent of the
+// baseline's; it ends when recent spend a day is at least RecoversAtPercent of it again.
+type SpendDropConfig struct {
+	Enabled              bool   `yaml:"enabled"`
+	RecentDays           int    `yaml:"recent_days"`            // 1 to 60
+	BaselineDays         int    `yaml:"baseline_days"`          // 7 to 360; with RecentDays less than the kept days
+	MinHistoryDays       int    `yaml:"min_history_days"`       // 0 to 3660
+	MinWeekly            Amount `yaml:"min_weekly"`             // 0 or more, reporting currency a week
+	FiresBelowPercent    int    `yaml:"fires_below_percent"`    // 1 to 99
+	RecoversAtPercent    int    `yaml:"recovers_at_percent"`    // FiresBelowPercent to 1000
+	CriticalBelowPercent int    `yaml:"critical_below_percent"` // 0 (never) to FiresBelowPercent
+}
+
+// DefaultSpendDrop returns the usual rule of retention teams: 7 days against the 28 before, half.
+func DefaultSpendDrop() SpendDropConfig {
+	return SpendDropConfig{
+		Enabled: true, RecentDays: 7, BaselineDays: 28, MinHistoryDays: 28, MinWeekly: Amount(10 * event.MoneyUnit),
+		FiresBelowPercent: 50, RecoversAtPercent: 70, CriticalBelowPercent: 20,
+	}
+}
+
+func (c *SpendDropConfig) validate(f *faults, keptDays int) {
+	const at = SpendDropName + "."
+	f.number(at+"recent_days", c.RecentDays, 1, 60)
+	f.number(at+"baseline_days", c.BaselineDays, 7, 360)
+	if c.RecentDays+c.BaselineDays >= keptDays {
+		f.add(at+"baseline_days", "%d and %d recent days do not fit into the %d days that are kept; allowed is together at most %d",
+			c.BaselineDays, c.RecentDays, keptDays, keptDays-1)
+	}
+	f.number(at+"min_history_days", c.MinHistoryDays, 0, 3660)
+	if c.MinWeekly < 0 {
+		f.add(at+"min_weekly", "is %s; allowed is 0 or more", c.MinWeekly)
+	}
+	f.number(at+"fires_below_percent", c.FiresBelowPercent, 1, 99)
+	f.number(at+"recovers_at_percent", c.RecoversAtPercent, c.FiresBelowPercent, 1000)
+	f.number(at+"critical_below_percent", c.CriticalBelowPercent, 0, c.FiresBelowPercent)
+}
+
+type spendDrop struct {
+	cfg              SpendDropConfig
+	recent, baseline int64 // days
+	horizon          Duration
+	lapse            int64 // ms
+}
+
+func newSpendDrop(cfg SpendDropConfig, horizon, lapse Duration) *spendDrop {
+	return &spendDrop{cfg: cfg, recent: int64(cfg.RecentDays), baseline: int64(cfg.BaselineDays), horizon: horizon, lapse: lapse.Ms()}
+}
+
+var _ Detector = (*spendDrop)(nil)
+
+func (*spendDrop) Name() string    { return SpendDropName }
+func (*spendDrop) Version() string { return "1" }
+
+// Evaluate judges the newest day whose windows are known: the day of the newest activity, or an earlier one while payments
+// are incomplete up to it. A late event is therefore no reason to judge an old day again, except to find that an alert
+// should not have fired.
+func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {
+	open := r.Lifecycle(SpendDropName, "")
+	ask := int64(0)
+	if open >= 0 {
+		ask = r.LastActivity + d.lapse
+		if env.Now >= ask {
+			if known := env.KnownUntil[event.Payments]; known < ask {
+				return out, env.again(ask, known)
+			}
+			l := &r.Lifecycles[open]
+			return append(out, Signal{Detector: SpendDropName, State: Clear, Reason: Churned, At: max(ask, l.FiredAt), Since: l.Since,
+				Day: d.judgedDay(r, env), Observed: l.Observed, Expected: l.Expected}), 0
+		}
+	}
+	if trigger == nil || !trigger.IsActivity() || r.LastActivity == 0 || len(r.Spend) == 0 && open < 0 {
+		return out, ask
+	}
+	day := d.judgedDay(r, env)
+	w := d.windows(r, env, day)
+	if open >= 0 {
+		return append(out, d.goesOn(r, env, trigger, &r.Lifecycles[open], day, w)), ask
+	}
+	if !d.fires(r, env, day, w) || r.Lapsed || d.blind(r, env, day) {
+		return out, 0
+	}
+	s := d.signal(Firing, env, r, day, w)
+	s.Since = env.Calendar.StartOf(r, day-int32(d.recent), env.Now)
+	s.Severity = d.severity(w)
+	return append(out, s), r.LastActivity + d.lapse
+}
+
+// judgedDay is the newest day before which all payments are known.
+func (d *spendDrop) judgedDay(r *customer.Record, env *Env) int32 {
+	day := env.Calendar.DayOf(r, r.LastActivity)
+	if known := env.KnownUntil[event.Payments]; known < r.LastActivity {
+		day = min(day, env.Calendar.DayOf(r, known))
+	}
+	return day
+}
+
+// goesOn judges a customer whose alert is open.
+func (d *spendDrop) goesOn(r *customer.Record, env *Env, trigger *event.Event, l *customer.Lifecycle, day int32, w window) Signal {
+	s := d.signal(Firing, env, r, day, w)
+	s.Since, s.Severity = l.Since, d.severity(w)
+	switch {
+	case !less(w.recent, d.baseline*100*wholeShare, w.baseline, int64(d.cfg.RecoversAtPercent)*d.recent*w.share):
+		s.State, s.Reason = Clear, Recovered
+		if trigger.Time < l.FiredAt && d.refuted(r, env, l) {
+			s.Reason = CorrectedByLateData
+		}
+	case trigger.Time < l.FiredAt && d.refuted(r, env, l) && !d.fires(r, env, day, w):
+		s.State, s.Reason = Clear, CorrectedByLateData
+	}
+	return s
+}
+
+// refuted reports whether the alert would not have fired, had everything been known that is known now.
+func (d *spendDrop) refuted(r *customer.Record, env *Env, l *customer.Lifecycle) bool {
+	day := env.Calendar.DayOf(r, l.Since) + int32(d.recent)
+	return !d.fires(r, env, day, d.windows(r, env, day))
+}
+
+// window is what a customer spent before a day.
+type window struct {
+	recent, baseline event.Money // sums in the reporting currency
+	share            int64       // of the recent window in which the payments feed did not stand still, in 1/wholeShare
+}
+
+const wholeShare = 1000
+
+func (d *spendDrop) windows(r *customer.Record, env *Env, day int32) window {
+	mid := day - int32(d.recent)
+	w := window{share: wholeShare}
+	w.baseline, w.recent = spendOf(r, env.Rates, mid-int32(d.baseline), mid, day)
+	if len(env.Stalls) != 0 {
+		from, to := env.Calendar.StartOf(r, mid, env.Now), env.Calendar.StartOf(r, day, env.Now)
+		if to > from {
+			w.share = wholeShare - env.stalledWithin(from, to, event.Payments)*wholeShare/(to-from)
+		}
+	}
+	return w
+}
+
+// fires tells the condition. Stalled time is not counted against the customer: what he would have to spend shrinks with the
+// time in which payments could be seen, and below half of the window nothing is said.
+func (d *spendDrop) fires(r *customer.Record, env *Env, day int32, w window) bool {
+	return d.below(w, d.cfg.FiresBelowPercent) && w.share*2 >= wholeShare &&
+		!less(w.baseline, 7, event.Money(d.cfg.MinWeekly), d.baseline) &&
+		int(day-env.Calendar.DayOf(r, r.First)) >= d.cfg.MinHistoryDays
+}
+
+// below reports whether recent spend a day is less than percent of the baseline's.
+func (d *spendDrop) below(w window, percent int) bool {
+	return less(w.recent, d.baseline*100*wholeShare, w.baseline, int64(percent)*d.recent*w.share)
+}
+
+// blind reports whether money may be missing in the recent window because records of the customer could not be read.
+func (d *spendDrop) blind(r *customer.Record, env *Env, day int32) bool {
+	b := r.Blind(event.Payments)
+	return b.Since != 0 && (b.Until == 0 || env.Calendar.DayOf(r, b.Last) >= day-int32(d.recent))
+}
+
+func (d *spendDrop) severity(w window) Severity {
+	if d.cfg.CriticalBelowPercent > 0 && d.below(w, d.cfg.CriticalBelowPercent) {
+		return Critical
+	}
+	return Warning
+}
+
+// signal tells the numbers: observed is the recent sum, expected what the baseline makes of as many days, and at risk the
+// baseline's spend of the horizon less the recent one's, never negative.
+func (d *spendDrop) signal(state State, env *Env, r *customer.Record, day int32, w window) Signal {
+	horizon := d.horizon.Ms()
+	risk := scaled(w.baseline, horizon, d.baseline*Day.Ms()) - max(0, scaled(w.recent, horizon, d.recent*Day.Ms()))
+	return Signal{
+		Detector: SpendDropName, State: state, At: max(env.Now, r.LastActivity), Day: day, Observed: w.recent,
+		Expected: scaled(w.baseline, d.recent, d.baseline), AtRisk: max(0, risk),
+	}
+}
+
+// Explain writes both windows with their daily sums, and the thresholds.
+func (d *spendDrop) Explain(r *customer.Record, env *Env, sig *Signal, to *Object) {
+	mid := sig.Day - int32(d.recent)
+	from := mid - int32(d.baseline)
+	w := d.windows(r, env, sig.Day)
+	to.Date("judged_day", sig.Day)
+	to.Money("recent", w.recent)
+	to.Int("recent_days", d.recent)
+	to.Money("baseline", w.baseline)
+	to.Int("baseline_days", d.baseline)
+	to.Money("weekly_mean", scaled(w.baseline, 7, d.baseline))
+	to.Date("series_from", from)
+	series := make([]event.Money, 0, sig.Day-from)
+	for day := from; day < sig.Day; day++ {
+		_, m := spendOf(r, env.Rates, day, day, day+1)
+		series = append(series, m)
+	}
+	to.Moneys("series", series)
+	to.Int("fires_below_percent", int64(d.cfg.FiresBelowPercent))
+	to.Int("recovers_at_percent", int64(d.cfg.RecoversAtPercent))
+	to.Money("min_weekly", event.Money(d.cfg.MinWeekly))
+	to.Time("first_event", r.First)
+	to.Time("last_activity", r.LastActivity)
+	if w.share != wholeShare {
+		to.Int("recent_known_permille", w.share)
+	}
+	explainRates(r, env.Rates, to)
+}
+
+// Summarize tells both windows in one sentence.
+func (d *spendDrop) Summarize(dst []byte, _ *customer.Record, env *Env, sig *Signal) []byte {
+	if sig.State == Clear && sig.Reason == Churned {
+		return append(appendSpan(append(dst, "No activity for "...), d.lapse), ": counted as gone."...)
+	}
+	if sig.State == Clear {
+		dst = append(dst, "Spends again: "...)
+		dst = appendMoney(dst, sig.Observed, env.Rates)
+		dst = append(dst, " in the last "...)
+		dst = appendDays(dst, d.recent)
+		dst = append(dst, ", "...)
+		dst = appendMoney(dst, sig.Expected, env.Rates)
+		return append(dst, " expected."...)
+	}
+	dst = append(dst, "Spent "...)
+	dst = appendMoney(dst, sig.Expected, env.Rates)
+	dst = appendEvery(dst, d.recent)
+	dst = append(dst, " for "...)
+	dst = appendCount(dst, d.baseline)
+	dst = append(dst, ", "...)
+	dst = appendMoney(dst, sig.Observed, env.Rates)
+	dst = append(dst, " in the last "...)
+	dst = appendDays(dst, d.recent)
+	return append(dst, '.')
+}
