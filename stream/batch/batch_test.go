@@ -387,8 +387,8 @@ func FuzzReader(f *testing.F) {
 			}
 			for i := range recs.Len() {
 				rec := recs.At(i)
-				if rec.Offset < before || rec.Offset >= recs.Next() {
-					t.Fatalf("offset %d outside of [%d,%d)", rec.Offset, before, recs.Next())
+				if rec.Offset < before || rec.Offset >= recs.NextOffset() {
+					t.Fatalf("offset %d outside of [%d,%d)", rec.Offset, before, recs.NextOffset())
 				}
 				before = rec.Offset + 1
 				for h := range rec.Headers {
@@ -430,6 +430,7 @@ func BenchmarkReader(b *testing.B) {
 				raw := benchBatch(b, codec, size)
 				pool := NewPool(0)
 				var r Reader
+				var rec Record
 				records, sink := 0, 0
 				b.ReportAllocs()
 				for b.Loop() {
@@ -441,8 +442,7 @@ func BenchmarkReader(b *testing.B) {
 						if err != nil {
 							break
 						}
-						for i := range recs.Len() {
-							rec := recs.At(i)
+						for recs.Next(&rec) {
 							sink += len(rec.Key) + len(rec.Value)
 						}
 						records += recs.Len()

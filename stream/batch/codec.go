@@ -42,6 +42,16 @@ func (c Codec) String() string {
 	return fmt.Sprintf("codec %d", uint8(c))
 }
 
+// ParseCodec is the codec of that name.
+func ParseCodec(name string) (Codec, error) {
+	for c := None; c <= Zstd; c++ {
+		if c.String() == name {
+			return c, nil
+		}
+	}
+	return None, fmt.Errorf("unknown compression %q (want none, gzip, snappy, lz4 or zstd)", name)
+}
+
 // expander holds decompressors for reuse. Content checksums of their own are not verified: the batch's CRC covers them.
 type expander struct {
 	zstd  *zstd.Decoder

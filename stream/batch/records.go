@@ -14,6 +14,7 @@ type Record struct {
 	Timestamp int64 // Unix milliseconds; -1 if the producer gave none
 	Key       []byte
 	Value     []byte
+	LogAppend bool   // the timestamp is the broker's and not the producer's
 	headers   []byte // count and headers, as on the wire
 }
 
@@ -54,6 +55,7 @@ type Records struct {
 	time      int64
 	maxTime   int64
 	logAppend bool
+	at        int // of Next
 	released  func(bytes int)
 }
 
@@ -71,10 +73,21 @@ type entry struct {
 // Len is the number of records, at least 1.
 func (r *Records) Len() int { return len(r.index) }
 
+// Next fills rec with the record after the one of the call before, false at the end. It cannot fail: all records were
+// checked before the batch was handed out.
+func (r *Records) Next(rec *Record) bool {
+	if r.at == len(r.index) {
+		return false
+	}
+	*rec = r.At(r.at)
+	r.at++
+	return true
+}
+
 // At is the i-th record.
 func (r *Records) At(i int) Record {
 	e := &r.index[i]
-	rec := Record{Offset: r.base + int64(e.offset), Timestamp: r.time + e.time}
+	rec := Record{Offset: r.base + int64(e.offset), Timestamp: r.time + e.time, LogAppend: r.logAppend}
 	if r.logAppend {
 		rec.Timestamp = r.maxTime
 	}
@@ -91,12 +104,9 @@ func (r *Records) At(i int) Record {
 	return rec
 }
 
-// Next is the offset after the batch, which may lie beyond that of its last record: where reading goes on once all of it was
-// used.
-func (r *Records) Next() int64 { return r.last + 1 }
-
-// LogAppendTime says that the timestamps are the broker's and not the producer's.
-func (r *Records) LogAppendTime() bool { return r.logAppend }
+// NextOffset is the offset after the batch, which may lie beyond that of its last record: where reading goes on once all of
+// it was used.
+func (r *Records) NextOffset() int64 { return r.last + 1 }
 
 // Size is the memory that the records hold, in bytes.
 func (r *Records) Size() int { return len(r.data) }

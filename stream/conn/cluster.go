@@ -440,10 +440,10 @@ const (
 // Isolation is what a reader gets to see.
 type Isolation int8
 
-// Uncommitted reads up to the high watermark, Committed up to the last stable offset.
+// Reading uncommitted goes up to the high watermark, reading committed up to the last stable offset.
 const (
-	Uncommitted Isolation = 0
-	Committed   Isolation = 1
+	ReadUncommitted Isolation = 0
+	ReadCommitted   Isolation = 1
 )
 
 // Offsets asks the leaders of the partitions. Where a timestamp was asked for and no later record exists the offset is -1.

@@ -11,7 +11,7 @@
 // What is kept here:
 //
 //   - Nothing is skipped silently. A partition whose position the broker no longer has, whose topic is gone, or whose next
-//     batch is corrupt stops with a sticky error in its [Status] and stays there until Seek.
+//     batch is corrupt stops with a sticky error in its [Status] and stays there until SeekTo.
 //   - At its end is who stands at the high watermark. A hanging transaction of a producer, which holds the last stable
 //     offset below it, does not count as silence.
 //   - [Partition.Poll] gives records and status from one moment: nil records and AtEnd together mean that the broker had no
@@ -21,5 +21,5 @@
 //   - Decompression happens in the goroutine that calls Poll and not on the connections, so that it spreads over the tasks.
 //
 // It refuses to decide what an error means for the reader: whether a retention gap is jumped over or a task stops is up to
-// whoever calls Seek.
+// whoever calls SeekTo.
 package fetch

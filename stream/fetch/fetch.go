@@ -304,11 +304,11 @@ func (f *Fetcher) findOffsets() {
 // ends asks for a partition's first and end offset.
 func (f *Fetcher) ends(ctx context.Context, p *Partition) (start, end int64, err error) {
 	ids := []int32{p.id}
-	first, err := f.cluster.Offsets(ctx, p.topic, ids, conn.Earliest, conn.Uncommitted)
+	first, err := f.cluster.Offsets(ctx, p.topic, ids, conn.Earliest, conn.ReadUncommitted)
 	if err != nil {
 		return 0, 0, err
 	}
-	last, err := f.cluster.Offsets(ctx, p.topic, ids, conn.Latest, conn.Uncommitted)
+	last, err := f.cluster.Offsets(ctx, p.topic, ids, conn.Latest, conn.ReadUncommitted)
 	return first[p.id], last[p.id], err
 }
 

@@ -196,9 +196,9 @@ func (l *link) encode(version int16, wait time.Duration) {
 	b = binary.BigEndian.AppendUint32(b, uint32(f.cfg.MinBytes))
 	b = binary.BigEndian.AppendUint32(b, uint32(f.cfg.MaxBytes))
 	if f.cfg.Uncommitted {
-		b = append(b, byte(conn.Uncommitted))
+		b = append(b, byte(conn.ReadUncommitted))
 	} else {
-		b = append(b, byte(conn.Committed))
+		b = append(b, byte(conn.ReadCommitted))
 	}
 	if version >= 7 {
 		b = binary.BigEndian.AppendUint32(b, 0)          // session

@@ -37,7 +37,7 @@ type Partition struct {
 	// Guarded by Fetcher.mu.
 	state    state
 	waiting  bool   // for the end of a delay
-	epoch    uint64 // grows with Seek and Close; an answer to an older request is dropped
+	epoch    uint64 // grows with SeekTo and Close; an answer to an older request is dropped
 	broker   *broker
 	flight   *link // whose request is out
 	position int64 // next to fetch
@@ -48,7 +48,7 @@ type Partition struct {
 	missing  int // answers in a row that said that the topic does not exist
 	broken   bool
 
-	known                               bool // answered since Seek
+	known                               bool // answered since SeekTo
 	highWatermark, lastStable, logStart int64
 	delivered                           int64
 	answered, atEndSent                 time.Time
@@ -78,7 +78,7 @@ type Status struct {
 	AtEndSent time.Time
 	// Answered is when the broker last answered without an error. Zero if it has not.
 	Answered time.Time
-	// Err is why reading stopped, until Seek: *ErrRetentionGap, *ErrBeyondEnd, batch.ErrCorrupt, conn.ErrTopicMissing,
+	// Err is why reading stopped, until SeekTo: *ErrRetentionGap, *ErrBeyondEnd, batch.ErrCorrupt, conn.ErrTopicMissing,
 	// conn.ErrUnauthorized.
 	Err error
 	// Trouble is why there is no answer at present although it is still tried; nil after the next answer.
@@ -184,8 +184,8 @@ func (p *Partition) released(n int) {
 	p.f.charge(p, -n)
 }
 
-// Seek goes on at offset, dropping what was fetched and any sticky error.
-func (p *Partition) Seek(offset int64) {
+// SeekTo goes on at offset, dropping what was fetched and any sticky error.
+func (p *Partition) SeekTo(offset int64) {
 	f := p.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
