@@ -1,0 +1,341 @@
+package config
+
+import (
+	"crypto/tls"
+	"slices"
+	"time"
+
+	"ebb/detectors"
+	"ebb/stream/event"
+)
+
+// Config is the whole configuration of one ebb instance. All instances of a group run with the same file, apart from
+// state.dir, client_id and http.listen.
+//
+// Struct tags: yaml is the key, range the allowed span (either end may be missing), enum the allowed words, required
+// marks what has no default. The comment of a field is its documentation for users.
+type Config struct {
+	// Name of the consumer group, and prefix of the internal topics and transactional ids. Instances with the same group
+	// share the partitions; two groups on the same feeds are independent of each other. Letters, digits, dot, dash and
+	// underscore.
+	Group string `yaml:"group" required:"true"`
+	// Kafka brokers to start from, each as host:port. Two or three of a cluster are enough, the others are found.
+	Brokers []string `yaml:"brokers" required:"true"`
+	// Name under which the brokers see this instance, in their logs and quotas.
+	ClientID string `yaml:"client_id"`
+	// How to talk to brokers that ask for encryption or a login.
+	Security Security `yaml:"security"`
+	// The local copy of what is known of the customers. It can be rebuilt from the changelog topic at any time.
+	State State `yaml:"state"`
+	// What a first start on topics full of history publishes. quiet: only what still fires once caught up, and is not long
+	// gone. publish: every step, as if ebb had been there from the beginning.
+	History string `yaml:"history" enum:"quiet|publish"`
+	// How time is understood.
+	Time Time `yaml:"time"`
+	// The topics to read. At least one of usage, payments and complaints; all with the same number of partitions, because
+	// partition p of every feed belongs to the same customers.
+	Feeds Feeds `yaml:"feeds" required:"true"`
+	// How the producers of the feeds choose a partition by the record key: murmur2 (Java clients, kafka-go's
+	// Murmur2Balancer), crc32 (librdkafka's consistent and consistent_random, so most of C, Python, .NET). Each record's
+	// partition is checked against it, since a customer in two partitions would be two customers. none: not checked.
+	Partitioner string `yaml:"partitioner" enum:"murmur2|crc32|none"`
+	// The topics that ebb writes.
+	Topics Topics `yaml:"topics"`
+	// Currencies.
+	Money Money `yaml:"money"`
+	// The rules by which customers are judged.
+	Detectors detectors.Config `yaml:"detectors"`
+	// The life of an alert.
+	Alerts Alerts `yaml:"alerts"`
+	// When a feed as a whole counts as silent, so that its silence is not taken for the customers'.
+	Stall Stall `yaml:"stall"`
+	// How many unreadable records are bearable.
+	DeadLetters DeadLetters `yaml:"dead_letters"`
+	// When a task's changes are committed, as one Kafka transaction. Alerts do not wait for these bounds: a step of an
+	// alert is committed at once.
+	Cut Cut `yaml:"cut"`
+	// How the feeds are read.
+	Fetch Fetch `yaml:"fetch"`
+	// The page, the metrics and the health checks.
+	HTTP HTTP `yaml:"http"`
+	// Where alert steps are sent by HTTP POST, beside the alert topic.
+	Webhooks []Webhook `yaml:"webhooks"`
+	// What ebb says on standard error.
+	Log Log `yaml:"log"`
+
+	hash string
+	tls  *tls.Config
+}
+
+// Security is how the brokers are talked to.
+type Security struct {
+	// Encryption.
+	TLS TLS `yaml:"tls"`
+	// Login.
+	SASL SASL `yaml:"sasl"`
+}
+
+// TLS is the encryption towards the brokers.
+type TLS struct {
+	// Talk TLS to the brokers.
+	Enabled bool `yaml:"enabled"`
+	// PEM file with the certificates of the authorities that may vouch for the brokers. Empty: those of the system.
+	CAFile File `yaml:"ca_file"`
+	// PEM file with ebb's own certificate, for brokers that ask for one (mTLS). Needs key_file.
+	CertFile File `yaml:"cert_file"`
+	// PEM file with the private key of cert_file.
+	KeyFile File `yaml:"key_file"`
+	// Name that the brokers' certificates must carry, where it is not the host they are dialled by.
+	ServerName string `yaml:"server_name"`
+}
+
+// SASL is the login at the brokers.
+type SASL struct {
+	// How to log in; none: not at all.
+	Mechanism string `yaml:"mechanism" enum:"none|plain|scram-sha-256|scram-sha-512"`
+	// User name.
+	Username string `yaml:"username"`
+	// Password. Better in a file or in the environment: ${KAFKA_PASSWORD}.
+	Password Secret `yaml:"password"`
+	// File that holds the password; a line end after it is cut off. Takes the place of password.
+	PasswordFile File `yaml:"password_file"`
+}
+
+// State is the local copy.
+type State struct {
+	// Folder of the local copy, one for each instance. A relative path is taken from where ebb is started.
+	Dir string `yaml:"dir"`
+	// Memory for decoded customers of all partitions of this instance together. Customers beyond it are read from disk when
+	// they are needed.
+	Cache Bytes `yaml:"cache" range:"16MB..1TB"`
+	// Free space below which ebb stops writing to the disk of state.dir, before the disk is full.
+	DiskReserve Bytes `yaml:"disk_reserve" range:"64MB..1TB"`
+	// Days of history kept for each customer, in daily windows.
+	KeptDays int `yaml:"kept_days" range:"91..400"`
+	// How many event ids of one customer are remembered, so that an event that its producer repeats counts once.
+	RememberedIDs int `yaml:"remembered_ids" range:"0..256"`
+	// For how long, in event time, they are remembered.
+	RememberedFor Duration `yaml:"remembered_for" range:"0s..30d"`
+}
+
+// Time is how time is understood.
+type Time struct {
+	// IANA zone in which days begin and end, for customers whose profile names none: UTC, Europe/Berlin.
+	Zone string `yaml:"zone"`
+	// How far the times of events may be out of order within the topics. Timers wait that long, so that a late event still
+	// counts; larger is slower to notice silence, smaller judges late events as late.
+	MaxOutOfOrder Duration `yaml:"max_out_of_order" range:"0s..24h"`
+	// How far ahead of the clock an event's time may lie before it is refused as time_in_future.
+	MaxFutureSkew Duration `yaml:"max_future_skew" range:"1s..48h"`
+	// How far the clock stays behind the wall clock at the end of the topics, for records still on their way.
+	Grace Duration `yaml:"grace" range:"0s..10m"`
+	// After how long a feed that cannot be read no longer holds up the others. Its later records count as late.
+	FeedUnreachableAfter Duration `yaml:"feed_unreachable_after" range:"1s..1h"`
+}
+
+// Feeds are the topics that are read.
+type Feeds struct {
+	// What customers use: sessions, calls, logins, deliveries.
+	Usage Feed `yaml:"usage"`
+	// What customers pay: purchases, charges, refunds, subscriptions.
+	Payments Feed `yaml:"payments"`
+	// What customers complain about, and what was done about it.
+	Complaints Feed `yaml:"complaints"`
+	// Who the customers are: tier, segment, region, owner, time zone. Optional; at a first start it is read to its end
+	// before the others.
+	Customers Feed `yaml:"customers"`
+	// What people do about alerts: acknowledge, assign, snooze. Optional.
+	Control Feed `yaml:"control"`
+}
+
+// Feed is one topic that is read.
+type Feed struct {
+	// Name of the topic. Empty: this feed is not read.
+	Topic string `yaml:"topic"`
+	// How long after its time a record may still arrive in normal operation, for example 26h for a nightly file. Rules
+	// about silence and falling spend treat that last stretch of the feed as not yet known.
+	Completeness Duration `yaml:"completeness" range:"0s..60d"`
+	// How your records are to be understood. Left out: they have the form of ebb's own contract.
+	Mapping *event.Mapping `yaml:"mapping"`
+}
+
+// Topics are the topics that are written.
+type Topics struct {
+	// Steps of alerts, key = customer id. Not compacted: every step stays, for as long as retention says.
+	Alerts string `yaml:"alerts"`
+	// What is open now, key = alert id, compacted: the last step of each open alert, removed at its resolution.
+	OpenAlerts string `yaml:"open_alerts"`
+	// Alerts about ebb itself and its feeds: a stalled feed, a stopped task. They have no customer.
+	Operations string `yaml:"operations"`
+	// ebb's durable memory, key = customer id, compacted, as many partitions as the feeds. Left out: GROUP-changelog.
+	Changelog string `yaml:"changelog"`
+	// Records that could not be used, as they were, with the reason in the headers. Left out: GROUP-dlq.
+	DeadLetters string `yaml:"dead_letters"`
+	// Create missing topics at the start of ebb run, as ebb topics create does.
+	Create bool `yaml:"create"`
+	// Replicas of each partition of created topics; -1: the broker's default.
+	ReplicationFactor int `yaml:"replication_factor" range:"-1..32"`
+	// Partitions of created alert and open-alert topics; 0: as many as the feeds.
+	AlertPartitions int `yaml:"alert_partitions" range:"0..10000"`
+	// How long created alert and operations topics keep their records.
+	AlertRetention Duration `yaml:"alert_retention" range:"1d..3650d"`
+	// How long a created dead-letter topic keeps its records.
+	DeadLetterRetention Duration `yaml:"dead_letter_retention" range:"14d..3650d"`
+}
+
+// Money is about currencies.
+type Money struct {
+	// Reporting currency, as a code of three capital letters: spend is judged and money at risk is shown in it.
+	Currency string `yaml:"currency"`
+	// What one unit of another currency is worth in the reporting currency, as exact decimals: {USD: "0.92"}. Spend in a
+	// currency without a rate counts as activity only, and is counted in the metrics.
+	Rates map[string]string `yaml:"rates"`
+}
+
+// Alerts is the life of an alert.
+type Alerts struct {
+	// Over how long a time money at risk is reckoned.
+	Horizon Duration `yaml:"horizon" range:"1d..366d"`
+	// A condition that began longer than this before the end of the history is not published on a first start: who left
+	// last year is not news.
+	MaxAlertAge Duration `yaml:"max_alert_age" range:"1h..3650d"`
+	// After how long a silence alert is resolved as churned.
+	LapseAfter Duration `yaml:"lapse_after" range:"1d..3650d"`
+	// After how long without an event a customer without open alerts is forgotten.
+	ForgetAfter Duration `yaml:"forget_after" range:"91d..36500d"`
+}
+
+// Stall is when a feed counts as silent.
+type Stall struct {
+	// How long nothing must have come. A week of the feed has to be known before ebb judges.
+	After Duration `yaml:"after" range:"10s..7d"`
+	// How many records the feed's own rhythm (by hour of the week) must have promised in that time and partition.
+	ExpectedRecords int `yaml:"expected_records" range:"1..1000000"`
+}
+
+// DeadLetters is how many unreadable records are bearable.
+type DeadLetters struct {
+	// Share of a feed's records of ten minutes above which the feed is blind: silence and drop are not judged, one
+	// operational alert is raised.
+	BlindRatio float64 `yaml:"blind_ratio" range:"0..1"`
+	// Share above which the task stops, instead of emptying a topic into dead letters.
+	StopRatio float64 `yaml:"stop_ratio" range:"0..1"`
+	// Largest record value that is read; larger ones are refused as record_too_large.
+	MaxRecordBytes Bytes `yaml:"max_record_bytes" range:"1KB..16MB"`
+}
+
+// Cut is when changes are committed.
+type Cut struct {
+	// Changed state after which a task commits.
+	MaxBytes Bytes `yaml:"max_bytes" range:"64KB..1GB"`
+	// Events applied after which a task commits: what a crash has to read again.
+	MaxEvents int `yaml:"max_events" range:"1..100000000"`
+	// Age of the oldest uncommitted change after which a task commits.
+	MaxAge Duration `yaml:"max_age" range:"10ms..10m"`
+	// Transactions of this instance that may be open at once.
+	TransactionsInFlight int `yaml:"transactions_in_flight" range:"1..64"`
+	// Compression of everything that is written.
+	Compression string `yaml:"compression" enum:"lz4|none"`
+}
+
+// Fetch is how the feeds are read.
+type Fetch struct {
+	// How long a broker may hold back an answer while it has nothing new.
+	MaxWait Duration `yaml:"max_wait" range:"10ms..5s"`
+	// Memory for records read but not yet applied, of all partitions of this instance together.
+	Buffer Bytes `yaml:"buffer" range:"4MB..64GB"`
+}
+
+// HTTP is the page, the metrics and the health checks.
+type HTTP struct {
+	// Address to listen on, host:port. Port 0 takes a free one. Empty: nothing listens. The page has no login: keep it on
+	// the loopback address, or behind something that has one.
+	Listen string `yaml:"listen"`
+	// Serve the page at /.
+	Console bool `yaml:"console"`
+	// Serve Go's profiles at /debug/pprof/.
+	PProf bool `yaml:"pprof"`
+}
+
+// Webhook is one receiver of alert steps.
+type Webhook struct {
+	// Short name of the receiver, in metrics and in the group that keeps its progress: GROUP-webhook-NAME. Renaming it
+	// starts over.
+	Name string `yaml:"name" required:"true"`
+	// Address to POST to, http or https.
+	URL string `yaml:"url" required:"true"`
+	// Key with which each request is signed (HMAC-SHA-256, header Ebb-Signature).
+	Secret Secret `yaml:"secret"`
+	// File that holds the key; a line end after it is cut off. Takes the place of secret.
+	SecretFile File `yaml:"secret_file"`
+	// How long one request may take.
+	Timeout Duration `yaml:"timeout" range:"100ms..5m" default:"10s"`
+}
+
+// Log is what is said on standard error.
+type Log struct {
+	// Least level that is shown.
+	Level string `yaml:"level" enum:"debug|info|warn|error"`
+	// text for people, json for machines.
+	Format string `yaml:"format" enum:"text|json"`
+}
+
+// Default is the configuration of an empty file: everything but group, brokers and feeds.
+func Default() Config {
+	const day = Duration(24 * time.Hour)
+	return Config{
+		ClientID:    "ebb",
+		Security:    Security{SASL: SASL{Mechanism: "none"}},
+		State:       State{Dir: "./ebb-state", Cache: 256e6, DiskReserve: 1e9, KeptDays: 91, RememberedIDs: 64, RememberedFor: 2 * day},
+		History:     "quiet",
+		Partitioner: "murmur2",
+		Time: Time{
+			Zone:                 "UTC",
+			MaxOutOfOrder:        Duration(10 * time.Minute),
+			MaxFutureSkew:        Duration(time.Hour),
+			Grace:                Duration(time.Second),
+			FeedUnreachableAfter: Duration(30 * time.Second),
+		},
+		Topics: Topics{
+			Alerts:              "churn-alerts",
+			OpenAlerts:          "churn-alerts-open",
+			Operations:          "ebb-operations",
+			ReplicationFactor:   -1,
+			AlertRetention:      365 * day,
+			DeadLetterRetention: 30 * day,
+		},
+		Money:       Money{Currency: "EUR"},
+		Detectors:   detectors.Defaults(),
+		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day},
+		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
+		DeadLetters: DeadLetters{BlindRatio: 0.01, StopRatio: 0.20, MaxRecordBytes: 1 << 20},
+		Cut: Cut{
+			MaxBytes:             16e6,
+			MaxEvents:            500_000,
+			MaxAge:               Duration(10 * time.Second),
+			TransactionsInFlight: 4,
+			Compression:          "lz4",
+		},
+		Fetch: Fetch{MaxWait: Duration(500 * time.Millisecond), Buffer: 64e6},
+		HTTP:  HTTP{Listen: "127.0.0.1:9464", Console: true},
+		Log:   Log{Level: "info", Format: "text"},
+	}
+}
+
+// Named is a feed with its role.
+type Named struct {
+	Role event.Feed
+	Feed
+}
+
+// Read lists the feeds that are read, in the order of their roles.
+func (f Feeds) Read() []Named {
+	all := []Named{
+		{event.Usage, f.Usage},
+		{event.Payments, f.Payments},
+		{event.Complaints, f.Complaints},
+		{event.Customers, f.Customers},
+		{event.Control, f.Control},
+	}
+	return slices.DeleteFunc(all, func(n Named) bool { return n.Topic == "" })
+}

@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"ebb/stream/conn"
+)
+
+// Create makes those of ebb's own topics that do not exist, waits until they can be written to, and checks everything. It
+// answers the names of the topics it made. The feeds must exist, since their partition count is the changelog's.
+func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, problems []Problem, err error) {
+	s, err := look(ctx, c, &spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	feeds := s.feedPartitions(&spec)
+	if feeds == 0 {
+		problems, err := Check(ctx, c, spec)
+		return nil, problems, err
+	}
+	k := &checker{spec: &spec, seen: s, bootstrap: strings.Join(c.Brokers(), ",")}
+	for _, o := range spec.own() {
+		if !errors.Is(s.topics[o.topic].err, conn.ErrTopicMissing) {
+			continue
+		}
+		made, err := k.create(ctx, c, o, feeds)
+		if err != nil {
+			return created, k.problems, err
+		}
+		if made {
+			created = append(created, o.topic)
+		}
+	}
+	if k.problems != nil {
+		return created, k.problems, nil
+	}
+	if err := settle(ctx, c, created); err != nil {
+		return created, nil, err
+	}
+	problems, err = Check(ctx, c, spec)
+	return created, problems, err
+}
+
+// create makes one topic; what the cluster refuses for a reason that somebody can mend becomes a problem.
+func (k *checker) create(ctx context.Context, c *conn.Cluster, o own, feeds int) (bool, error) {
+	t := kafka.TopicConfig{
+		Topic:             o.topic,
+		NumPartitions:     k.spec.partitions(o, feeds),
+		ReplicationFactor: k.spec.ReplicationFactor,
+		ConfigEntries:     append(k.spec.settings(o), tuning(o)...),
+	}
+	if t.ReplicationFactor == 0 {
+		t.ReplicationFactor = -1
+	}
+	err := send(ctx, c, t)
+	if len(tuning(o)) > 0 && (errors.Is(err, kafka.InvalidConfiguration) || errors.Is(err, kafka.PolicyViolation)) {
+		t.ConfigEntries = k.spec.settings(o)
+		err = send(ctx, c, t)
+	}
+	where := "topic " + o.topic
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, kafka.TopicAlreadyExists):
+		return false, nil // Another instance was faster.
+	case denied(err):
+		k.add(Error, where, "the login lacks the right to create it", k.acl("--operation Create --topic "+o.topic))
+	case errors.Is(err, kafka.InvalidReplicationFactor):
+		k.add(
+			Error, where, fmt.Sprintf("cannot have %d replicas on a cluster of %d brokers", t.ReplicationFactor, k.seen.brokers),
+			"set topics.replication_factor to at most the number of brokers",
+		)
+	case errors.Is(err, kafka.PolicyViolation), errors.Is(err, kafka.InvalidConfiguration):
+		k.add(Error, where, "the cluster does not allow it: "+err.Error(), "have it created by the cluster's administrators, with the settings in docs/operations.md")
+	default:
+		return false, fmt.Errorf("create topic %s: %w", o.topic, err)
+	}
+	return false, nil
+}
+
+func send(ctx context.Context, c *conn.Cluster, t kafka.TopicConfig) error {
+	r, err := c.Client().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{t}})
+	if err != nil {
+		return err
+	}
+	return r.Errors[t.Topic]
+}
+
+// settle waits until every partition of the new topics has a leader, for at most ten seconds.
+func settle(ctx context.Context, c *conn.Cluster, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		topics, _, err := c.Topics(ctx, names...)
+		if err == nil && !slices.ContainsFunc(names, func(n string) bool { return !led(topics[n]) }) {
+			return nil
+		}
+		t := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("wait for the new topics: %w", ctx.Err())
+		case <-t.C:
+		}
+	}
+}
+
+func led(t conn.Topic) bool {
+	return t.Err == nil && len(t.Partitions) > 0 &&
+		!slices.ContainsFunc(t.Partitions, func(p conn.Partition) bool { return p.LeaderID < 0 })
+}
