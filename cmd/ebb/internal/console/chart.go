@@ -1,0 +1,505 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"strings"
+	"time"
+
+	"ebb/stream/event"
+)
+
+// svg collects the elements of a picture. Colours come from the style sheet by class, so that they follow the reader's
+// light or dark setting; places are attributes, so that no inline style is needed.
+type svg struct{ strings.Builder }
+
+func (s *svg) add(format string, args ...any) { fmt.Fprintf(&s.Builder, format, args...) }
+
+// title is what is shown on hover. Text is escaped.
+func title(text string) string { return "<title>" + template.HTMLEscapeString(text) + "</title>" }
+
+func f1(x float64) string {
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0")
+}
+
+// spark draws twelve weeks of spend against the expected range. The line ends with the last full week.
+func spark(weeks []span) template.HTML {
+	const w, h, pad = 120.0, 28.0, 3.0
+	var top event.Money
+	known := 0
+	for i := range weeks {
+		if weeks[i].Known {
+			known++
+			top = max(top, weeks[i].Spend)
+		}
+		if weeks[i].Band {
+			top = max(top, weeks[i].High)
+		}
+	}
+	if known == 0 || top == 0 {
+		return `<span class="spark none">no spend seen</span>`
+	}
+	x := func(i int) float64 { return pad + (w-2*pad)*float64(i)/float64(max(1, len(weeks)-1)) }
+	y := func(m event.Money) float64 { return h - pad - (h-2*pad)*float64(max(0, m))/float64(top) }
+	var b svg
+	last := weeks[len(weeks)-1]
+	text := fmt.Sprintf("Weekly spend, %d weeks to %s. Last week %s", known, day(last.To), money(last.Spend))
+	if last.Band {
+		text += fmt.Sprintf(", expected %s to %s", money(last.Low), money(last.High))
+	}
+	b.add(`<svg class="spark" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, title(text))
+	band(&b, weeks, x, y, 0)
+	b.add(`<path class="base" d="M%s %s H%s"/>`, f1(pad), f1(h-pad), f1(w-pad))
+	move := "M"
+	b.WriteString(`<path class="line" d="`)
+	for i := range weeks {
+		if weeks[i].Known {
+			b.add("%s%s %s", move, f1(x(i)), f1(y(weeks[i].Spend)))
+			move = "L"
+		}
+	}
+	b.WriteString(`"/>`)
+	end := "dot"
+	if last.Band && last.Spend < last.Low {
+		end = "dot low"
+	}
+	b.add(`<circle class="%s" cx="%s" cy="%s" r="2.4"/></svg>`, end, f1(x(len(weeks)-1)), f1(y(last.Spend)))
+	return template.HTML(b.String())
+}
+
+// band draws runs of expected ranges as areas; half widens each point to both sides.
+func band(b *svg, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
+	for i := 0; i < len(spans); i++ {
+		if !spans[i].Band {
+			continue
+		}
+		j := i
+		for j+1 < len(spans) && spans[j+1].Band {
+			j++
+		}
+		b.WriteString(`<path class="band" d="`)
+		move := "M"
+		for k := i; k <= j; k++ {
+			b.add("%s%s %s", move, f1(x(k)-half), f1(y(spans[k].High)))
+			move = "L"
+			if half > 0 {
+				b.add("H%s", f1(x(k)+half))
+			}
+		}
+		for k := j; k >= i; k-- {
+			b.add("L%s %s", f1(x(k)+half), f1(y(spans[k].Low)))
+			if half > 0 {
+				b.add("H%s", f1(x(k)-half))
+			}
+		}
+		b.WriteString(`Z"/>`)
+		if half > 0 {
+			b.WriteString(`<path class="mean" d="`)
+			move = "M"
+			for k := i; k <= j; k++ {
+				b.add("%s%s %sH%s", move, f1(x(k)-half), f1(y(spans[k].Mean)), f1(x(k)+half))
+				move = "L"
+			}
+			b.WriteString(`"/>`)
+		}
+		i = j
+	}
+}
+
+// mark is an instant worth seeing on the time axis.
+type mark struct {
+	at    time.Time
+	class string // fired, since, step, resolved, truth
+	label string
+	hover string
+}
+
+// pictureData is what a customer's picture shows.
+type pictureData struct {
+	spans      []span // of equal length, in order
+	complaints []Complaint
+	marks      []mark
+	currency   string
+	zone       *time.Location
+	now        time.Time
+	unit       string // week or day
+}
+
+// layout is the geometry of a picture for a width.
+type layout struct {
+	w, left, right      float64
+	spendTop, spendH    float64
+	laneTop, laneH      float64
+	usageTop, usageH    float64
+	axisTop             float64
+	lanes               int
+	ticks               int
+	from, to            time.Time
+	perDay              float64
+	small               bool
+	markRow, markTop, h float64
+	top                 event.Money
+	usageMax            int
+}
+
+// picture draws a customer: spend as bars against the expected range, complaints as spans, usage beneath, all on one time axis. Zero
+// is on both axes.
+func picture(d *pictureData, width float64) template.HTML {
+	if len(d.spans) == 0 {
+		return ""
+	}
+	l := arrange(d, width)
+	var b svg
+	b.add(`<svg class="picture" viewBox="0 0 %g %g" width="%g" height="%g" aria-hidden="true">`, l.w, l.h, l.w, l.h)
+	grid(&b, d, &l)
+	spendBars(&b, d, &l)
+	complaintLane(&b, d, &l)
+	usageBars(&b, d, &l)
+	timeAxis(&b, d, &l)
+	drawMarks(&b, d, &l)
+	b.WriteString("</svg>")
+	return template.HTML(b.String())
+}
+
+func arrange(d *pictureData, width float64) layout {
+	l := layout{w: width, left: 64, right: 12, small: width < 600, markTop: 4, spendH: 190, usageH: 64, laneH: 12}
+	if l.small {
+		l.left, l.right, l.spendH, l.usageH = 44, 6, 150, 50
+	}
+	for i := range d.spans {
+		s := &d.spans[i]
+		l.top = max(l.top, s.Spend)
+		if s.Band {
+			l.top = max(l.top, s.High)
+		}
+		l.usageMax = max(l.usageMax, s.Usage)
+	}
+	l.from = midnight(d.spans[0].From, d.zone)
+	l.to = midnight(d.spans[len(d.spans)-1].To+1, d.zone)
+	if d.now.After(l.to) && d.now.Sub(l.to) < 48*time.Hour {
+		l.to = d.now
+	}
+	l.perDay = (l.w - l.left - l.right) / (l.to.Sub(l.from).Hours() / 24)
+	l.markRow = 15 * float64(markRows(d, &l))
+	l.spendTop = l.markTop + l.markRow + 6
+	l.laneTop = l.spendTop + l.spendH + 14
+	if len(d.complaints) == 0 {
+		l.laneH = 0
+		l.usageTop = l.laneTop + 6
+	} else {
+		l.lanes = laneCount(d.complaints, d.now)
+		l.usageTop = l.laneTop + float64(l.lanes)*l.laneH + 18
+	}
+	l.axisTop = l.usageTop + l.usageH
+	l.h = l.axisTop + 22
+	return l
+}
+
+func midnight(d Date, zone *time.Location) time.Time {
+	t := d.Time()
+	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone)
+}
+
+func (l *layout) x(t time.Time) float64 { return l.left + t.Sub(l.from).Hours()/24*l.perDay }
+
+func (l *layout) clamp(x float64) float64 { return min(max(x, l.left), l.w-l.right) }
+
+func (l *layout) spendY(m event.Money) float64 {
+	return l.spendTop + l.spendH - l.spendH*float64(max(0, m))/float64(max(1, l.top))
+}
+
+func (l *layout) usageY(n int) float64 {
+	return l.usageTop + l.usageH - l.usageH*float64(n)/float64(max(1, l.usageMax))
+}
+
+// niceStep is a step of 1, 2 or 5 times a power of ten that makes at most n of it reach top.
+func niceStep(top float64, n int) float64 {
+	if top <= 0 {
+		return 1
+	}
+	raw := top / float64(n)
+	p := math.Pow(10, math.Floor(math.Log10(raw)))
+	for _, m := range []float64{1, 2, 5, 10} {
+		if m*p >= raw {
+			return m * p
+		}
+	}
+	return 10 * p
+}
+
+func grid(b *svg, d *pictureData, l *layout) {
+	step := niceStep(float64(l.top)/float64(event.MoneyUnit), 4)
+	for v := 0.0; event.Money(v*float64(event.MoneyUnit)) <= l.top; v += step {
+		y := l.spendY(event.Money(v * float64(event.MoneyUnit)))
+		b.add(`<path class="grid" d="M%s %sH%s"/><text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`,
+			f1(l.left), f1(y), f1(l.w-l.right), f1(l.left-6), f1(y+4), tickText(v))
+		if l.top == 0 {
+			break
+		}
+	}
+	name := "spend a " + d.unit + ", " + d.currency
+	b.add(`<text class="axis" x="%s" y="%s">%s</text>`, f1(l.left+4), f1(l.spendTop+10), template.HTMLEscapeString(name))
+	b.add(`<text class="axis" x="%s" y="%s">usage a %s</text>`, f1(l.left+4), f1(l.usageTop+4), d.unit)
+	b.add(`<path class="grid" d="M%s %sH%s"/>`, f1(l.left), f1(l.usageTop+l.usageH), f1(l.w-l.right))
+	b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">0</text>`, f1(l.left-6), f1(l.usageTop+l.usageH+4))
+	if l.usageMax > 0 {
+		b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">%d</text>`, f1(l.left-6), f1(l.usageTop+8), l.usageMax)
+	}
+}
+
+func tickText(v float64) string {
+	if v == math.Trunc(v) {
+		return thousands(int64(v))
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
+func (l *layout) bar(d *pictureData, s *span) (x, w float64) {
+	from, to := l.x(midnight(s.From, d.zone)), l.x(midnight(s.To+1, d.zone))
+	gap := min(3, (to-from)*0.2)
+	return from + gap/2, max(1, min(to, l.w-l.right)-from-gap)
+}
+
+func hoverText(d *pictureData, s *span) string {
+	name := day(s.From)
+	if s.To != s.From {
+		name += " to " + day(s.To)
+	}
+	if !s.Known {
+		return name + ": not known"
+	}
+	text := fmt.Sprintf("%s: %s %s, %s", name, money(s.Spend), d.currency, plural(s.Purchases, "purchase", "purchases"))
+	if s.Refunds > 0 {
+		text += ", " + plural(s.Refunds, "refund", "refunds")
+	}
+	text += ", usage " + count(s.Usage)
+	if s.Band {
+		text += fmt.Sprintf("; expected %s to %s", money(s.Low), money(s.High))
+	}
+	if s.Partial {
+		text += " (not over yet)"
+	}
+	return text
+}
+
+func spendBars(b *svg, d *pictureData, l *layout) {
+	x := func(i int) float64 { s := &d.spans[i]; bx, bw := l.bar(d, s); return bx + bw/2 }
+	half := l.perDay * float64(d.spans[0].To-d.spans[0].From+1) / 2
+	band(b, d.spans, x, l.spendY, half)
+	for i := range d.spans {
+		s := &d.spans[i]
+		bx, bw := l.bar(d, s)
+		b.WriteString(`<g class="slot">` + title(hoverText(d, s)))
+		b.add(`<rect class="hit" x="%s" y="%s" width="%s" height="%s"/>`, f1(bx), f1(l.spendTop), f1(bw), f1(l.axisTop-l.spendTop))
+		class := "bar"
+		switch {
+		case !s.Known:
+			b.add(`<rect class="gap" x="%s" y="%s" width="%s" height="3"/></g>`, f1(bx), f1(l.spendTop+l.spendH-3), f1(bw))
+			continue
+		case s.Partial:
+			class = "bar partial"
+		case s.Band && s.Spend < s.Low:
+			class = "bar low"
+		}
+		y := l.spendY(s.Spend)
+		if s.Spend > 0 {
+			y = min(y, l.spendTop+l.spendH-1)
+		}
+		b.add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/></g>`, class, f1(bx), f1(y), f1(bw), f1(l.spendTop+l.spendH-y))
+	}
+}
+
+func usageBars(b *svg, d *pictureData, l *layout) {
+	for i := range d.spans {
+		s := &d.spans[i]
+		if !s.Known || s.Usage == 0 {
+			continue
+		}
+		bx, bw := l.bar(d, s)
+		y := min(l.usageY(s.Usage), l.usageTop+l.usageH-1)
+		b.add(`<rect class="use" x="%s" y="%s" width="%s" height="%s">%s</rect>`, f1(bx), f1(y), f1(bw), f1(l.usageTop+l.usageH-y),
+			title(hoverText(d, s)))
+	}
+}
+
+// laneOf gives every complaint a lane, so that spans of one lane do not overlap.
+func laneOf(complaints []Complaint, now time.Time) []int {
+	var ends []time.Time
+	out := make([]int, len(complaints))
+	for i := range complaints {
+		c := &complaints[i]
+		end := c.Resolved
+		if end.IsZero() {
+			end = now
+		}
+		lane := 0
+		for lane < len(ends) && c.Opened.Before(ends[lane]) {
+			lane++
+		}
+		if lane == len(ends) {
+			ends = append(ends, end)
+		} else {
+			ends[lane] = end
+		}
+		out[i] = lane
+	}
+	return out
+}
+
+const lanesShown = 4
+
+func laneCount(complaints []Complaint, now time.Time) int {
+	n := 0
+	for _, l := range laneOf(complaints, now) {
+		n = max(n, l+1)
+	}
+	return min(n, lanesShown)
+}
+
+func complaintLane(b *svg, d *pictureData, l *layout) {
+	if len(d.complaints) == 0 {
+		return
+	}
+	b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`, f1(l.left-6), f1(l.laneTop+9), map[bool]string{true: "cmpl.", false: "complaints"}[l.small])
+	for i, lane := range laneOf(d.complaints, d.now) {
+		c := &d.complaints[i]
+		if lane >= lanesShown {
+			continue
+		}
+		end := c.Resolved
+		if end.IsZero() {
+			end = d.now
+		}
+		if end.Before(l.from) {
+			continue
+		}
+		y := l.laneTop + float64(lane)*l.laneH
+		x, to := l.clamp(l.x(c.Opened)), l.clamp(l.x(end))
+		b.add(`<g>%s<rect class="complaint %s" x="%s" y="%s" width="%s" height="%s" rx="2"/>`, title(complaintText(c, d.zone)),
+			complaintState(c), f1(x), f1(y), f1(max(3, to-x)), f1(l.laneH-3))
+		if !c.Responded.IsZero() && c.Responded.After(l.from) && c.Responded.Before(end) {
+			b.add(`<path class="answer" d="M%s %sV%s"/>`, f1(l.clamp(l.x(c.Responded))), f1(y), f1(y+l.laneH-3))
+		}
+		b.WriteString("</g>")
+	}
+}
+
+func complaintState(c *Complaint) string {
+	switch {
+	case !c.Resolved.IsZero():
+		return "resolved"
+	case !c.Responded.IsZero():
+		return "answered"
+	}
+	return "waiting"
+}
+
+func complaintText(c *Complaint, zone *time.Location) string {
+	at := func(t time.Time) string { return t.In(zone).Format("2 Jan 15:04") }
+	text := fmt.Sprintf("Complaint %s, %s, opened %s", c.ID, c.Priority, at(c.Opened))
+	if c.Responded.IsZero() {
+		text += ", not answered"
+	} else {
+		text += ", answered " + at(c.Responded)
+	}
+	if c.Resolved.IsZero() {
+		return text + ", open"
+	}
+	return text + ", resolved " + at(c.Resolved)
+}
+
+// timeAxis has a tick at the beginning of each week, or of each second or fourth where there is little room.
+func timeAxis(b *svg, d *pictureData, l *layout) {
+	every := 7
+	for float64(every)*l.perDay < 52 {
+		every *= 2
+	}
+	for t := l.from; t.Before(l.to); t = t.AddDate(0, 0, every) {
+		x := l.x(t)
+		if x > l.w-l.right-24 {
+			break
+		}
+		b.add(`<path class="grid" d="M%s %sv4"/><text class="tick" x="%s" y="%s">%s</text>`, f1(x), f1(l.axisTop), f1(x), f1(l.axisTop+16),
+			t.Format("2 Jan"))
+	}
+}
+
+// labelWidth is about how wide a mark's label is.
+func labelWidth(m *mark) float64 { return float64(len(m.label))*6.2 + 10 }
+
+// placeMarks gives each label a row in which it does not run into another.
+func placeMarks(d *pictureData, l *layout) []int {
+	var ends []float64
+	rows := make([]int, len(d.marks))
+	for i := range d.marks {
+		m := &d.marks[i]
+		x := l.labelAt(m)
+		row := 0
+		for row < len(ends) && x < ends[row] {
+			row++
+		}
+		if row == len(ends) {
+			ends = append(ends, 0)
+		}
+		ends[row] = x + labelWidth(m)
+		rows[i] = row
+	}
+	return rows
+}
+
+// labelAt is where a mark's label begins: at the mark, or further left if it would leave the picture.
+func (l *layout) labelAt(m *mark) float64 {
+	return max(l.left, min(l.clamp(l.x(m.at)), l.w-l.right-labelWidth(m)))
+}
+
+func markRows(d *pictureData, l *layout) int {
+	n := 0
+	for _, r := range placeMarks(d, l) {
+		n = max(n, r+1)
+	}
+	return n
+}
+
+func drawMarks(b *svg, d *pictureData, l *layout) {
+	rows := placeMarks(d, l)
+	for i := range d.marks {
+		m := &d.marks[i]
+		if m.at.Before(l.from) || m.at.After(l.to.AddDate(0, 0, 1)) {
+			continue
+		}
+		x, y := l.clamp(l.x(m.at)), l.markTop+15*float64(rows[i])
+		b.add(`<g class="mark %s">%s<path d="M%s %sV%s"/>`, m.class, title(m.hover), f1(x), f1(y+13), f1(l.axisTop))
+		b.add(`<text x="%s" y="%s">%s</text></g>`, f1(l.labelAt(m)), f1(y+11), template.HTMLEscapeString(m.label))
+	}
+}
+
+// growth draws one small multiple: a number that grows over the days of the demo, and the line that it is measured against.
+func growth(values, against []int, label string) template.HTML {
+	const w, h = 150.0, 36.0
+	top := 1
+	for i := range values {
+		top = max(top, values[i], against[i])
+	}
+	var b svg
+	b.add(`<svg class="growth" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, title(label))
+	b.add(`<path class="base" d="M0 %gH%g"/>`, h-1, w)
+	line := func(v []int, class string, area bool) {
+		if len(v) < 2 {
+			return
+		}
+		b.add(`<path class="%s" d="`, class)
+		for i, n := range v {
+			b.add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], f1(w*float64(i)/float64(len(v)-1)), f1(h-1-(h-3)*float64(n)/float64(top)))
+		}
+		if area {
+			b.add("V%gH0Z", h-1)
+		}
+		b.WriteString(`"/>`)
+	}
+	line(values, "area", true)
+	line(values, "line", false)
+	line(against, "against", false)
+	b.WriteString("</svg>")
+	return template.HTML(b.String())
+}

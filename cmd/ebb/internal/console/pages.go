@@ -1,0 +1,524 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// page is what every page has: the line of state, the sentences about what is wrong, and in the demo its panel.
+type page struct {
+	Nav, Title string
+	Version    string
+	Now        time.Time
+	Status     Status
+	Bar        []barItem
+	Banners    []banner
+	Demo       *DemoState
+	Here       string // the page's own address, for forms to come back to
+}
+
+type barItem struct {
+	Number  string
+	Words   string
+	Class   string
+	Hover   string
+	At      template.HTML // in place of Number
+	Address string
+}
+
+// banner is one amber line: a sentence, and what it means for the list below.
+type banner struct {
+	Class, Text string
+	Since       time.Time
+}
+
+type messagePage struct {
+	page
+	Heading, Text string
+}
+
+func (c *Console) page(nav, title string) page {
+	now := c.o.Now()
+	st := c.o.Source.Status()
+	p := page{Nav: nav, Title: title, Version: c.version, Now: now, Status: st, Here: "/"}
+	p.Bar = c.bar(&st, now)
+	p.Banners = c.banners(&st)
+	if c.o.Demo != nil {
+		d := c.o.Demo.State()
+		p.Demo = &d
+	}
+	return p
+}
+
+func (c *Console) bar(st *Status, now time.Time) []barItem {
+	t := c.o.Book.Totals(now)
+	items := []barItem{
+		{Number: count(t.Firing), Words: "alerts firing", Hover: plural(t.Customers, "customer", "customers"), Address: "/"},
+		{Number: amounts(t.AtRisk), Words: "at risk"},
+		{Number: count(t.ThisWeek), Words: "new in 7 days", Hover: "Alerts that fired first in the last seven days of event time, open or over"},
+	}
+	live, stalled, blind := 0, 0, 0
+	var lag int64
+	behind := 0.0
+	for i := range st.Feeds {
+		f := &st.Feeds[i]
+		switch {
+		case !f.StalledSince.IsZero():
+			stalled++
+		case !f.BlindSince.IsZero():
+			blind++
+		default:
+			live++
+		}
+		lag += f.LagRecords
+		behind = max(behind, f.LagSeconds)
+	}
+	feeds := barItem{Number: count(live), Words: "feeds live", Address: "/feeds"}
+	if live == 1 {
+		feeds.Words = "feed live"
+	}
+	if stalled > 0 {
+		feeds.Words += fmt.Sprintf(", %d stalled", stalled)
+		feeds.Class = "warn"
+	}
+	if blind > 0 {
+		feeds.Words += fmt.Sprintf(", %d blind", blind)
+		feeds.Class = "warn"
+	}
+	items = append(items, feeds,
+		barItem{Number: count(lag), Words: "records behind", Hover: "at most " + seconds(behind), Address: "/feeds"},
+		barItem{At: clock(st.LastEvent), Words: "last event"})
+	return items
+}
+
+// banners says what is wrong, worst first, each with what it means for the list.
+func (c *Console) banners(st *Status) []banner {
+	var out []banner
+	if st.Problem != "" {
+		text := st.Problem
+		if !st.AsOf.IsZero() {
+			text = "As of " + st.AsOf.UTC().Format("15:04:05 UTC") + ": " + text
+		}
+		out = append(out, banner{Class: "bad", Text: text + " The list below stands as it was."})
+	}
+	restoring, behind := 0, 0
+	for i := range st.Tasks {
+		switch t := &st.Tasks[i]; t.State {
+		case TaskStopped:
+			out = append(out, banner{Class: "bad", Text: fmt.Sprintf("Partition %d is stopped: %s Its customers are not watched.", t.Partition, sentence(t.Error))})
+		case TaskRestoring:
+			restoring++
+		case TaskCatchingUp:
+			behind++
+		}
+	}
+	shown := map[string]bool{}
+	for i := range st.Feeds {
+		f := &st.Feeds[i]
+		if !f.StalledSince.IsZero() {
+			shown["feed_stalled/"+f.Name] = true
+			out = append(out, banner{Class: "warn", Since: f.StalledSince, Text: "The " + f.Name + " feed brings nothing. " +
+				"Nobody is called silent for it: silence and drop wait until it is back, and what is listed below stands as it was."})
+		}
+		if !f.BlindSince.IsZero() {
+			shown["feed_blind/"+f.Name] = true
+			out = append(out, banner{Class: "warn", Since: f.BlindSince, Text: "Too many records of the " + f.Name + " feed cannot be read. " +
+				"Its customers are not judged by what is not seen; the dead letters say what is wrong with the records."})
+		}
+	}
+	for _, op := range c.o.Book.Operational() {
+		if !shown[op.Detector+"/"+strings.TrimPrefix(op.SubjectID, "feed/")] {
+			out = append(out, banner{Class: "warn", Since: op.Since, Text: op.Summary})
+		}
+	}
+	if restoring > 0 {
+		out = append(out, banner{Class: "note", Text: plural(restoring, "partition is", "partitions are") + " being restored; alerts of their customers stand as they were."})
+	}
+	if behind > 0 {
+		out = append(out, banner{Class: "note", Text: plural(behind, "partition is", "partitions are") + " catching up; what was decided meanwhile is published when they are through."})
+	}
+	return out
+}
+
+func sentence(s string) string {
+	if s == "" {
+		return "the log says why."
+	}
+	if strings.HasSuffix(s, ".") {
+		return s
+	}
+	return s + "."
+}
+
+// Queue.
+
+type queuePage struct {
+	page
+	Filter  Filter
+	Selects []selectBox
+	Rows    rows
+}
+
+type selectBox struct {
+	Name, Label, Value string
+	Options            []Facet
+}
+
+type rows struct {
+	View
+	Items     []row
+	More      string // address of the rest, empty when all is shown
+	Back      string
+	Filtered  bool
+	Clear     string
+	Wait      string // what is being waited for, while there is nothing to list yet
+	Customers int
+}
+
+// First is the place of the first row, counted from 1.
+func (r rows) First() int { return r.From + 1 }
+
+// End is the place of the last row, counted from 1.
+func (r rows) End() int { return r.From + len(r.Items) }
+
+type row struct {
+	*Alert
+	Spark template.HTML
+	Truth *Truth
+	Now   time.Time
+	URL   string
+}
+
+func (c *Console) queuePage(w http.ResponseWriter, r *http.Request) {
+	f := parseFilter(r.URL.Query())
+	p := queuePage{page: c.page("queue", "Queue"), Filter: f}
+	p.Here = r.URL.RequestURI()
+	facets := c.o.Book.Facets()
+	for _, name := range facetNames() {
+		s := selectBox{Name: name, Label: name, Value: f.value(name), Options: facets[name]}
+		known := slices.ContainsFunc(s.Options, func(o Facet) bool { return o.Value == s.Value })
+		if s.Value != "" && !known {
+			s.Options = append(s.Options, Facet{Value: s.Value})
+		}
+		if len(s.Options) > 0 {
+			p.Selects = append(p.Selects, s)
+		}
+	}
+	p.Rows = c.rows(r.Context(), f, from(r), pageRows, &p.page)
+	c.render(w, http.StatusOK, "queue.html", p)
+}
+
+func from(r *http.Request) int {
+	n, err := strconv.Atoi(r.URL.Query().Get("from"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// rowsFragment is a window of the list alone, for the script.
+func (c *Console) rowsFragment(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil || n <= 0 {
+		n = pageRows
+	}
+	p := c.page("queue", "")
+	view := c.rows(r.Context(), parseFilter(r.URL.Query()), from(r), min(n, pageRowsMax), &p)
+	c.render(w, http.StatusOK, "rows.html", view)
+}
+
+func (c *Console) rows(ctx context.Context, f Filter, from, n int, p *page) rows {
+	v := rows{View: c.o.Book.View(f, from, n), Filtered: f.active(), Clear: "/"}
+	for _, n := range p.Status.Customers {
+		v.Customers += int(n)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for _, a := range v.Rows {
+		it := row{Alert: a, Now: p.Now, URL: customerURL(a.Customer)}
+		it.Spark = c.spark(ctx, a, p.Now)
+		it.Truth = c.truth(p, a.Customer)
+		v.Items = append(v.Items, it)
+	}
+	address := func(from int) string {
+		q := f.query()
+		if from > 0 {
+			q.Set("from", strconv.Itoa(from))
+		}
+		if len(q) == 0 {
+			return "/"
+		}
+		return "/?" + q.Encode()
+	}
+	if end := from + len(v.Rows); end < v.Total && len(v.Rows) > 0 {
+		v.More = address(end)
+	}
+	if from > 0 {
+		v.Back = address(max(0, from-pageRows))
+	}
+	if p.Demo != nil && p.Demo.Phase != PhaseLive && p.Demo.Phase != PhaseEnded {
+		v.Wait = phaseText(p.Demo)
+	}
+	return v
+}
+
+func phaseText(d *DemoState) string {
+	switch d.Phase {
+	case PhaseFilling:
+		return "Writing the history of the simulated customers: " + percent(d.Progress)
+	case PhaseReading:
+		return "The engine reads the history: " + percent(d.Progress)
+	}
+	return ""
+}
+
+// truth is what the simulation knows of a customer, if this is a demo and it is to be shown.
+func (c *Console) truth(p *page, customer string) *Truth {
+	if p.Demo == nil || !p.Demo.ShowTruth {
+		return nil
+	}
+	t, ok := c.o.Demo.Truth(customer)
+	if !ok {
+		return nil
+	}
+	return &t
+}
+
+// Customer.
+
+type customerPage struct {
+	page
+	ID           string
+	Customer     *Customer
+	Missing      string // why there is no picture
+	Open         []why
+	Past         []*Alert
+	Truth        *Truth
+	By           string
+	Wide, Narrow template.HTML
+	Spans        []span
+	Last         Date
+	ByWeek       string
+	ByDay        string
+}
+
+// why is an open alert with the rule behind it.
+type why struct {
+	*Alert
+	Rule     *Rule
+	Evidence string
+	Facts    []Threshold
+}
+
+func (c *Console) customerPage(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if id == "" {
+		id = r.URL.Query().Get("id")
+	}
+	p := customerPage{page: c.page("customer", id), ID: id, By: "week"}
+	p.Here = r.URL.RequestURI()
+	if r.URL.Query().Get("by") == "day" {
+		p.By = "day"
+	}
+	p.ByWeek, p.ByDay = byAddress(id, "week"), byAddress(id, "day")
+	open, past := c.o.Book.Of(id)
+	for _, a := range open {
+		p.Open = append(p.Open, c.why(a))
+	}
+	p.Past = past
+	p.Truth = c.truth(&p.page, id)
+	ctx, cancel := context.WithTimeout(r.Context(), customerTimeout)
+	defer cancel()
+	v, err := c.o.Source.Customer(ctx, id)
+	status := http.StatusOK
+	switch {
+	case err == nil:
+		p.Customer = v
+		c.draw(&p)
+	case errors.Is(err, ErrNotHere):
+		p.Missing = "Another instance of the group holds this customer, so the picture is on its page. The alerts are the same everywhere."
+	case errors.Is(err, ErrUnknown):
+		p.Missing = "No event of this customer has been seen, or so long ago that the record was forgotten."
+		if len(open)+len(past) == 0 {
+			status = http.StatusNotFound
+		}
+	default:
+		status = http.StatusServiceUnavailable
+		p.Missing = "The engine did not answer in time. The alerts below come from the alert topic and stand as they were; reload to try again."
+	}
+	c.render(w, status, "customer.html", p)
+}
+
+func byAddress(id, by string) string {
+	u := customerURL(id)
+	if strings.Contains(u, "?") {
+		return u + "&by=" + by
+	}
+	return u + "?by=" + url.QueryEscape(by)
+}
+
+func (c *Console) why(a *Alert) why {
+	w := why{Alert: a, Evidence: indent(a.Evidence)}
+	for i := range c.o.Rules {
+		if c.o.Rules[i].Detector == a.Detector {
+			w.Rule = &c.o.Rules[i]
+		}
+	}
+	fact := func(name, value string) {
+		if value != "" {
+			w.Facts = append(w.Facts, Threshold{Name: name, Value: value})
+		}
+	}
+	fact("observed", a.Observed)
+	fact("expected", a.Expected)
+	if a.HasRisk {
+		fact("money at risk", money(a.AtRisk)+" "+a.Currency)
+	}
+	if a.HorizonDays > 0 {
+		fact("horizon", plural(a.HorizonDays, "day", "days"))
+	}
+	if a.Probability >= 0 {
+		fact("probability", percent(a.Probability))
+	}
+	if a.SubjectID != "" {
+		fact(words(a.SubjectType), a.SubjectID)
+	}
+	fact("detector version", a.DetectorVersion)
+	fact("configuration", a.ConfigHash)
+	fact("alert id", a.AlertID)
+	return w
+}
+
+const (
+	weeksShown = 13
+	wideChart  = 1040
+	smallChart = 358
+)
+
+func (c *Console) draw(p *customerPage) {
+	v, zone := p.Customer, zoneOf(p.Customer)
+	p.Last = lastFullDay(v, p.Now)
+	var since time.Time
+	for _, a := range p.Open {
+		if since.IsZero() || a.Since.Before(since) {
+			since = a.Since
+		}
+	}
+	if p.Truth != nil && p.Truth.Leaves && p.Truth.Begins.Before(p.Now) && (since.IsZero() || p.Truth.Begins.Before(since)) {
+		since = p.Truth.Begins
+	}
+	d := pictureData{complaints: v.Complaints, currency: v.Currency, zone: zone, now: p.Now, unit: p.By}
+	if p.By == "day" {
+		today := dateOf(p.Now, zone)
+		d.spans = days(v, max(p.Last-7*weeksShown+1, v.Window), today)
+		if n := len(d.spans); n > 0 {
+			d.spans[n-1].Partial = true
+		}
+	} else {
+		d.spans = weeks(v, p.Last, weeksShown, since)
+	}
+	d.marks = c.marks(p)
+	p.Spans = d.spans
+	p.Wide, p.Narrow = picture(&d, wideChart), picture(&d, smallChart)
+}
+
+func (c *Console) marks(p *customerPage) []mark {
+	var out []mark
+	add := func(at time.Time, class, label, hover string) {
+		if !at.IsZero() {
+			out = append(out, mark{at: at, class: class, label: label, hover: hover + ", " + stamp(at)})
+		}
+	}
+	for _, a := range p.Open {
+		add(a.FirstFired, "fired", words(a.Detector), words(a.Detector)+" fired")
+		for _, s := range a.Steps {
+			if s.Kind != "fired" {
+				add(s.Time, "step", words(s.Kind), words(a.Detector)+" "+words(s.Kind))
+			}
+		}
+	}
+	for i, a := range p.Past {
+		if i == 5 {
+			break
+		}
+		add(a.FirstFired, "past", words(a.Detector), words(a.Detector)+" fired")
+		add(a.Time, "resolved", words(a.Reason), words(a.Detector)+" resolved: "+words(a.Reason))
+	}
+	if t := p.Truth; t != nil && t.Leaves && t.Left.Before(p.Now.Add(24*time.Hour)) {
+		add(t.Left, "truth", "truly left", "Truly left ("+words(t.Shape)+")")
+	}
+	slices.SortStableFunc(out, func(x, y mark) int { return x.at.Compare(y.at) })
+	return out
+}
+
+// Detectors.
+
+type detectorsPage struct {
+	page
+	Lines []detectorLine
+}
+
+type detectorLine struct {
+	DetectorTotals
+	Rule  *Rule
+	Truth *DetectorScore
+}
+
+func (c *Console) detectorsPage(w http.ResponseWriter, r *http.Request) {
+	p := detectorsPage{page: c.page("detectors", "Detectors")}
+	p.Here = r.URL.RequestURI()
+	totals := c.o.Book.Totals(p.Now)
+	seen := map[string]bool{}
+	add := func(name string, rule *Rule) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		line := detectorLine{DetectorTotals: DetectorTotals{Detector: name}, Rule: rule}
+		for i := range totals.ByDetector {
+			if totals.ByDetector[i].Detector == name {
+				line.DetectorTotals = totals.ByDetector[i]
+			}
+		}
+		if p.Demo != nil && p.Demo.ShowTruth {
+			for i := range p.Demo.Ebb.ByDetector {
+				if p.Demo.Ebb.ByDetector[i].Detector == name {
+					line.Truth = &p.Demo.Ebb.ByDetector[i]
+				}
+			}
+		}
+		p.Lines = append(p.Lines, line)
+	}
+	for i := range c.o.Rules {
+		add(c.o.Rules[i].Detector, &c.o.Rules[i])
+	}
+	for i := range totals.ByDetector {
+		add(totals.ByDetector[i].Detector, nil)
+	}
+	c.render(w, http.StatusOK, "detectors.html", p)
+}
+
+// Feeds and engine.
+
+type feedsPage struct {
+	page
+	Stages []Facet
+}
+
+func (c *Console) feedsPage(w http.ResponseWriter, r *http.Request) {
+	p := feedsPage{page: c.page("feeds", "Feeds and engine")}
+	p.Here = r.URL.RequestURI()
+	for name, n := range p.Status.Customers {
+		p.Stages = append(p.Stages, Facet{Value: name, Count: int(n)})
+	}
+	slices.SortFunc(p.Stages, func(x, y Facet) int { return strings.Compare(x.Value, y.Value) })
+	c.render(w, http.StatusOK, "feeds.html", p)
+}
