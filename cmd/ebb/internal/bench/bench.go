@@ -152,11 +152,11 @@ func (b *bench) ends(ctx context.Context) (ends positions, total int64, err erro
 		for _, p := range found[topic].Partitions {
 			ids = append(ids, p.ID)
 		}
-		end, err := b.cluster.Offsets(ctx, topic, ids, conn.Latest, conn.Uncommitted)
+		end, err := b.cluster.Offsets(ctx, topic, ids, conn.Latest, conn.ReadUncommitted)
 		if err != nil {
 			return nil, 0, err
 		}
-		start, err := b.cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.Uncommitted)
+		start, err := b.cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
 		if err != nil {
 			return nil, 0, err
 		}
