@@ -11,10 +11,18 @@ import (
 
 // source is where a field's value comes from: the first of its slots that has one, or a constant.
 type source struct {
-	slots    []int8
-	constant []byte // nil = none
-	and      []int8
-	minus    int8 // -1 = none
+	mask      uint64 // the set of slots
+	slots     []int8
+	constant  []byte // nil = none; only without slots
+	otherwise state  // present with a constant, else absent
+	minus     int8   // -1 = none
+	and       []int8
+}
+
+// add appends a slot.
+func (s *source) add(slot int8) {
+	s.slots = append(s.slots, slot)
+	s.mask |= 1 << slot
 }
 
 // plan is where all fields come from.
@@ -103,13 +111,13 @@ func (c *compiler) modes(m *Mapping) {
 func (c *compiler) contract(cloudEvents bool) {
 	for _, f := range feedFields[c.feed] {
 		name := strings.ReplaceAll(fieldNames[f], ".", `\.`)
-		c.d.base[f].slots = []int8{c.slot(name)}
+		c.d.base[f].add(c.slot(name))
 	}
 	at := &c.d.root
 	if cloudEvents {
 		at = at.child("data").inner
 		for _, f := range []field{fieldID, fieldTime} {
-			c.d.base[f].slots = append(c.d.base[f].slots, c.slot("ce:"+fieldNames[f]))
+			c.d.base[f].add(c.slot("ce:" + fieldNames[f]))
 		}
 	}
 	for _, name := range unreadFields[c.feed] {
@@ -149,14 +157,17 @@ func (c *compiler) overlay(p *plan, fields map[string]Field, path ...string) {
 func (c *compiler) source(f field, spec Field, at []string) source {
 	s := source{minus: -1}
 	if spec.Const != nil {
-		s.constant = []byte(*spec.Const)
+		if *spec.Const == "" {
+			c.fault("an empty constant: leave the field out", at...)
+		}
+		s.constant, s.otherwise = []byte(*spec.Const), present
 		return s
 	}
 	if len(spec.Paths) == 0 {
 		c.fault("no path", at...)
 	}
 	for _, p := range spec.Paths {
-		s.slots = append(s.slots, c.checkedSlot(p, at))
+		s.add(c.checkedSlot(p, at))
 	}
 	for _, p := range spec.And {
 		s.and = append(s.and, c.checkedSlot(p, at))

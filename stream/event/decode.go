@@ -204,15 +204,17 @@ const (
 )
 
 // text returns a field's value as text: that of a string, or a number or boolean as it is written. null and the empty
-// string are absent.
+// string are absent. It is split so that the many fields that a record does not have cost no call.
 func (d *Decoder) text(s *source) ([]byte, state) {
-	if s.constant != nil {
-		return s.constant, present
+	if d.found&s.mask == 0 {
+		return s.constant, s.otherwise
 	}
+	return d.first(s)
+}
+
+// first returns the first value of a field's slots.
+func (d *Decoder) first(s *source) ([]byte, state) {
 	for _, slot := range s.slots {
-		if d.found&(1<<slot) == 0 {
-			continue
-		}
 		if b, st := d.slot(slot); st != absent {
 			return b, st
 		}

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
 )
@@ -359,8 +360,8 @@ func (s *scanner) literal(i int, want string) (int, fault) {
 	return i, faultSyntax
 }
 
-// number walks over -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?. A number at the very end of the record may be
-// complete or not; the record is truncated anyway, since the brace is missing.
+// number walks over -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)? and checks that it ends there, so that no part of a
+// broken number is taken for a customer.
 func (s *scanner) number(i int) (int, fault) {
 	b := s.buf
 	if b[i] == '-' {
@@ -393,6 +394,12 @@ func (s *scanner) number(i int) (int, fault) {
 			return i, missingDigit(b, i)
 		}
 	}
+	if i == len(b) {
+		return i, faultEnd
+	}
+	if c := b[i]; c != ',' && c != '}' && c != ']' && !isBlank(c) {
+		return i, faultSyntax
+	}
 	return i, faultNone
 }
 
@@ -422,8 +429,7 @@ func (s *scanner) text(i int) (span, int, fault) {
 	v := span{start: int32(i), kind: valueString}
 	for {
 		for i+8 <= len(b) {
-			w := uint64(b[i]) | uint64(b[i+1])<<8 | uint64(b[i+2])<<16 | uint64(b[i+3])<<24 |
-				uint64(b[i+4])<<32 | uint64(b[i+5])<<40 | uint64(b[i+6])<<48 | uint64(b[i+7])<<56
+			w := binary.LittleEndian.Uint64(b[i:])
 			// The highest bit of a byte of stop is set where the byte may be a quote, a backslash, below 0x20, or above 0x7f.
 			// A borrow may set it wrongly, but only above a byte where it is set rightly: the first one is right.
 			quote, slash := w^(lowBits*'"'), w^(lowBits*'\\')
@@ -449,10 +455,11 @@ func (s *scanner) text(i int) (span, int, fault) {
 			}
 		case c < 0x20:
 			return v, i, faultSyntax
-		default:
-			if c >= utf8.RuneSelf {
-				s.high = true
+		case c >= utf8.RuneSelf:
+			s.high = true
+			for i++; i < len(b) && b[i] >= utf8.RuneSelf; i++ {
 			}
+		default:
 			i++
 		}
 	}
