@@ -79,9 +79,9 @@ func Failed(problems []Problem) bool {
 }
 
 const (
-	// batchSlack is what a broker may add to a batch's size when it compares it with max.message.bytes (12 bytes of log
-	// overhead), rounded up.
-	batchSlack = 64
+	// batchSlack is the overhead of the log, which a broker counts as part of the batch. Kafka's default of
+	// max.message.bytes is 1 MiB and this, so that topics with default settings are fit for batches of 1 MiB.
+	batchSlack = 12
 	// deadLetterSlack is room for the headers that say why a record is dead.
 	deadLetterSlack = 64 << 10
 	day             = 24 * time.Hour
