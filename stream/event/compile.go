@@ -42,6 +42,7 @@ type compiler struct {
 	d      *Decoder
 	prefix []string        // where paths start
 	slots  map[string]int8 // by path
+	full   bool            // more paths than slots, which was said
 	faults []error
 }
 
@@ -194,7 +195,10 @@ func (c *compiler) checkedSlot(path string, at []string) int8 {
 		c.fault(fmt.Sprintf(`%q is an attribute of a CloudEvent: add "cloudevents: true"`, path), at...)
 		return 0
 	case len(c.slots) == maxSlots && !c.known(path):
-		c.fault(fmt.Sprintf("more than %d different paths", maxSlots), at...)
+		if !c.full {
+			c.fault(fmt.Sprintf("this path and those after it are too many: a feed reads at most %d different ones", maxSlots), at...)
+		}
+		c.full = true
 		return 0
 	}
 	return c.slot(path)
@@ -338,15 +342,15 @@ func (c *compiler) timeForm(t TimeForm) {
 
 // layoutFault says what is wrong with a layout, by writing and reading a date with it.
 func layoutFault(layout, zone string) string {
+	if strings.Contains(layout, "MST") {
+		return "abbreviations of zones are ambiguous: leave MST out and set zone, or use Z07:00 or -0700"
+	}
 	east, west := time.FixedZone("", 5*3600+1800), time.FixedZone("", -8*3600)
 	at := time.Date(2013, 12, 11, 22, 19, 18, 0, east)
 	text := at.Format(layout)
 	back, err := time.ParseInLocation(layout, text, east)
 	if err != nil || back.Year() != at.Year() || back.YearDay() != at.YearDay() {
 		return fmt.Sprintf(`%q does not hold a whole date: write "rfc3339", "epoch_s", "epoch_ms" or a layout of the Go package time, such as "2006-01-02 15:04:05"`, layout)
-	}
-	if strings.Contains(layout, "MST") {
-		return "abbreviations of zones are ambiguous: leave MST out and set zone, or use Z07:00 or -0700"
 	}
 	if zone == "" && text == time.Date(2013, 12, 11, 22, 19, 18, 0, west).Format(layout) {
 		return "the layout has no zone: set zone beside it, such as Europe/Berlin or UTC"

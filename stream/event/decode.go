@@ -338,8 +338,9 @@ func (d *Decoder) hint(key []byte) string {
 	if d.key != keyIgnored && isCustomer(key) {
 		return string(key)
 	}
-	b, st := d.text(&d.base[fieldCustomer])
-	if st != present || !isCustomer(b) {
+	s := &d.base[fieldCustomer]
+	b, st := d.text(s)
+	if st != present || d.isBool(s) || !isCustomer(b) {
 		return ""
 	}
 	return string(b)

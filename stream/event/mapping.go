@@ -40,8 +40,8 @@ type Mapping struct {
 
 // TimeForm is how times are written.
 type TimeForm struct {
-	// Format is "rfc3339" (default), "epoch_s", "epoch_ms" (both as numbers or text, parts of a millisecond cut off), or a
-	// layout of the Go package time, such as "2006-01-02 15:04:05".
+	// Format is "rfc3339" (default), "epoch_s", "epoch_ms" (both as numbers or text, rounded to the millisecond), or a layout
+	// of the Go package time, such as "2006-01-02 15:04:05".
 	Format string `yaml:"format,omitempty"`
 	// Zone is the IANA zone of times that name none. A layout without a zone needs it; with rfc3339 it allows the zone to
 	// be left out. A time that the clock shows twice, in autumn, is one of the two.
