@@ -1,0 +1,178 @@
+package state
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"ebb/state/customer"
+)
+
+// benchTable is a table of n typical customers, all in memory.
+func benchTable(b *testing.B, n int) (*Table, [][]byte) {
+	b.Helper()
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{CacheBytes: 4 << 30, PendingBytes: 4 << 30, FlushAge: 24 * time.Hour})
+	b.Cleanup(tab.Close)
+	ids := make([][]byte, n)
+	for i := range ids {
+		ids[i] = []byte(fmt.Sprintf("c-%06d", i))
+		e, err := tab.Get(ids[i])
+		must(b, err)
+		fill(&e.Record, i)
+		tab.Arm(e, year2026+int64(i%400)*HourMillis)
+		tab.Changed(e)
+	}
+	tab.Commit(tab.BeginCut(), int64(n), nil)
+	rand.New(rand.NewPCG(1, 1)).Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	return tab, ids
+}
+
+// fill gives a record the shape of a typical customer: thirty active days.
+func fill(r *customer.Record, i int) {
+	r.First, r.Latest, r.LastActivity = year2026, year2026+60*24*HourMillis, year2026+60*24*HourMillis
+	for d := range 30 {
+		r.Usage = append(r.Usage, customer.UsageDay{Day: int32(20454 + 2*d), Count: uint32(1 + i%3), Quantity: 125_000})
+	}
+}
+
+func BenchmarkGetChanged(b *testing.B) {
+	tab, ids := benchTable(b, 200_000)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e, err := tab.Get(ids[i])
+		if err != nil {
+			b.Fatal(err)
+		}
+		e.Record.Latest++
+		tab.Changed(e)
+		if i++; i == len(ids) {
+			i = 0
+		}
+	}
+}
+
+func BenchmarkArmLater(b *testing.B) {
+	tab, ids := benchTable(b, 200_000)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e, err := tab.Get(ids[i%len(ids)])
+		if err != nil {
+			b.Fatal(err)
+		}
+		tab.Arm(e, year2026+int64(400+i)*HourMillis)
+		tab.Changed(e)
+		i++
+	}
+}
+
+// BenchmarkCut is one customer's share in BeginCut and Commit.
+func BenchmarkCut(b *testing.B) {
+	tab, ids := benchTable(b, 100_000)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		b.StopTimer()
+		for i := 0; i < 20_000 && i < b.N-n; i++ {
+			e, err := tab.Get(ids[(n+i)%len(ids)])
+			must(b, err)
+			tab.Changed(e)
+		}
+		b.StartTimer()
+		c := tab.BeginCut()
+		n += c.Len()
+		tab.Commit(c, int64(n), nil)
+	}
+	b.ReportMetric(float64(tab.pending.bytes)/float64(len(tab.pending.ops)), "bytes/customer")
+}
+
+// BenchmarkFlushBadger is one customer's share in writing behind to Badger, timers included.
+func BenchmarkFlushBadger(b *testing.B) {
+	s, err := OpenBadger(b.TempDir(), Options{})
+	must(b, err)
+	defer s.Close()
+	value := make([]byte, 113)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		batch := &Batch{}
+		for i := 0; i < 25_000 && n < b.N; i++ {
+			id := fmt.Sprintf("c-%06d", rand.IntN(200_000))
+			batch.Set(id, value)
+			batch.Arm(year2026+int64(n%400)*HourMillis, id)
+			n++
+		}
+		batch.SetPosition(int64(n))
+		must(b, s.Write(batch))
+	}
+}
+
+// BenchmarkLoadBadger is a customer that is not in memory.
+func BenchmarkLoadBadger(b *testing.B) {
+	s, err := OpenBadger(b.TempDir(), Options{})
+	must(b, err)
+	defer s.Close()
+	var r customer.Record
+	fill(&r, 1)
+	value := customer.AppendRecord(nil, &r)
+	batch := &Batch{}
+	ids := make([][]byte, 100_000)
+	for i := range ids {
+		ids[i] = []byte(fmt.Sprintf("c-%06d", i))
+		batch.Set(string(ids[i]), value)
+	}
+	must(b, s.Write(batch))
+	tab := NewTable(s, TableOptions{CacheBytes: 4 << 20})
+	defer tab.Close()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if _, err := tab.Get(ids[rand.IntN(len(ids))]); err != nil {
+			b.Fatal(err)
+		}
+		if i++; i%64 == 0 {
+			must(b, tab.Maintain(time.Time{}))
+		}
+	}
+}
+
+// BenchmarkRestore is one record of a changelog's tail.
+func BenchmarkRestore(b *testing.B) {
+	r := NewRestorer(NewMemory(NewMemDisk()))
+	value := make([]byte, 113)
+	keys := make([][]byte, 50_000)
+	for i := range keys {
+		keys[i] = []byte(fmt.Sprintf("c-%06d", i))
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if err := r.Apply(keys[rand.IntN(len(keys))], value, int64(n)); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	_, err := r.Keep(int64(n))
+	must(b, err)
+}
+
+// BenchmarkTimers is a deadline that comes up and is armed again.
+func BenchmarkTimers(b *testing.B) {
+	tab, _ := benchTable(b, 25_000)
+	tab.BeginCut()
+	now := int64(year2026)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; i < b.N; {
+		e, at, ok, err := tab.PopDue(now)
+		must(b, err)
+		if !ok {
+			now += HourMillis / 10
+			continue
+		}
+		tab.Arm(e, at+14*24*HourMillis)
+		i++
+	}
+}

@@ -1,0 +1,645 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"ebb/state/customer"
+)
+
+const year2026 = 1_767_225_600_000
+
+// bump gives a record the content number n.
+func bump(e *Entry, n int64) {
+	r := &e.Record
+	if r.First == 0 {
+		r.First = year2026
+	}
+	r.Latest = max(r.Latest, year2026+n)
+	r.Decided = year2026 + n
+}
+
+func content(r *customer.Record) int64 {
+	if r.Decided == 0 {
+		return 0
+	}
+	return r.Decided - year2026
+}
+
+// changelog is the durable truth of a simulated task.
+type changelog struct {
+	keys   []string
+	values [][]byte
+	task   []byte
+}
+
+// append takes a cut in, task record last, and returns the offset behind it.
+func (l *changelog) append(c *Cut, task string) int64 {
+	c.Each(func(id string, value []byte) {
+		l.keys, l.values = append(l.keys, id), append(l.values, slices.Clone(value))
+	})
+	l.keys, l.values = append(l.keys, "\x00task"), append(l.values, []byte(task))
+	l.task = []byte(task)
+	return int64(len(l.keys))
+}
+
+// sim is a task without Kafka: what it believes of every customer is kept in plain maps.
+type sim struct {
+	t     *testing.T
+	rng   *rand.Rand
+	disk  *MemDisk
+	log   changelog
+	store Store
+	table *Table
+	o     TableOptions
+	now   time.Time
+	clock int64
+
+	live, committed map[string]naive
+	inCut           map[string]naive
+	cut             *Cut
+	counter         int64
+}
+
+// naive is what the reference knows of a customer.
+type naive struct{ content, deadline int64 }
+
+func newSim(t *testing.T, seed uint64, o TableOptions) *sim {
+	s := &sim{
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: NewMemDisk(), o: o,
+		now: time.Unix(0, 0), clock: year2026,
+		live: map[string]naive{}, committed: map[string]naive{},
+	}
+	s.open()
+	return s
+}
+
+func (s *sim) id() []byte { return []byte(fmt.Sprintf("c-%03d", s.rng.IntN(200))) }
+
+// event changes a customer and moves his deadline, as every event of a real task does.
+func (s *sim) event() error {
+	id := s.id()
+	e, err := s.table.Get(id)
+	if err != nil {
+		return err
+	}
+	if got, want := content(&e.Record), s.live[string(id)].content; got != want {
+		s.t.Fatalf("%s has content %d, want %d", id, got, want)
+	}
+	s.counter++
+	bump(e, s.counter)
+	deadline := s.clock + int64(s.rng.IntN(15*24))*HourMillis + 1
+	if s.rng.IntN(10) == 0 {
+		deadline = 0
+	}
+	s.table.Arm(e, deadline)
+	s.table.Changed(e)
+	s.live[string(id)] = naive{s.counter, deadline}
+	return nil
+}
+
+func (s *sim) forget() error {
+	id := s.id()
+	e, ok, err := s.table.Lookup(id)
+	if err != nil {
+		return err
+	}
+	if _, want := s.live[string(id)]; ok != want {
+		s.t.Fatalf("%s is known %v, want %v", id, ok, want)
+	}
+	if ok {
+		s.table.Forget(e)
+		s.table.Changed(e) // of no effect: nobody asked for the customer since
+		delete(s.live, string(id))
+	}
+	return nil
+}
+
+// timers moves the clock and compares what comes up with what the reference says is due.
+func (s *sim) timers() error {
+	s.clock += int64(s.rng.IntN(12)) * HourMillis / 3
+	var want []dueEntry
+	for id, n := range s.live {
+		if n.deadline != 0 && n.deadline <= s.clock {
+			want = append(want, dueEntry{n.deadline, id})
+		}
+	}
+	slices.SortFunc(want, func(a, b dueEntry) int { return compareTimers(Timer{a.at, a.id}, Timer{b.at, b.id}) })
+	for _, w := range want {
+		e, at, ok, err := s.table.PopDue(s.clock)
+		if err != nil {
+			return err
+		}
+		if !ok || at != w.at || e.Record.ID != w.id {
+			s.t.Fatalf("due is %v, popped %v %d %+v", w, ok, at, e)
+		}
+		deadline := int64(0)
+		if s.rng.IntN(2) == 0 {
+			deadline = s.clock + 24*HourMillis
+		}
+		s.table.Arm(e, deadline)
+		s.table.Changed(e)
+		s.live[w.id] = naive{s.live[w.id].content, deadline}
+	}
+	_, _, ok, err := s.table.PopDue(s.clock)
+	if err == nil && ok {
+		s.t.Fatalf("popped more than is due")
+	}
+	return err
+}
+
+func (s *sim) beginCut() {
+	if s.cut == nil {
+		s.cut, s.inCut = s.table.BeginCut(), maps.Clone(s.live)
+	}
+}
+
+func (s *sim) commit() {
+	if s.cut == nil {
+		return
+	}
+	s.committed = s.inCut
+	task := fmt.Sprint(s.clock)
+	next := s.log.append(s.cut, task)
+	s.table.Commit(s.cut, next, []byte(task))
+	s.cut = nil
+}
+
+// step does one random thing.
+func (s *sim) step() error {
+	switch n := s.rng.IntN(100); {
+	case n < 60:
+		return s.event()
+	case n < 63:
+		return s.forget()
+	case n < 70:
+		return s.timers()
+	case n < 78:
+		s.beginCut()
+		return nil
+	case n < 86:
+		s.commit()
+		return nil
+	default:
+		s.now = s.now.Add(time.Duration(s.rng.IntN(3000)) * time.Millisecond)
+		if err := s.table.Maintain(s.now); err != nil {
+			return err
+		}
+		s.table.flushDue(s.now)
+		return s.settle()
+	}
+}
+
+// settle waits now and then for the flusher, so that its progress depends on the seed rather than on
+// the machine.
+func (s *sim) settle() error {
+	if s.table.flushing == nil || s.rng.IntN(2) == 0 {
+		return nil
+	}
+	return s.table.landed(<-s.table.flushed)
+}
+
+// open restores: the store as it is, then the changelog from its position on.
+func (s *sim) open() {
+	s.store = NewMemory(s.disk)
+	from, err := s.store.Position()
+	must(s.t, err)
+	if from > int64(len(s.log.keys)) {
+		s.t.Fatalf("the store is at %d, the changelog ends at %d", from, len(s.log.keys))
+	}
+	r := NewRestorer(s.store)
+	r.MemoryBytes = int64(200 + s.rng.IntN(20_000))
+	for i := from; i < int64(len(s.log.keys)); i++ {
+		must(s.t, r.Apply([]byte(s.log.keys[i]), s.log.values[i], i))
+	}
+	o := s.o
+	if s.rng.IntN(2) == 0 {
+		must(s.t, r.Finish(int64(len(s.log.keys))))
+	} else {
+		o.Restored, err = r.Keep(int64(len(s.log.keys)))
+		must(s.t, err)
+	}
+	s.table = NewTable(s.store, o)
+	s.live, s.cut = maps.Clone(s.committed), nil
+	s.compare()
+}
+
+// compare checks every customer, by Scan and by Lookup.
+func (s *sim) compare() {
+	got := map[string]naive{}
+	must(s.t, s.table.Scan(func(e *Entry) error {
+		if _, twice := got[e.Record.ID]; twice {
+			s.t.Fatalf("Scan gives %s twice", e.Record.ID)
+		}
+		got[e.Record.ID] = naive{content(&e.Record), e.Record.Deadline}
+		return nil
+	}))
+	if !maps.Equal(got, s.live) {
+		s.t.Fatalf("customers %v\nwant %v", got, s.live)
+	}
+}
+
+func (s *sim) crash() {
+	s.disk.Crash()
+	s.table.Close()
+	if s.cut != nil && s.rng.IntN(2) == 0 { // its transaction may have succeeded all the same
+		s.committed = s.inCut
+		s.log.append(s.cut, "crashed")
+	}
+	s.open()
+}
+
+// small budgets: nothing fits, so everything that the table can do happens.
+func smallTable() TableOptions {
+	return TableOptions{CacheBytes: 20_000, PendingBytes: 4000, FlushAge: 2 * time.Second, Timers: 40}
+}
+
+// Random operations and crashes at random transactions: every customer and every deadline is as the
+// plain maps say, at any time.
+func TestTableAgainstPlainMaps(t *testing.T) {
+	for seed := range uint64(40) {
+		o := smallTable()
+		if seed%4 == 0 {
+			o.CacheBytes, o.Timers = 1<<20, 1000 // all fits
+		}
+		s := newSim(t, seed, o)
+		for i := range 3000 {
+			err := s.step()
+			switch {
+			case errors.Is(err, ErrClosed) && s.disk.Crashed():
+				s.crash()
+			case err != nil:
+				t.Fatalf("seed %d step %d: %v", seed, i, err)
+			}
+			if i%500 == 0 {
+				s.disk.CrashIn(1+s.rng.IntN(20), s.rng.IntN(2) == 0)
+			}
+		}
+		s.disk.CrashIn(1<<30, false)
+		if _, err := s.store.Position(); err != nil {
+			s.crash()
+		}
+		s.compare()
+		s.commit()
+		s.beginCut()
+		s.commit()
+		must(t, s.table.Drain(context.Background()))
+		s.table.Close()
+		if p, _ := s.store.Position(); p != int64(len(s.log.keys)) {
+			t.Errorf("seed %d: after Drain position %d of %d", seed, p, len(s.log.keys))
+		}
+		if m, _ := s.store.Meta(MetaTask); string(m) != string(s.log.task) {
+			t.Errorf("seed %d: task record %q, want %q", seed, m, s.log.task)
+		}
+		s.open()
+		s.clock += 40 * 24 * HourMillis
+		must(t, s.timers())
+	}
+}
+
+// Stale timer entries and tombstones do not pile up on the disk.
+func TestTimerBucketsAreCleanedUp(t *testing.T) {
+	s := newSim(t, 5, smallTable())
+	for range 30_000 {
+		must(t, s.step())
+	}
+	s.clock += 40 * 24 * HourMillis
+	for range 3 {
+		must(t, s.timers())
+		s.commit()
+		s.beginCut()
+		s.commit()
+		must(t, s.table.Drain(t.Context()))
+	}
+	if left, _ := due(t, s.store, 0, 1<<30); len(left) > 2*len(s.live) {
+		t.Errorf("%d timer entries for %d customers", len(left), len(s.live))
+	}
+	if n := s.table.timers.n; n > 4*len(s.live) {
+		t.Errorf("%d entries in memory for %d customers", n, len(s.live))
+	}
+}
+
+func TestTableMemoryIsBounded(t *testing.T) {
+	disk := NewMemDisk()
+	store := NewMemory(disk)
+	o := TableOptions{CacheBytes: 1 << 20, PendingBytes: 1 << 18, FlushAge: time.Hour, Timers: 500}
+	tab := NewTable(store, o)
+	defer tab.Close()
+	now, next := time.Unix(0, 0), int64(0)
+	peak, peakWaiting := int64(0), int64(0)
+	cut := func() {
+		c := tab.BeginCut()
+		next += int64(c.Len())
+		tab.Commit(c, next, nil)
+	}
+	for i := range 60_000 { // far more customers than fit
+		e, err := tab.Get([]byte(fmt.Sprintf("customer-%06d", i%20_000)))
+		must(t, err)
+		if want := int64(i - 20_000 + 1); i >= 20_000 && content(&e.Record) != want {
+			t.Fatalf("customer %d has content %d, want %d", i, content(&e.Record), want)
+		}
+		bump(e, int64(i+1))
+		tab.Arm(e, int64(i%400)*HourMillis+year2026)
+		tab.Changed(e)
+		switch tab.Pressure() {
+		case PressureCut:
+			cut()
+		case PressureStore:
+			must(t, tab.landed(<-tab.flushed))
+		}
+		if i%100 == 0 {
+			must(t, tab.Maintain(now))
+		}
+		peak, peakWaiting = max(peak, tab.bytes), max(peakWaiting, tab.waitingBytes())
+	}
+	if peak > o.CacheBytes*3/2 || peakWaiting > 5*o.PendingBytes {
+		t.Errorf("peak of the cache %d of %d bytes, of what waits %d of %d", peak, o.CacheBytes, peakWaiting, o.PendingBytes)
+	}
+	if tab.timers.n > 30_000 {
+		t.Errorf("%d timers in memory", tab.timers.n)
+	}
+}
+
+// An entry may leave memory only when its newest form can be read again.
+func TestEvictionSparesWhatIsNotCommitted(t *testing.T) {
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{CacheBytes: 1, FlushAge: time.Hour})
+	defer tab.Close()
+	get := func(id string) *Entry {
+		e, err := tab.Get([]byte(id))
+		must(t, err)
+		return e
+	}
+	maintain := func() {
+		for range 5 {
+			must(t, tab.Maintain(time.Unix(0, 0)))
+		}
+	}
+	bump(get("dirty"), 1)
+	tab.Changed(get("dirty"))
+	maintain()
+	if tab.entries["dirty"] == nil {
+		t.Fatal("a changed customer was evicted")
+	}
+	c := tab.BeginCut()
+	maintain()
+	if tab.entries["dirty"] == nil {
+		t.Fatal("a customer of the cut under way was evicted")
+	}
+	tab.Commit(c, 1, nil)
+	get("other") // never changed
+	maintain()
+	if len(tab.entries) != 0 {
+		t.Fatalf("%d entries are left above the budget", len(tab.entries))
+	}
+	if got := content(&get("dirty").Record); got != 1 {
+		t.Fatalf("read again from what waits for the store: content %d", got)
+	}
+	if _, ok, _ := tab.Lookup([]byte("other")); ok {
+		t.Fatal("a customer of whom nothing is known was created")
+	}
+}
+
+func TestForgottenCustomers(t *testing.T) {
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{})
+	defer tab.Close()
+	next := int64(0)
+	cut := func() (ids []string) {
+		c := tab.BeginCut()
+		c.Each(func(id string, v []byte) { ids = append(ids, fmt.Sprintf("%s:%v", id, v != nil)) })
+		next += 10
+		tab.Commit(c, next, nil)
+		return ids
+	}
+	get := func() *Entry {
+		e, err := tab.Get([]byte("a"))
+		must(t, err)
+		return e
+	}
+	e := get()
+	bump(e, 1)
+	tab.Changed(e)
+	tab.Forget(e)
+	if ids := cut(); len(ids) != 0 {
+		t.Errorf("a customer that never left memory needs no tombstone: %v", ids)
+	}
+	e = get()
+	bump(e, 2)
+	tab.Changed(e)
+	if ids := cut(); !slices.Equal(ids, []string{"a:true"}) {
+		t.Errorf("back again: %v", ids)
+	}
+	tab.Forget(e)
+	tab.Changed(e)
+	if _, ok, _ := tab.Lookup([]byte("a")); ok {
+		t.Error("a forgotten customer is not there")
+	}
+	if ids := cut(); !slices.Equal(ids, []string{"a:false"}) {
+		t.Errorf("forgotten: %v", ids)
+	}
+	e = get()
+	if e.Record.Latest != 0 {
+		t.Error("nothing is known of a forgotten customer")
+	}
+	must(t, tab.Drain(t.Context()))
+	bump(e, 3)
+	tab.Changed(e)
+	if ids := cut(); !slices.Equal(ids, []string{"a:true"}) {
+		t.Errorf("asked for while the tombstone was on its way, then changed: %v", ids)
+	}
+	tab.Forget(e)
+	cut()
+	must(t, tab.Drain(t.Context()))
+	if len(tab.entries) != 0 {
+		t.Errorf("%d entries are left after the tombstone was written", len(tab.entries))
+	}
+}
+
+func TestRevert(t *testing.T) {
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{FlushAge: time.Hour})
+	defer tab.Close()
+	e, err := tab.Get([]byte("a"))
+	must(t, err)
+	revert := func(want int64, wantComplete bool) {
+		t.Helper()
+		e.Record.Decided = 99
+		complete, err := tab.Revert(e)
+		must(t, err)
+		if content(&e.Record) != want || complete != wantComplete {
+			t.Errorf("reverted to content %d, complete %v; want %d, %v", content(&e.Record), complete, want, wantComplete)
+		}
+	}
+	revert(0, true)
+	bump(e, 1)
+	tab.Changed(e)
+	c := tab.BeginCut()
+	revert(1, true)
+	bump(e, 2)
+	tab.Changed(e)
+	revert(1, false)
+	tab.Commit(c, 1, nil)
+	revert(1, false)
+	bump(e, 3)
+	tab.Commit(tab.BeginCut(), 2, nil)
+	revert(3, true)
+	must(t, tab.Drain(t.Context()))
+	revert(3, true)
+}
+
+// Below the reserve nothing is written and nothing is lost: the changes wait.
+func TestTableWaitsWhileTheReserveIsInForce(t *testing.T) {
+	store := &refusing{Store: NewMemory(NewMemDisk()), err: ErrDiskReserve}
+	tab := NewTable(store, TableOptions{FlushAge: time.Second})
+	defer tab.Close()
+	now := time.Unix(100, 0)
+	change := func(id string, n int64) {
+		e, err := tab.Get([]byte(id))
+		must(t, err)
+		bump(e, n)
+		tab.Changed(e)
+		tab.Commit(tab.BeginCut(), n, nil)
+	}
+	flush := func() {
+		must(t, tab.Maintain(now))
+		now = now.Add(time.Minute)
+		must(t, tab.Maintain(now))
+		if tab.flushing == nil {
+			t.Fatal("no flush was started")
+		}
+		must(t, tab.landed(<-tab.flushed))
+	}
+	change("a", 1)
+	change("b", 2)
+	flush()
+	if !errors.Is(tab.Held(), ErrDiskReserve) {
+		t.Fatalf("held by %v", tab.Held())
+	}
+	change("a", 3)
+	store.err = nil
+	flush()
+	if tab.Held() != nil {
+		t.Errorf("still held: %v", tab.Held())
+	}
+	if p, _ := store.Position(); p != 3 {
+		t.Errorf("position %d", p)
+	}
+	for id, want := range map[string]int64{"a": 3, "b": 2} {
+		v, err := store.Get(nil, []byte(id))
+		must(t, err)
+		var r customer.Record
+		must(t, customer.DecodeRecord(v, &r))
+		if content(&r) != want {
+			t.Errorf("%s has content %d in the store, want %d", id, content(&r), want)
+		}
+	}
+}
+
+// refusing is a store that fails to write.
+type refusing struct {
+	Store
+	err error
+}
+
+func (s *refusing) Write(b *Batch) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Store.Write(b)
+}
+
+func TestABrokenStoreEndsTheTable(t *testing.T) {
+	broken := errors.New("broken")
+	tab := NewTable(&refusing{Store: NewMemory(NewMemDisk()), err: broken}, TableOptions{})
+	defer tab.Close()
+	e, err := tab.Get([]byte("a"))
+	must(t, err)
+	tab.Changed(e)
+	tab.Commit(tab.BeginCut(), 1, nil)
+	if err := tab.Drain(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("Drain says %v", err)
+	}
+}
+
+// Whatever order the entries were armed in, and wherever they lie, they come up by (time, id).
+func TestTimersComeUpInOneOrder(t *testing.T) {
+	var first []string
+	for _, o := range []TableOptions{{}, {Timers: 1, CacheBytes: 1}, {Timers: 16, CacheBytes: 1, FlushAge: time.Nanosecond}} {
+		for seed := range uint64(3) {
+			tab := NewTable(NewMemory(NewMemDisk()), o)
+			rng := rand.New(rand.NewPCG(seed, 0))
+			for n, i := range rng.Perm(500) {
+				e, err := tab.Get([]byte(fmt.Sprintf("c%03d", i)))
+				must(t, err)
+				bump(e, int64(i+1))
+				tab.Arm(e, year2026+int64(i%50)*HourMillis/2)
+				tab.Changed(e)
+				if n%37 == 0 {
+					tab.Commit(tab.BeginCut(), int64(n), nil)
+					must(t, tab.Maintain(time.Unix(int64(n), 0)))
+					if tab.flushing != nil {
+						must(t, tab.landed(<-tab.flushed))
+					}
+				}
+			}
+			var got []string
+			for upTo := int64(year2026); upTo < year2026+30*HourMillis; upTo += rng.Int64N(HourMillis) {
+				for {
+					e, at, ok, err := tab.PopDue(upTo)
+					must(t, err)
+					if !ok {
+						break
+					}
+					got = append(got, fmt.Sprintf("%d %s", at, e.Record.ID))
+				}
+			}
+			if first == nil {
+				first = got
+			}
+			if len(got) != 500 || !slices.Equal(got, first) {
+				t.Fatalf("options %+v seed %d: %d entries in another order", o, seed, len(got))
+			}
+			tab.Close()
+		}
+	}
+}
+
+// A deadline that every event moves later costs one entry, not one an event.
+func TestALaterDeadlineAddsNoEntry(t *testing.T) {
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{})
+	defer tab.Close()
+	e, err := tab.Get([]byte("a"))
+	must(t, err)
+	for i := range int64(1000) {
+		tab.Arm(e, year2026+i)
+		tab.Changed(e)
+	}
+	if tab.timers.n != 1 {
+		t.Errorf("%d entries", tab.timers.n)
+	}
+	if _, _, ok, _ := tab.PopDue(year2026 + 998); ok {
+		t.Error("came up before its deadline")
+	}
+	if _, at, ok, _ := tab.PopDue(year2026 + 999); !ok || at != year2026+999 {
+		t.Errorf("came up %v at %d", ok, at)
+	}
+}
+
+func TestDamagedRecordIsAnErrorNotANewCustomer(t *testing.T) {
+	store := NewMemory(NewMemDisk())
+	b := &Batch{}
+	b.Set("a", []byte{0xff, 1, 2})
+	must(t, store.Write(b))
+	tab := NewTable(store, TableOptions{})
+	defer tab.Close()
+	if _, err := tab.Get([]byte("a")); err == nil {
+		t.Error("a record that cannot be read passed as a new customer")
+	}
+	if _, err := tab.Get([]byte("b")); err != nil {
+		t.Errorf("another customer: %v", err)
+	}
+}
