@@ -32,7 +32,7 @@ type Env struct {
 	// KnownUntil says up to when each feed is complete: the smallest of Now (not the clock: what lies before a triggering
 	// event has been applied), the clock less the feed's completeness, the onset of a stall and the onset of blindness.
 	KnownUntil [event.NumFeeds]int64
-	// Stalls are past stretches in which a feed stood still, in the order of From.
+	// Stalls are past stretches in which a feed stood still, in any order.
 	Stalls []Interval
 	// Calendar tells local days.
 	Calendar *customer.Calendar

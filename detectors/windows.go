@@ -1,7 +1,9 @@
 package detectors
 
 import (
+	"math"
 	"math/bits"
+	"slices"
 
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -87,17 +89,14 @@ func mul(a event.Money, k int64) (high int64, low uint64) {
 
 // stalledWithin is how many milliseconds of [from, to) at least one of the feeds stood still.
 func (e *Env) stalledWithin(from, to int64, feeds ...event.Feed) int64 {
-	sum, done := int64(0), from
-	for i := range e.Stalls {
-		s := &e.Stalls[i]
-		if !among(s.Feed, feeds) {
-			continue
+	sum := int64(0)
+	for from < to {
+		a, b := e.nextStall(from, feeds)
+		if a >= to {
+			break
 		}
-		a, b := max(s.From, done), min(s.To, to)
-		if a < b {
-			sum += b - a
-			done = b
-		}
+		b = min(b, to)
+		sum, from = sum+b-a, b
 	}
 	return sum
 }
@@ -105,26 +104,26 @@ func (e *Env) stalledWithin(from, to int64, feeds ...event.Feed) int64 {
 // afterStalls is the time at which limit milliseconds have passed since from, not counting those in which at least one of
 // the feeds stood still.
 func (e *Env) afterStalls(from, limit int64, feeds ...event.Feed) int64 {
-	at, done := from+limit, from
-	for i := range e.Stalls {
-		s := &e.Stalls[i]
-		if !among(s.Feed, feeds) {
-			continue
+	at := from + limit
+	for len(e.Stalls) != 0 {
+		a, b := e.nextStall(from, feeds)
+		if a >= at {
+			break
 		}
-		a := max(s.From, done)
-		if a < at && a < s.To {
-			at += s.To - a
-			done = s.To
-		}
+		at, from = at+b-a, b
 	}
 	return at
 }
 
-func among(f event.Feed, feeds []event.Feed) bool {
-	for _, g := range feeds {
-		if f == g {
-			return true
+// nextStall is the first stretch [a, b) at or after from that one of the feeds stood still; stretches of several feeds may
+// overlap, and stand in any order.
+func (e *Env) nextStall(from int64, feeds []event.Feed) (a, b int64) {
+	a, b = math.MaxInt64, math.MaxInt64
+	for i := range e.Stalls {
+		s := &e.Stalls[i]
+		if s.To > from && s.From < s.To && max(s.From, from) < a && slices.Contains(feeds, s.Feed) {
+			a, b = max(s.From, from), s.To
 		}
 	}
-	return false
+	return a, b
 }

@@ -1,7 +1,6 @@
 package customer
 
 import (
-	"fmt"
 	"math"
 	"time"
 	_ "time/tzdata" // the days of a customer must not depend on what the machine has installed
@@ -24,22 +23,20 @@ type zone struct {
 	offset   int64 // local time minus UTC, ms
 }
 
-// NewCalendar returns a calendar with the default zone of the given IANA name; "" and "UTC" are UTC.
-func NewCalendar(name string) (*Calendar, error) {
-	c := &Calendar{zones: make(map[string]*zone)}
-	if c.zone = c.named(name); c.zone == nil {
-		return nil, fmt.Errorf("unknown time zone %q: name one of the IANA time zone database, such as Europe/Berlin", name)
+// NewCalendar returns a calendar whose default zone is loc; nil is UTC.
+func NewCalendar(loc *time.Location) *Calendar {
+	if loc == nil {
+		loc = time.UTC
 	}
-	return c, nil
+	return &Calendar{zone: newZone(loc), zones: make(map[string]*zone)}
 }
 
-// MustCalendar is NewCalendar for names that are known to exist; it panics otherwise.
-func MustCalendar(name string) *Calendar {
-	c, err := NewCalendar(name)
-	if err != nil {
-		panic(err)
+func newZone(loc *time.Location) *zone {
+	z := &zone{loc: loc}
+	if loc == time.UTC {
+		z.from, z.to = math.MinInt64, math.MaxInt64
 	}
-	return c
+	return z
 }
 
 // Known reports whether the zone of the name exists.
@@ -83,10 +80,7 @@ func (c *Calendar) named(name string) *zone {
 	var z *zone
 	// "Local" would make the days depend on the machine.
 	if loc, err := time.LoadLocation(name); err == nil && name != "Local" {
-		z = &zone{loc: loc}
-		if loc == time.UTC {
-			z.from, z.to = math.MinInt64, math.MaxInt64
-		}
+		z = newZone(loc)
 	}
 	c.zones[name] = z
 	return z

@@ -247,6 +247,7 @@ func appendLifecycles(dst []byte, r *Record) []byte {
 			unpublished = 1
 		}
 		dst = append(dst, l.Severity, l.Cause, unpublished)
+		dst = binary.AppendVarint(dst, int64(l.Day))
 		dst = binary.AppendVarint(dst, int64(l.Observed))
 		dst = binary.AppendVarint(dst, int64(l.Expected))
 		dst = binary.AppendVarint(dst, int64(l.AtRisk))
@@ -579,6 +580,9 @@ func (d *decoder) lifecycles(r *Record) {
 		l.Revision = uint32(revision)
 		l.Severity, l.Cause = d.byte(), d.byte()
 		l.Unpublished = d.byte() != 0
+		day := d.varint()
+		d.bad = d.bad || day > maxDay || day < -maxDay
+		l.Day = int32(day)
 		l.Observed, l.Expected, l.AtRisk = d.money(1), d.money(1), d.money(1)
 		if d.bad {
 			return

@@ -206,13 +206,6 @@ func (r *Record) Complaint(id string) int {
 	return -1
 }
 
-// DropComplaint forgets a complaint: its alert ended without a resolution.
-func (r *Record) DropComplaint(id string) {
-	if i := r.Complaint(id); i >= 0 {
-		r.Complaints = slices.Delete(r.Complaints, i, i+1)
-	}
-}
-
 // grownBy makes room for n more.
 func grownBy[T any](s []T, n int) []T {
 	t := make([]T, len(s), len(s)+n)

@@ -97,6 +97,7 @@ type Lifecycle struct {
 	Since     int64 // when the condition began
 	ChangedAt int64 // event time of the newest step
 	Revision  uint32
+	Day       int32 // local day that was judged
 	Severity  uint8
 	Cause     uint8 // the detector's own: which of its conditions fired
 	// Unpublished: it fired within the quiet history; nobody was told.
@@ -146,6 +147,17 @@ func (r *Record) Profile() *event.Profile {
 	}
 	return &r.rare.profile
 }
+
+// ProfileAt returns the time of the profile, 0 if none is known.
+func (r *Record) ProfileAt() int64 {
+	if r.rare == nil {
+		return 0
+	}
+	return r.rare.profileAt
+}
+
+// CountLifecycleOverflow counts an alert that could not start because too many are open.
+func (r *Record) CountLifecycleOverflow() { r.rarely().overflows.Lifecycles++ }
 
 // Overflows returns what the caps of the record cost so far.
 func (r *Record) Overflows() Overflows {

@@ -1,0 +1,152 @@
+package alerts
+
+import (
+	"encoding/hex"
+	"strconv"
+
+	"ebb/detectors"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// Message is a record for a topic. A nil Value is a tombstone.
+type Message struct {
+	Key, Value []byte
+	Headers    []Header
+}
+
+// Header is a record header.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Schemas of the data objects, as ce_dataschema names them.
+const (
+	AlertSchema       = "urn:ebb:schema:alert:v1"
+	OperationalSchema = "urn:ebb:schema:operational:v1"
+)
+
+// warmingUpMs is how long a customer must be known before his stage is mature.
+const warmingUpMs = 28 * 24 * 3_600_000
+
+// Message writes a step as the event of the alert topic, and as the record of the table of open alerts: the same data under
+// the alert's id, or a tombstone when it was resolved. src is where the event that triggered the decision lies; its Topic is
+// empty for a timer.
+func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src event.Position) (alert, open Message) {
+	id := hex.AppendEncode(nil, s.AlertID[:])
+	d := p.cfg.Detectors.Detector(s.Detector)
+	o := detectors.Begin(make([]byte, 0, 1024))
+	head(&o, id, s.Revision, s.Kind, s.Reason, s.Detector)
+	if s.Subject != "" {
+		o.Object("subject", func(o *detectors.Object) {
+			o.Text("type", "complaint")
+			o.Text("id", s.Subject)
+		})
+	}
+	o.Text("customer_id", r.ID)
+	o.Object("customer", func(o *detectors.Object) { profile(o, r, s.At) })
+	o.Text("severity", s.Severity.String())
+	if d != nil {
+		o.Text("summary", string(d.Summarize(nil, r, env, &s.signal)))
+	} else {
+		o.Text("summary", "The rule "+s.Detector+" was removed.")
+	}
+	times(&o, s.At, s.Since, s.FiredAt)
+	if s.signal.Observed != 0 || s.signal.Expected != 0 {
+		o.Money("observed", s.signal.Observed)
+		o.Money("expected", s.signal.Expected)
+	}
+	if s.signal.AtRisk != 0 {
+		o.Int("horizon_days", p.horizonDays)
+		o.Object("money_at_risk", func(o *detectors.Object) {
+			o.Money("amount", s.signal.AtRisk)
+			o.Text("currency", p.cfg.Currency.String())
+		})
+	}
+	o.Object("evidence", func(o *detectors.Object) {
+		if d != nil {
+			d.Explain(r, env, &s.signal, o)
+		}
+		source(o, src)
+	})
+	if d != nil {
+		o.Text("detector_version", d.Version())
+	}
+	o.TextIf("config_hash", p.cfg.ConfigHash)
+	value := o.End()
+
+	alert = Message{Key: []byte(r.ID), Value: value, Headers: p.headers("io.ebb.alert.", s.Kind, id, s.Revision, r.ID, s.At, AlertSchema)}
+	if s.Traceparent != "" {
+		alert.Headers = append(alert.Headers, Header{"traceparent", []byte(s.Traceparent)})
+	}
+	open = Message{Key: id}
+	if s.Kind != StepResolved {
+		open.Value, open.Headers = value, alert.Headers
+	}
+	return alert, open
+}
+
+// head writes what every step begins with.
+func head(o *detectors.Object, id []byte, revision uint32, kind StepKind, reason Reason, detector string) {
+	o.Text("alert_id", string(id))
+	o.Int("revision", int64(revision))
+	if kind == StepResolved {
+		o.Text("status", "resolved")
+	} else {
+		o.Text("status", "firing")
+	}
+	o.Text("step", kind.String())
+	o.TextIf("reason", string(reason))
+	o.Text("detector", detector)
+}
+
+func times(o *detectors.Object, at, since, firedAt int64) {
+	o.Time("time", at)
+	o.TimeIf("since", since)
+	o.Time("first_fired_at", firedAt)
+}
+
+// profile writes what is known of the customer besides his id.
+func profile(o *detectors.Object, r *customer.Record, at int64) {
+	if p := r.Profile(); p != nil {
+		o.TextIf("tier", p.Tier)
+		o.TextIf("segment", p.Segment)
+		o.TextIf("region", p.Region)
+		o.TextIf("owner", p.Owner)
+		o.TextIf("product", p.Product)
+		o.TextIf("plan", p.Plan)
+		o.TextIf("source", p.Source)
+	}
+	if at-r.First < warmingUpMs {
+		o.Text("stage", "warming_up")
+	} else {
+		o.Text("stage", "mature")
+	}
+}
+
+// source writes where the triggering event lies.
+func source(o *detectors.Object, src event.Position) {
+	if src.Topic == "" {
+		return
+	}
+	o.Object("triggered_by", func(o *detectors.Object) {
+		o.Text("topic", src.Topic)
+		o.Int("partition", int64(src.Partition))
+		o.Int("offset", src.Offset)
+	})
+}
+
+// headers are the CloudEvents attributes in binary mode.
+func (p *Policy) headers(kind string, k StepKind, id []byte, revision uint32, subject string, at int64, schema string) []Header {
+	return []Header{
+		{"ce_specversion", []byte("1.0")},
+		{"ce_id", strconv.AppendUint(append(id[:len(id):len(id)], '/'), uint64(revision), 10)},
+		{"ce_source", p.source},
+		{"ce_type", []byte(kind + k.String() + ".v1")},
+		{"ce_subject", []byte(subject)},
+		{"ce_time", detectors.AppendTime(nil, at)},
+		{"ce_dataschema", []byte(schema)},
+		{"content-type", []byte("application/json")},
+	}
+}

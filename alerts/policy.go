@@ -1,0 +1,340 @@
+package alerts
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"math"
+
+	"ebb/detectors"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// Severity is how bad an alert is.
+type Severity = detectors.Severity
+
+// The severities of alerts.
+const (
+	Info     = detectors.Info
+	Warning  = detectors.Warning
+	Critical = detectors.Critical
+)
+
+// Reason is why an alert was resolved.
+type Reason = detectors.Reason
+
+// The reasons that this package gives by itself; package detectors lists all.
+const (
+	ReasonRecovered  = detectors.Recovered
+	ReasonChurned    = detectors.Churned
+	ReasonExpired    = detectors.Expired
+	reasonRuleGone   = detectors.RuleRemoved
+	reasonClosed     = detectors.CustomerClosed
+	reasonMerged     = detectors.CustomerMerged
+	reasonErased     = detectors.CustomerErased
+	defaultLifecycle = 80
+)
+
+// StepKind is a step of an alert's life.
+type StepKind uint8
+
+// The steps.
+const (
+	StepFired StepKind = iota + 1
+	StepChanged
+	StepResolved
+)
+
+var stepNames = [...]string{"", "fired", "changed", "resolved"}
+
+// String returns the step's name in events and metrics.
+func (k StepKind) String() string {
+	if int(k) < len(stepNames) {
+		return stepNames[k]
+	}
+	return "unknown"
+}
+
+// StepKinds lists the steps, for metric labels.
+func StepKinds() []StepKind { return []StepKind{StepFired, StepChanged, StepResolved} }
+
+// Mode says whether steps are published.
+type Mode uint8
+
+// The modes.
+const (
+	// Publish: every step is for subscribers.
+	Publish Mode = iota
+	// Quiet: history is being read. Alerts begin and end in the record, but nobody is told of those that begin.
+	Quiet
+)
+
+// Config is what the policy needs to know.
+type Config struct {
+	// Group is the consumer group: part of every alert's id, and the source of the events.
+	Group string
+	// Detectors explain their decisions; alerts of detectors that are not in the set are resolved as rule_removed.
+	Detectors *detectors.Set
+	// Horizon is the time for which money at risk is told.
+	Horizon detectors.Duration
+	// MaxAlertAge: a condition that began longer before the end of the history is not published on a first start.
+	MaxAlertAge detectors.Duration
+	// ForgetAfter is how long after its last event a record without open alerts is forgotten.
+	ForgetAfter detectors.Duration
+	// Currency is the reporting currency.
+	Currency event.Currency
+	// ConfigHash names the configuration in events; may be empty.
+	ConfigHash string
+	// MaxLifecycles is how many alerts of one customer may be open; 0 is 80. See customer.MaxLifecycles.
+	MaxLifecycles int
+}
+
+// Policy decides on the life of alerts. It is immutable and safe for concurrent use.
+type Policy struct {
+	cfg         Config
+	maxAlertAge int64 // ms
+	forgetAfter int64 // ms
+	horizonDays int64
+	source      []byte // ce_source
+}
+
+// New returns a policy.
+func New(cfg Config) *Policy {
+	if cfg.MaxLifecycles == 0 {
+		cfg.MaxLifecycles = defaultLifecycle
+	}
+	return &Policy{
+		cfg: cfg, maxAlertAge: cfg.MaxAlertAge.Ms(), forgetAfter: cfg.ForgetAfter.Ms(),
+		horizonDays: int64(cfg.Horizon / detectors.Day), source: []byte("/ebb/" + cfg.Group),
+	}
+}
+
+// Step is one step of an alert's life, to be published with the record that it changed. It is valid until the record changes.
+type Step struct {
+	Kind     StepKind
+	Detector string
+	Subject  string
+	Reason   Reason // of a resolved one
+	At       int64  // event time of the decision
+	Severity Severity
+	AlertID  [16]byte
+	Revision uint32
+	FiredAt  int64
+	Since    int64
+	// Traceparent is passed through to the event, if it is not empty.
+	Traceparent string
+
+	signal detectors.Signal
+}
+
+// Decide takes what the detectors say of a customer into the lifecycles of his alerts, and appends the steps to publish, in
+// the order of their event times. A customer whose profile says that the relation has ended, and alerts of detectors that are
+// gone, are resolved whatever the signals say.
+func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detectors.Env, mode Mode, out []Step) []Step {
+	begin := len(out)
+	for i := range sigs {
+		switch s := &sigs[i]; s.State {
+		case detectors.Firing:
+			out = p.firing(r, s, mode, out)
+		case detectors.Clear:
+			if at := r.Lifecycle(s.Detector, s.Subject); at >= 0 {
+				out = p.resolve(r, at, s, out)
+			}
+		}
+	}
+	if len(r.Lifecycles) != 0 {
+		out = p.sweep(r, env, out)
+	}
+	for i := begin + 1; i < len(out); i++ {
+		for j := i; j > begin && out[j].At < out[j-1].At; j-- {
+			out[j], out[j-1] = out[j-1], out[j]
+		}
+	}
+	for i := begin; i < len(out); i++ {
+		r.Decided = max(r.Decided, out[i].At)
+	}
+	return out
+}
+
+// firing begins an alert, or raises the severity of an open one.
+func (p *Policy) firing(r *customer.Record, s *detectors.Signal, mode Mode, out []Step) []Step {
+	at := r.Lifecycle(s.Detector, s.Subject)
+	if at >= 0 {
+		return p.goesOn(&r.Lifecycles[at], s, out)
+	}
+	if s.Subject == "" && r.Lapsed {
+		return out
+	}
+	if len(r.Lifecycles) >= p.cfg.MaxLifecycles {
+		r.CountLifecycleOverflow()
+		return out
+	}
+	r.Lifecycles = append(r.Lifecycles, customer.Lifecycle{
+		Detector: s.Detector, Subject: s.Subject, AlertID: p.alertID(r.ID, s.Detector, s.Subject, s.At), FiredAt: s.At,
+		Since: s.Since, ChangedAt: s.At, Revision: 1, Severity: uint8(s.Severity), Cause: s.Cause, Day: s.Day,
+		Unpublished: mode == Quiet, Observed: s.Observed, Expected: s.Expected, AtRisk: s.AtRisk,
+	})
+	r.Decided = max(r.Decided, s.At)
+	if mode == Quiet {
+		return out
+	}
+	return append(out, step(StepFired, &r.Lifecycles[len(r.Lifecycles)-1], s))
+}
+
+// goesOn takes over what is new about an open alert. Only a higher severity is a step of its own.
+func (p *Policy) goesOn(l *customer.Lifecycle, s *detectors.Signal, out []Step) []Step {
+	if uint8(s.Severity) <= l.Severity {
+		return out
+	}
+	l.Severity, l.Cause, l.Day, l.ChangedAt = uint8(s.Severity), s.Cause, s.Day, max(s.At, l.ChangedAt)
+	l.Observed, l.Expected, l.AtRisk = s.Observed, s.Expected, s.AtRisk
+	if l.Unpublished {
+		return out
+	}
+	l.Revision++
+	return append(out, step(StepChanged, l, s))
+}
+
+// resolve ends an alert.
+func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []Step) []Step {
+	l := r.Lifecycles[at]
+	r.Lifecycles = append(r.Lifecycles[:at], r.Lifecycles[at+1:]...)
+	switch {
+	case s.Reason == ReasonChurned && l.Subject == "":
+		r.Lapsed = true
+	case s.Reason == ReasonExpired:
+		mute(r, l.Subject)
+	}
+	if l.Unpublished {
+		return out
+	}
+	l.Revision++
+	st := step(StepResolved, &l, s)
+	st.Reason = s.Reason
+	return append(out, st)
+}
+
+func mute(r *customer.Record, complaint string) {
+	if i := r.Complaint(complaint); i >= 0 {
+		r.Complaints[i].Muted = true
+	}
+}
+
+func step(kind StepKind, l *customer.Lifecycle, s *detectors.Signal) Step {
+	st := Step{
+		Kind: kind, Detector: l.Detector, Subject: l.Subject, At: s.At, Severity: Severity(l.Severity), AlertID: l.AlertID,
+		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s,
+	}
+	st.signal.Since = l.Since
+	return st
+}
+
+// sweep resolves what no detector can end any more.
+func (p *Policy) sweep(r *customer.Record, env *detectors.Env, out []Step) []Step {
+	why := Reason("")
+	if r.Closed() {
+		switch r.Profile().Status {
+		case customer.StatusMerged:
+			why = reasonMerged
+		case customer.StatusErased:
+			why = reasonErased
+		default:
+			why = reasonClosed
+		}
+	}
+	for i := len(r.Lifecycles) - 1; i >= 0; i-- {
+		l := &r.Lifecycles[i]
+		reason := why
+		if p.cfg.Detectors.Detector(l.Detector) == nil {
+			reason = reasonRuleGone
+		}
+		if reason == "" {
+			continue
+		}
+		s := p.held(l)
+		s.State, s.Reason, s.At = detectors.Clear, reason, max(env.Now, l.ChangedAt)
+		out = p.resolve(r, i, &s, out)
+	}
+	return out
+}
+
+// held is the signal that a lifecycle remembers.
+func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
+	return detectors.Signal{
+		Detector: l.Detector, Subject: l.Subject, State: detectors.Firing, At: l.FiredAt, Since: l.Since,
+		Severity: Severity(l.Severity), Cause: l.Cause, Day: l.Day, Observed: l.Observed, Expected: l.Expected, AtRisk: l.AtRisk,
+	}
+}
+
+// PublishHeld ends the quiet history for a customer, at event time env.Now: it appends the fired step of each alert that still
+// fires and was kept, with the time at which it fired. What began longer ago than MaxAlertAge is no news: the alert is dropped,
+// and the customer lapsed, or the complaint muted.
+func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step) []Step {
+	keep := r.Lifecycles[:0]
+	for i := range r.Lifecycles {
+		l := r.Lifecycles[i]
+		switch {
+		case !l.Unpublished:
+		case env.Now-l.Since > p.maxAlertAge:
+			if l.Subject == "" {
+				r.Lapsed = true
+			} else {
+				mute(r, l.Subject)
+			}
+			continue
+		default:
+			l.Unpublished = false
+			s := p.held(&l)
+			out = append(out, step(StepFired, &l, &s))
+		}
+		keep = append(keep, l)
+	}
+	clear(r.Lifecycles[len(keep):])
+	r.Lifecycles = keep
+	return out
+}
+
+// ForgetAt is when the record should be looked at to be forgotten, in event time. What has open alerts, and a profile of whom
+// no event was seen yet, is not forgotten; it is looked at ten years later.
+func (p *Policy) ForgetAt(r *customer.Record) int64 {
+	const later = 3660 * 24 * 3_600_000
+	at := p.lastHeard(r) + p.forgetAfter
+	if p.needed(r) && at < math.MaxInt64-later {
+		return at + later
+	}
+	return at
+}
+
+// Forget reports whether the record is to be forgotten at event time now.
+func (p *Policy) Forget(r *customer.Record, now int64) bool {
+	return !p.needed(r) && now >= p.lastHeard(r)+p.forgetAfter
+}
+
+func (p *Policy) needed(r *customer.Record) bool {
+	return len(r.Lifecycles) != 0 || r.Quarantined || r.First == 0 && r.Profile() != nil && !r.Closed()
+}
+
+func (p *Policy) lastHeard(r *customer.Record) int64 { return max(r.Latest, r.ProfileAt()) }
+
+// alertID is the first 16 bytes of SHA-256 over group, customer, detector and subject, each behind its length in four bytes,
+// and the event time in milliseconds in eight bytes, all big-endian.
+func (p *Policy) alertID(customer, detector, subject string, firedAt int64) (id [16]byte) {
+	h := sha256.New()
+	for _, part := range [...]string{p.cfg.Group, customer, detector, subject} {
+		writePart(h, part)
+	}
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(firedAt))
+	h.Write(b[:])
+	var sum [sha256.Size]byte
+	copy(id[:], h.Sum(sum[:0]))
+	return id
+}
+
+func writePart(h hash.Hash, s string) {
+	var n [4]byte
+	binary.BigEndian.PutUint32(n[:], uint32(len(s)))
+	h.Write(n[:])
+	h.Write([]byte(s))
+}
