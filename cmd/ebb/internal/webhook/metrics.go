@@ -11,6 +11,7 @@ type Metrics struct {
 	deliveries *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	pending    *prometheus.GaugeVec
+	lost       *prometheus.CounterVec
 }
 
 // NewMetrics registers them with reg.
@@ -29,8 +30,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "ebb_webhook_pending_records",
 			Help: "Alert steps read from the topic and not delivered yet.",
 		}, []string{"webhook"}),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ebb_webhook_lost_records_total",
+			Help: "Offsets that the alert topic's retention deleted before they were delivered.",
+		}, []string{"webhook"}),
 	}
-	reg.MustRegister(m.deliveries, m.duration, m.pending)
+	reg.MustRegister(m.deliveries, m.duration, m.pending, m.lost)
 	return m
 }
 
@@ -42,6 +47,7 @@ type children struct {
 }
 
 func (m *Metrics) of(webhook string) *children {
+	m.lost.WithLabelValues(webhook)
 	return &children{
 		delivered: m.deliveries.WithLabelValues(webhook, "delivered"),
 		failed:    m.deliveries.WithLabelValues(webhook, "failed"),

@@ -90,15 +90,15 @@ func (t *topic) Read(ctx context.Context, from map[int32]int64, fn func(Record) 
 	}
 }
 
-// offsets is a place for positions in memory that can be made to fail.
-type offsets struct {
+// place keeps positions in memory that can be made to fail.
+type place struct {
 	mu    sync.Mutex
 	next  map[int32]int64
 	fails int // so many calls fail
 	saves int
 }
 
-func (o *offsets) call() error {
+func (o *place) call() error {
 	if o.fails > 0 {
 		o.fails--
 		return errors.New("coordinator not available")
@@ -106,13 +106,13 @@ func (o *offsets) call() error {
 	return nil
 }
 
-func (o *offsets) Load(context.Context) (map[int32]int64, error) {
+func (o *place) Load(context.Context) (map[int32]int64, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.next), o.call()
 }
 
-func (o *offsets) Save(_ context.Context, next map[int32]int64) error {
+func (o *place) Save(_ context.Context, next map[int32]int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.call(); err != nil {
@@ -123,13 +123,13 @@ func (o *offsets) Save(_ context.Context, next map[int32]int64) error {
 	return nil
 }
 
-func (o *offsets) saved() map[int32]int64 {
+func (o *place) saved() map[int32]int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.next)
 }
 
-func (o *offsets) count() int {
+func (o *place) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.saves
@@ -190,7 +190,7 @@ func (r *receiver) ids() []string {
 
 type fixture struct {
 	topic *topic
-	keep  *offsets
+	keep  *place
 	recv  *receiver
 	log   *strings.Builder
 	reg   *prometheus.Registry
@@ -201,7 +201,7 @@ type fixture struct {
 
 var configured = Config{Name: "crm", URL: "http://crm.example/hooks?token=hush"}
 
-func start(t *testing.T, tp *topic, keep *offsets, recv *receiver, cfg Config) *fixture {
+func start(t *testing.T, tp *topic, keep *place, recv *receiver, cfg Config) *fixture {
 	t.Helper()
 	f := &fixture{topic: tp, keep: keep, recv: recv, log: &strings.Builder{}, reg: prometheus.NewPedanticRegistry(), ended: make(chan error, 1)}
 	sink, err := New(cfg, Deps{
@@ -227,8 +227,8 @@ func (f *fixture) end(t *testing.T) {
 	}
 }
 
-func atStart(partitions int32) *offsets {
-	o := &offsets{next: map[int32]int64{}}
+func atStart(partitions int32) *place {
+	o := &place{next: map[int32]int64{}}
 	for p := range partitions {
 		o.next[p] = 0
 	}
@@ -284,7 +284,7 @@ func TestANewWebhookBeginsAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tp := newTopic(1)
 		tp.add(0, "old", 1)
-		f := start(t, tp, &offsets{}, newReceiver(nil), configured)
+		f := start(t, tp, &place{}, newReceiver(nil), configured)
 		synctest.Wait()
 		if want := (map[int32]int64{0: 1}); !maps.Equal(f.keep.saved(), want) {
 			t.Errorf("its first position is saved at once: got %v, want %v", f.keep.saved(), want)
