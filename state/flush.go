@@ -130,7 +130,7 @@ func (t *Table) landed(err error) error {
 // stored says goodbye to changes that are in the store now.
 func (t *Table) stored(w *waiting) {
 	for _, o := range w.ops {
-		e := t.entries[o.id]
+		e := t.entries.get(unsafeBytes(o.id))
 		switch {
 		case e == nil:
 			t.whole = t.whole && (o.value == nil || has(t.pending, unsafeBytes(o.id)))
@@ -190,7 +190,7 @@ const keptFree = 64
 
 // remove takes an entry out of memory.
 func (t *Table) remove(e *Entry) {
-	delete(t.entries, e.Record.ID)
+	t.entries.remove(e)
 	last := len(t.ring) - 1
 	moved := t.ring[last]
 	t.ring[e.slot], moved.slot = moved, e.slot

@@ -19,7 +19,6 @@ type Restorer struct {
 	store   Store
 	w       *waiting
 	buf     []byte
-	task    []byte
 	next    int64
 	writing chan error // the write under way, nil if there is none
 }

@@ -13,13 +13,16 @@ import (
 // Entry is a customer in memory. It is valid until the next call of Table.Maintain, the record's
 // slices as well.
 type Entry struct {
-	Record customer.Record
-
+	// What a lookup and a change need, in one memory line with the record's id.
 	flags   uint8
+	idLen   uint8 // more than shortID: see Record.ID
 	slot    int32 // place in Table.ring
 	size    int32 // bytes accounted for
 	encoded int32 // bytes of the newest encoded form
 	carried int64 // Armed of the newest encoded form: the timer entry that is in the store or on its way
+	idCopy  [shortID]byte
+
+	Record customer.Record
 }
 
 const (
@@ -31,9 +34,9 @@ const (
 	flagUsed                      // asked for since the clock hand came by
 )
 
-// entryBytes is what an entry takes beside its record: the rest of it, its map slot, its places
+// entryBytes is what an entry takes beside its record: the rest of it, its slots in the index, its places
 // in the lists of the table.
-const entryBytes = int64(unsafe.Sizeof(Entry{})-unsafe.Sizeof(customer.Record{})) + 56
+const entryBytes = int64(unsafe.Sizeof(Entry{})-unsafe.Sizeof(customer.Record{})) + 48
 
 // TableOptions bound a table's memory and say when it writes behind. Budgets are per task.
 type TableOptions struct {
@@ -81,7 +84,7 @@ type Table struct {
 	store Store
 	o     TableOptions
 
-	entries map[string]*Entry
+	entries *index
 	ring    []*Entry // every entry, for the clock hand
 	hand    int
 	free    []*Entry // evicted, to be used again
@@ -118,7 +121,7 @@ func NewTable(store Store, o TableOptions) *Table {
 	t := &Table{
 		store:   store,
 		o:       o,
-		entries: map[string]*Entry{},
+		entries: newIndex(),
 		whole:   isEmpty(store),
 		gen:     1,
 		pending: newWaiting(),
@@ -150,7 +153,7 @@ func (t *Table) adopt(w *waiting) {
 // Get returns a customer, a new one if there is none yet. It does not keep id. The error is that of
 // the store or of decoding; the customer is then unknown, not new.
 func (t *Table) Get(id []byte) (*Entry, error) {
-	if e := t.entries[string(id)]; e != nil {
+	if e := t.entries.get(id); e != nil {
 		if e.flags&flagGone != 0 {
 			e.flags |= flagRevived
 		}
@@ -162,14 +165,14 @@ func (t *Table) Get(id []byte) (*Entry, error) {
 		return e, err
 	}
 	e = t.fresh()
-	e.Record.ID = string(id)
+	e.name(string(id))
 	t.insert(e)
 	return e, nil
 }
 
 // Lookup returns a customer that exists. It never creates one.
 func (t *Table) Lookup(id []byte) (*Entry, bool, error) {
-	e := t.entries[string(id)]
+	e := t.entries.get(id)
 	if e == nil {
 		var err error
 		if e, err = t.load(id); err != nil || e == nil {
@@ -204,7 +207,8 @@ func (t *Table) load(id []byte) (*Entry, error) {
 		return nil, nil
 	}
 	e := t.fresh()
-	if err := decode(value, &e.Record, string(id)); err != nil {
+	e.name(string(id))
+	if err := decode(value, &e.Record); err != nil {
 		return nil, err
 	}
 	e.flags = flagDurable
@@ -214,8 +218,7 @@ func (t *Table) load(id []byte) (*Entry, error) {
 	return e, nil
 }
 
-func decode(value []byte, r *customer.Record, id string) error {
-	r.ID = id
+func decode(value []byte, r *customer.Record) error {
 	if err := customer.DecodeRecord(value, r); err != nil {
 		return fmt.Errorf("stored customer: %w", err) // the id is none of a log's business
 	}
@@ -235,7 +238,7 @@ func (t *Table) fresh() *Entry {
 }
 
 func (t *Table) insert(e *Entry) {
-	t.entries[e.Record.ID] = e
+	t.entries.add(e)
 	e.slot = int32(len(t.ring))
 	e.flags |= flagUsed
 	t.ring = append(t.ring, e)
@@ -345,7 +348,8 @@ func (t *Table) Scan(fn func(e *Entry) error) error {
 	}
 	var scratch Entry
 	visit := func(id, value []byte) error {
-		if err := decode(value, &scratch.Record, string(id)); err != nil {
+		scratch.Record.ID = string(id)
+		if err := decode(value, &scratch.Record); err != nil {
 			return err
 		}
 		return fn(&scratch)
@@ -356,7 +360,7 @@ func (t *Table) Scan(fn func(e *Entry) error) error {
 		}
 		for _, o := range w.ops {
 			id := unsafeBytes(o.id)
-			if o.value == nil || t.entries[o.id] != nil || w == t.flushing && has(t.pending, id) {
+			if o.value == nil || t.entries.get(id) != nil || w == t.flushing && has(t.pending, id) {
 				continue
 			}
 			if err := visit(id, o.value); err != nil {
@@ -365,7 +369,7 @@ func (t *Table) Scan(fn func(e *Entry) error) error {
 		}
 	}
 	return t.store.Scan(func(id, value []byte) error {
-		if t.entries[string(id)] != nil || has(t.pending, id) || has(t.flushing, id) {
+		if t.entries.get(id) != nil || has(t.pending, id) || has(t.flushing, id) {
 			return nil
 		}
 		return visit(id, value)
@@ -391,7 +395,7 @@ func (t *Table) Revert(e *Entry) (complete bool, err error) {
 		e.Record = customer.Record{ID: id}
 		return complete, nil
 	}
-	if err := decode(value, &e.Record, id); err != nil {
+	if err := decode(value, &e.Record); err != nil {
 		return false, err
 	}
 	if e.Record.Armed != 0 { // its entry may have been used up since

@@ -383,19 +383,19 @@ func TestEvictionSparesWhatIsNotCommitted(t *testing.T) {
 	bump(get("dirty"), 1)
 	tab.Changed(get("dirty"))
 	maintain()
-	if tab.entries["dirty"] == nil {
+	if tab.entries.get([]byte("dirty")) == nil {
 		t.Fatal("a changed customer was evicted")
 	}
 	c := tab.BeginCut()
 	maintain()
-	if tab.entries["dirty"] == nil {
+	if tab.entries.get([]byte("dirty")) == nil {
 		t.Fatal("a customer of the cut under way was evicted")
 	}
 	tab.Commit(c, 1, nil)
 	get("other") // never changed
 	maintain()
-	if len(tab.entries) != 0 {
-		t.Fatalf("%d entries are left above the budget", len(tab.entries))
+	if tab.entries.n != 0 {
+		t.Fatalf("%d entries are left above the budget", tab.entries.n)
 	}
 	if got := content(&get("dirty").Record); got != 1 {
 		t.Fatalf("read again from what waits for the store: content %d", got)
@@ -455,8 +455,8 @@ func TestForgottenCustomers(t *testing.T) {
 	tab.Forget(e)
 	cut()
 	must(t, tab.Drain(t.Context()))
-	if len(tab.entries) != 0 {
-		t.Errorf("%d entries are left after the tombstone was written", len(tab.entries))
+	if tab.entries.n != 0 {
+		t.Errorf("%d entries are left after the tombstone was written", tab.entries.n)
 	}
 }
 
