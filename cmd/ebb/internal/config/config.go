@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"slices"
+	"strings"
 	"time"
 
 	"ebb/detectors"
@@ -56,6 +57,8 @@ type Config struct {
 	Cut Cut `yaml:"cut"`
 	// How the feeds are read.
 	Fetch Fetch `yaml:"fetch"`
+	// How the instances of a group find out about each other.
+	Membership Membership `yaml:"membership"`
 	// The page, the metrics and the health checks.
 	HTTP HTTP `yaml:"http"`
 	// Where alert steps are sent by HTTP POST, beside the alert topic.
@@ -108,6 +111,12 @@ type State struct {
 	// Memory for decoded customers of all partitions of this instance together. Customers beyond it are read from disk when
 	// they are needed.
 	Cache Bytes `yaml:"cache" range:"16MB..1TB"`
+	// Memory for committed customers of all partitions of this instance that are not on disk yet. Many changes of one
+	// customer are then written once.
+	WriteBehind Bytes `yaml:"write_behind" range:"1MB..1TB"`
+	// How long a committed customer may wait for the disk. A crash loses nothing by it, but has that much more to read again
+	// from the changelog.
+	FlushAfter Duration `yaml:"flush_after" range:"10ms..10m"`
 	// Free space below which ebb stops writing to the disk of state.dir, before the disk is full.
 	DiskReserve Bytes `yaml:"disk_reserve" range:"64MB..1TB"`
 	// Days of history kept for each customer, in daily windows.
@@ -218,8 +227,12 @@ type DeadLetters struct {
 	// Share of a feed's records of ten minutes above which the feed is blind: silence and drop are not judged, one
 	// operational alert is raised.
 	BlindRatio float64 `yaml:"blind_ratio" range:"0..1"`
-	// Share above which the task stops, instead of emptying a topic into dead letters.
+	// And at least so many of them, so that a quiet feed is not blind for one bad record.
+	BlindMin int `yaml:"blind_min" range:"1..1000000"`
+	// Share from which on the task stops, instead of emptying a topic into dead letters.
 	StopRatio float64 `yaml:"stop_ratio" range:"0..1"`
+	// And at least so many of them.
+	StopMin int `yaml:"stop_min" range:"1..1000000"`
 	// Largest record value that is read; larger ones are refused as record_too_large.
 	MaxRecordBytes Bytes `yaml:"max_record_bytes" range:"1KB..16MB"`
 }
@@ -232,10 +245,15 @@ type Cut struct {
 	MaxEvents int `yaml:"max_events" range:"1..100000000"`
 	// Age of the oldest uncommitted change after which a task commits.
 	MaxAge Duration `yaml:"max_age" range:"10ms..10m"`
+	// How long an alert waits for others of its partition, to be committed together with them.
+	AlertLinger Duration `yaml:"alert_linger" range:"0s..1s"`
+	// After how long the broker aborts a transaction of an instance that was killed. Readers of the alerts wait that long
+	// for whatever lies behind it, unless the instance comes back before.
+	TransactionTimeout Duration `yaml:"transaction_timeout" range:"10s..15m"`
 	// Transactions of this instance that may be open at once.
 	TransactionsInFlight int `yaml:"transactions_in_flight" range:"1..64"`
 	// Compression of everything that is written.
-	Compression string `yaml:"compression" enum:"lz4|none"`
+	Compression string `yaml:"compression" enum:"lz4|zstd|none"`
 }
 
 // Fetch is how the feeds are read.
@@ -244,6 +262,26 @@ type Fetch struct {
 	MaxWait Duration `yaml:"max_wait" range:"10ms..5s"`
 	// Memory for records read but not yet applied, of all partitions of this instance together.
 	Buffer Bytes `yaml:"buffer" range:"4MB..64GB"`
+	// Part of it that each partition has for itself, so that one busy partition does not starve the others. Less when half
+	// of buffer does not suffice for all.
+	Reserved Bytes `yaml:"reserved" range:"4KB..64MB"`
+	// Largest answer of a broker. A single larger batch comes nevertheless.
+	MaxBytes Bytes `yaml:"max_bytes" range:"64KB..512MB"`
+	// Most of one partition in one answer.
+	PartitionMaxBytes Bytes `yaml:"partition_max_bytes" range:"16KB..512MB"`
+}
+
+// Membership is how the instances of a group find out about each other.
+type Membership struct {
+	// After how long without a sign of life an instance counts as dead and its partitions go to the others. The brokers
+	// bound it: group.min.session.timeout.ms (6 s) to group.max.session.timeout.ms.
+	SessionTimeout Duration `yaml:"session_timeout" range:"1s..30m"`
+	// How long the group waits for its members when partitions are shared out anew.
+	RebalanceTimeout Duration `yaml:"rebalance_timeout" range:"1s..30m"`
+	// How often a sign of life is given; at most a third of session_timeout.
+	Heartbeat Duration `yaml:"heartbeat" range:"50ms..1m"`
+	// How long commits in flight may take when a partition is given up; shorter than rebalance_timeout.
+	Drain Duration `yaml:"drain" range:"100ms..1m"`
 }
 
 // HTTP is the page, the metrics and the health checks.
@@ -264,12 +302,25 @@ type Webhook struct {
 	Name string `yaml:"name" required:"true"`
 	// Address to POST to, http or https.
 	URL string `yaml:"url" required:"true"`
-	// Key with which each request is signed (HMAC-SHA-256, header Ebb-Signature).
+	// Key with which each request is signed (HMAC-SHA-256, header Ebb-Signature). Several, one a line, while the receiver
+	// changes over: each signs.
 	Secret Secret `yaml:"secret"`
-	// File that holds the key; a line end after it is cut off. Takes the place of secret.
+	// File that holds the key, or several, one a line. Takes the place of secret.
 	SecretFile File `yaml:"secret_file"`
+	// Headers that are sent along, for a receiver that wants a login of its own: {Authorization: "Bearer ${TOKEN}"}.
+	Headers map[string]Secret `yaml:"headers"`
 	// How long one request may take.
 	Timeout Duration `yaml:"timeout" range:"100ms..5m" default:"10s"`
+	// Requests under way at once. Steps of one alert go one after another all the same.
+	InFlight int `yaml:"in_flight" range:"1..256" default:"8"`
+	// Attempts at a step that the receiver refuses (4xx) until it is left out and counted. A receiver that cannot be reached
+	// is waited for without end.
+	MaxAttempts int `yaml:"max_attempts" range:"1..1000" default:"5"`
+}
+
+// Secrets are the keys that sign, one or several.
+func (w *Webhook) Secrets() []string {
+	return strings.FieldsFunc(w.Secret.Value(), func(r rune) bool { return r == '\n' || r == '\r' })
 }
 
 // Log is what is said on standard error.
@@ -284,9 +335,12 @@ type Log struct {
 func Default() Config {
 	const day = Duration(24 * time.Hour)
 	return Config{
-		ClientID:    "ebb",
-		Security:    Security{SASL: SASL{Mechanism: "none"}},
-		State:       State{Dir: "./ebb-state", Cache: 256e6, DiskReserve: 1e9, KeptDays: 91, RememberedIDs: 64, RememberedFor: 2 * day},
+		ClientID: "ebb",
+		Security: Security{SASL: SASL{Mechanism: "none"}},
+		State: State{
+			Dir: "./ebb-state", Cache: 256e6, WriteBehind: 64e6, FlushAfter: Duration(30 * time.Second), DiskReserve: 1e9,
+			KeptDays: 91, RememberedIDs: 64, RememberedFor: 2 * day,
+		},
 		History:     "quiet",
 		Partitioner: "murmur2",
 		Time: Time{
@@ -308,17 +362,27 @@ func Default() Config {
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
-		DeadLetters: DeadLetters{BlindRatio: 0.01, StopRatio: 0.20, MaxRecordBytes: 1 << 20},
+		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
 			MaxBytes:             16e6,
 			MaxEvents:            500_000,
 			MaxAge:               Duration(10 * time.Second),
+			AlertLinger:          Duration(2 * time.Millisecond),
+			TransactionTimeout:   Duration(time.Minute),
 			TransactionsInFlight: 4,
 			Compression:          "lz4",
 		},
-		Fetch: Fetch{MaxWait: Duration(500 * time.Millisecond), Buffer: 64e6},
-		HTTP:  HTTP{Listen: "127.0.0.1:9464", Console: true},
-		Log:   Log{Level: "info", Format: "text"},
+		Fetch: Fetch{
+			MaxWait: Duration(500 * time.Millisecond), Buffer: 64e6, Reserved: 256e3, MaxBytes: 8e6, PartitionMaxBytes: 1e6,
+		},
+		Membership: Membership{
+			SessionTimeout:   Duration(10 * time.Second),
+			RebalanceTimeout: Duration(15 * time.Second),
+			Heartbeat:        Duration(500 * time.Millisecond),
+			Drain:            Duration(3 * time.Second),
+		},
+		HTTP: HTTP{Listen: "127.0.0.1:9464", Console: true},
+		Log:  Log{Level: "info", Format: "text"},
 	}
 }
 

@@ -23,6 +23,7 @@ var (
 	groupName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
 	topicName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 	currencyCode = regexp.MustCompile(`^[A-Z]{3}$`)
+	headerName   = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 	webhookName  = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
 )
 
@@ -335,6 +336,16 @@ func (r *reader) checkBounds(c *Config) {
 	if c.DeadLetters.BlindRatio > c.DeadLetters.StopRatio {
 		r.faultAt("dead_letters.stop_ratio", "is below blind_ratio", "make it at least as large")
 	}
+	m := &c.Membership
+	if m.Heartbeat*3 > m.SessionTimeout {
+		r.faultAt("membership.heartbeat", m.Heartbeat.String()+" is too rare for a session_timeout of "+m.SessionTimeout.String(), "use at most a third of it")
+	}
+	if m.Drain >= m.RebalanceTimeout {
+		r.faultAt("membership.drain", m.Drain.String()+" is not shorter than rebalance_timeout", "use less than "+m.RebalanceTimeout.String())
+	}
+	if c.Fetch.PartitionMaxBytes > c.Fetch.MaxBytes {
+		r.faultAt("fetch.partition_max_bytes", c.Fetch.PartitionMaxBytes.String()+" is more than max_bytes", "use at most "+c.Fetch.MaxBytes.String())
+	}
 	if c.Alerts.ForgetAfter < c.Alerts.LapseAfter {
 		r.faultAt("alerts.forget_after", c.Alerts.ForgetAfter.String()+" is shorter than lapse_after", "make it at least "+c.Alerts.LapseAfter.String())
 	}
@@ -363,6 +374,11 @@ func (r *reader) checkWebhooks(hooks []Webhook, src Source) {
 		seen[h.Name] = true
 		if u, err := url.Parse(h.URL); h.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			r.faultAt(path+".url", strconv.Quote(h.URL)+" is not a web address", "write https://host/path")
+		}
+		for name := range h.Headers {
+			if !headerName.MatchString(name) {
+				r.faultAt(path+".headers."+name, strconv.Quote(name)+" is not the name of a header", "use letters, digits and dash, as in Authorization")
+			}
 		}
 		if h.Secret == "" && !r.faulted(path+".secret") && !r.faulted(path+".secret_file") {
 			r.faultAt(path, "has no key to sign with", "set secret_file, or secret: ${NAME}")
