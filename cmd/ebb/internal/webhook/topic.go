@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"time"
 
 	"ebb/stream/batch"
 	"ebb/stream/conn"
@@ -49,10 +50,11 @@ func (t *Topic) offsets(ctx context.Context, at conn.At) (map[int32]int64, error
 }
 
 // Read is part of Source. Records that the topic's retention deleted before they were read are counted and logged; reading
-// goes on behind them, for nothing can bring them back. A topic that was made anew is read from its start.
+// goes on behind them, for nothing can bring them back. A topic that was made anew is read from its start. Every other fault,
+// missing rights and a missing topic among them, is logged and tried again: somebody may mend it.
 func (t *Topic) Read(ctx context.Context, from map[int32]int64, fn func(Record) error) error {
 	next := maps.Clone(from)
-	var wait conn.Backoff
+	wait := conn.Backoff{Max: time.Minute}
 	for {
 		err := tail.Read(ctx, t.cluster, tail.Options{Topic: t.topic, Offsets: next}, func(r tail.Record) error {
 			if err := fn(recordOf(r)); err != nil {
@@ -66,11 +68,12 @@ func (t *Topic) Read(ctx context.Context, from map[int32]int64, fn func(Record) 
 		var beyond *fetch.ErrBeyondEnd
 		if errors.As(err, &gap) || errors.As(err, &beyond) {
 			err = t.clamp(ctx, next)
-		} else if ctx.Err() == nil && err != nil {
-			t.log.Warn("webhook cannot read the alert topic", "webhook", t.webhook, "error", err)
 		}
-		if err != nil && !conn.Retriable(err) || ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			t.log.Warn("webhook cannot read the alert topic; it is tried again", "webhook", t.webhook, "error", err)
 		}
 		if err := wait.Wait(ctx); err != nil {
 			return err

@@ -23,8 +23,11 @@
 //
 // It refuses to filter, to reshape and to batch: a receiver that wants another
 // form reads the topic. It does not follow redirects, for a signed body goes
-// where it was meant to go. Of several instances one may run it at a time; two
-// at once do no harm but deliver twice.
+// where it was meant to go.
+//
+// Of several instances one delivers at a time, by Deps.Mine: the one that owns
+// the group's partition 0, say. While a hand-over is under way two may deliver
+// the same record, which is what at least once allows.
 package webhook
 
 import (
@@ -156,11 +159,13 @@ type Deps struct {
 	Transport http.RoundTripper // of the requests
 	Now       func() time.Time  // the wall clock: it dates signatures, nothing else
 	Jitter    func() float64    // uniform in [0, 1); called by several goroutines at once
+	Mine      func() bool       // whether it is this instance that delivers, asked every second; nil: always
 	Log       *slog.Logger
 	Metrics   *Metrics
 }
 
 const (
+	askEvery    = time.Second
 	saveEvery   = time.Second
 	renewEvery  = time.Hour       // saved again although unchanged: brokers forget the offsets of an idle group
 	drainWithin = 3 * time.Second // for requests under way when the sink is stopped
@@ -168,30 +173,31 @@ const (
 
 // Sink is one webhook at work.
 type Sink struct {
-	cfg      Config
-	deps     Deps
-	client   *http.Client
-	metrics  *children
+	cfg     Config
+	deps    Deps
+	client  *http.Client
+	metrics *children
+	failing atomic.Bool // the receiver's last answer: for logging the change only
+}
+
+// tenure is the time in which a Sink delivers: from when it becomes this instance's to do, to when it no longer is.
+type tenure struct {
+	*Sink
 	progress *progress
 	window   chan struct{} // one token for each record read and not done
 	lanes    []chan Record
-	failing  atomic.Bool // the receiver's last answer: for logging the change only
 }
 
-// New returns a sink of a configuration with defaults filled in and validated.
+// New returns a sink of a configuration, defaults filled in.
 func New(cfg Config, deps Deps) (*Sink, error) {
 	cfg = cfg.Defaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("webhook %s: %w", cfg.Name, err)
 	}
-	s := &Sink{
-		cfg:      cfg,
-		deps:     deps,
-		metrics:  deps.Metrics.of(cfg.Name),
-		progress: newProgress(),
-		window:   make(chan struct{}, 64*cfg.InFlight),
-		lanes:    make([]chan Record, cfg.InFlight),
+	if deps.Mine == nil {
+		deps.Mine = func() bool { return true }
 	}
+	s := &Sink{cfg: cfg, deps: deps, metrics: deps.Metrics.of(cfg.Name)}
 	s.client = &http.Client{
 		Transport:     deps.Transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -200,8 +206,41 @@ func New(cfg Config, deps Deps) (*Sink, error) {
 }
 
 // Run delivers until ctx ends, then lets the requests under way end (3 s at most), saves the position and returns nil.
-// It returns an error only for what waiting does not mend. A Sink runs once.
+// It returns an error only for what waiting does not mend.
 func (s *Sink) Run(ctx context.Context) error {
+	for s.await(ctx, true) {
+		term, end := context.WithCancel(ctx)
+		go func() {
+			s.await(term, false)
+			end()
+		}()
+		err := s.newTenure().run(term)
+		end()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await returns true as soon as Mine answers so, and false when ctx ends first.
+func (s *Sink) await(ctx context.Context, mine bool) bool {
+	for s.deps.Mine() != mine {
+		if !wait(ctx, askEvery) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+func (s *Sink) newTenure() *tenure {
+	return &tenure{
+		Sink: s, progress: newProgress(),
+		window: make(chan struct{}, 64*s.cfg.InFlight), lanes: make([]chan Record, s.cfg.InFlight),
+	}
+}
+
+func (s *tenure) run(ctx context.Context) error {
 	from, err := s.begin(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -245,7 +284,7 @@ func lingering(ctx context.Context, while time.Duration) (context.Context, conte
 
 // begin says where to go on. A webhook that is new begins at the end of the topic: what was raised before it was
 // configured is no news to its receiver. That position is saved at once, so that a stop before the first alert loses none.
-func (s *Sink) begin(ctx context.Context) (from map[int32]int64, err error) {
+func (s *tenure) begin(ctx context.Context) (from map[int32]int64, err error) {
 	err = s.patiently(ctx, "loading the position", func() error {
 		if from, err = s.deps.Offsets.Load(ctx); err != nil || len(from) > 0 {
 			return err
@@ -279,7 +318,7 @@ func (s *Sink) patiently(ctx context.Context, what string, fn func() error) erro
 }
 
 // take hands a record to the lane of its alert. It blocks while the window is full: that is the back-pressure.
-func (s *Sink) take(ctx context.Context, r Record) error {
+func (s *tenure) take(ctx context.Context, r Record) error {
 	select {
 	case s.window <- struct{}{}:
 	case <-ctx.Done():
@@ -292,7 +331,7 @@ func (s *Sink) take(ctx context.Context, r Record) error {
 }
 
 // laneOf keeps the steps of one alert in one lane.
-func (s *Sink) laneOf(r *Record) int {
+func (s *tenure) laneOf(r *Record) int {
 	h := fnv.New32a()
 	h.Write([]byte(alertOf(r)))
 	return int(h.Sum32() % uint32(len(s.lanes)))
@@ -316,7 +355,7 @@ func (r *Record) header(key string) string {
 }
 
 // lane delivers its records one after another until ctx ends. What it leaves then is read again at the next start.
-func (s *Sink) lane(ctx, requests context.Context, records <-chan Record) {
+func (s *tenure) lane(ctx, requests context.Context, records <-chan Record) {
 	for r := range records {
 		if ctx.Err() == nil && s.deliver(ctx, requests, &r) {
 			s.progress.done(r.Partition, r.Offset)
@@ -328,7 +367,7 @@ func (s *Sink) lane(ctx, requests context.Context, records <-chan Record) {
 
 // deliver posts one record until it is delivered or given up for good, and reports whether it is done. False means that
 // ctx ended first.
-func (s *Sink) deliver(ctx, requests context.Context, r *Record) bool {
+func (s *tenure) deliver(ctx, requests context.Context, r *Record) bool {
 	refusals := 0
 	for attempt := 1; ; attempt++ {
 		a := s.post(requests, r)
@@ -380,7 +419,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (s *Sink) saveRegularly(ctx context.Context) {
+func (s *tenure) saveRegularly(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	idle := time.Duration(0)
@@ -406,7 +445,7 @@ func (s *Sink) saveRegularly(ctx context.Context) {
 }
 
 // saveLast saves what the end of the lanes has left. Should it fail, records are delivered twice, none is lost.
-func (s *Sink) saveLast(ctx context.Context) {
+func (s *tenure) saveLast(ctx context.Context) {
 	next, changed := s.progress.snapshot()
 	if !changed {
 		return

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -524,6 +525,47 @@ func TestPositionsThatCannotBeKeptAreTriedAgain(t *testing.T) {
 		f.end(t)
 		if n := len(f.recv.ids()); n != 1 {
 			t.Errorf("delivered %d times, want once", n)
+		}
+	})
+}
+
+// TestHandOver: of two instances the one whose turn it is delivers, and goes on where the other stopped.
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tp, keep, owner := newTopic(1), atStart(1), &atomic.Int32{}
+		var recvs []*receiver
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		for i := range int32(2) {
+			recv := newReceiver(nil)
+			recvs = append(recvs, recv)
+			sink, err := New(configured, Deps{
+				Source: tp, Offsets: keep, Transport: recv, Now: time.Now, Jitter: func() float64 { return 1 },
+				Mine: func() bool { return owner.Load() == i },
+				Log:  slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			running.Go(func() {
+				if err := sink.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for round := range 6 {
+			owner.Store(int32(round % 2))
+			time.Sleep(5 * time.Second)
+			tp.add(0, "a", round+1)
+			time.Sleep(5 * time.Second)
+		}
+		stop()
+		running.Wait()
+		if got := recvs[0].ids(); !slices.Equal(got, []string{"a/1", "a/3", "a/5"}) {
+			t.Errorf("the first instance delivered %v", got)
+		}
+		if got := recvs[1].ids(); !slices.Equal(got, []string{"a/2", "a/4", "a/6"}) {
+			t.Errorf("the second instance delivered %v", got)
 		}
 	})
 }
