@@ -1,0 +1,124 @@
+package stream
+
+import "testing"
+
+func TestNextClock(t *testing.T) {
+	const grace = 1000
+	for _, c := range []struct {
+		rule  string
+		clock int64
+		views []view
+		want  int64
+	}{
+		{"while catching up the clock is the smallest head", 0, []view{{buffered: true, head: 50}, {buffered: true, head: 30}}, 30},
+		{"it never goes back", 40, []view{{buffered: true, head: 30}}, 40},
+		{"a feed of which nothing is known holds it", 10, []view{{buffered: true, head: 50}, {}}, 10},
+		{"a feed at its end counts up to when the proving fetch was sent, minus grace", 0, []view{{atEnd: true, provenMs: 5000}, {buffered: true, head: 9000}}, 4000},
+		{"an unreachable feed neither holds nor moves it", 0, []view{{out: true}, {buffered: true, head: 70}}, 70},
+		{"with every feed unreachable it stands", 33, []view{{out: true}, {out: true}}, 33},
+	} {
+		if got := nextClock(c.clock, c.views, grace); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.rule, got, c.want)
+		}
+	}
+}
+
+func TestRhythmTellsASilentFeedFromAQuietOne(t *testing.T) {
+	r := &rhythm{}
+	start := int64(1_700_000_000_000) / hourMs * hourMs
+	day := 24 * hourMs
+	for h := int64(0); h < 14*24; h++ { // 60 an hour by day, nothing by night
+		if h%24 < 12 {
+			for i := range int64(60) {
+				r.observe(start + h*hourMs + i*60_000)
+			}
+		}
+	}
+	last := r.last
+	if r.silent(last+10*60_000, 15*60_000, 30) {
+		t.Error("silent before the least duration")
+	}
+	if r.silent(last+6*hourMs, 15*60_000, 30) {
+		t.Error("a night without arrivals is usual")
+	}
+	if !r.silent(last+12*hourMs+45*60_000, 15*60_000, 30) {
+		t.Error("three quarters of an hour of a usual day without arrivals were not noticed")
+	}
+	if got := r.expected(start+14*day, start+15*day); got < 700 || got > 740 {
+		t.Errorf("expected arrivals of a day: %v, want about 720", got)
+	}
+	if got := r.expected(start+14*day, start+28*day); got < 14*700 || got > 14*740 {
+		t.Errorf("expected arrivals of two weeks: %v", got)
+	}
+}
+
+func TestRhythmIsNotLearntInLessThanAWeek(t *testing.T) {
+	r := &rhythm{}
+	start := int64(1_700_000_000_000)
+	for i := range int64(6 * 24 * 60) {
+		r.observe(start + i*60_000)
+	}
+	if r.silent(start+30*24*hourMs, 0, 1) {
+		t.Error("judged after six days")
+	}
+}
+
+func TestRatioForgetsAfterTenMinutes(t *testing.T) {
+	var r ratio
+	t0 := int64(1_700_000_000_000)
+	for i := range int64(100) {
+		r.accept(t0 + i*1000)
+	}
+	for i := range int64(50) {
+		r.reject(t0 + 100_000 + i*1000)
+	}
+	if s := r.share(); s < 0.33 || s > 0.34 {
+		t.Errorf("share %v, want a third", s)
+	}
+	if r.firstB != t0+100_000 {
+		t.Errorf("first reject at %d", r.firstB-t0)
+	}
+	r.accept(t0 + 15*60_000)
+	if r.share() != 0 || r.firstB != 0 {
+		t.Errorf("after ten good minutes share is %v", r.share())
+	}
+}
+
+func TestTaskRecordRoundTrip(t *testing.T) {
+	r := &taskRecord{group: "g", cluster: "c", clock: 1_700_000_000_000, quiet: true, stopped: 7}
+	f := &r.feeds[1]
+	f.topic, f.position, f.end, f.quietEnd, f.stalled, f.blind = "pay", 10, 12, 11, 5, 6
+	for i := range int64(400) {
+		f.rhythm.observe(1_700_000_000_000 + i*hourMs)
+	}
+	b := r.append(nil)
+	got, err := decodeTaskRecord(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.group != "g" || got.clock != r.clock || !got.quiet || got.stopped != 7 || got.feeds[1].position != 10 || got.feeds[1].rhythm != f.rhythm {
+		t.Errorf("got %+v", got)
+	}
+	for n := range b {
+		if _, err := decodeTaskRecord(b[:n]); err == nil {
+			t.Fatalf("cut to %d of %d bytes: no error", n, len(b))
+		}
+	}
+	b[0] = taskRecordVersion + 1
+	if _, err := decodeTaskRecord(b); err == nil {
+		t.Error("a newer format was read")
+	}
+}
+
+func FuzzTaskRecord(f *testing.F) {
+	f.Add((&taskRecord{group: "g"}).append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeTaskRecord(b)
+		if err != nil {
+			return
+		}
+		if _, err := decodeTaskRecord(r.append(nil)); err != nil {
+			t.Fatalf("what was decoded does not encode: %v", err)
+		}
+	})
+}

@@ -1,0 +1,273 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ebb/alerts"
+	"ebb/state"
+	"ebb/stream/batch"
+	"ebb/stream/group"
+	"ebb/stream/partition"
+	"ebb/stream/txn"
+)
+
+// taskKey is the changelog key of the task record. No customer id begins with a zero byte.
+const taskKey = "\x00task"
+
+// message is one record on its way out.
+type message struct {
+	topic string
+	alerts.Message
+	timeMs int64
+}
+
+// stepSeen is what the metrics want to know of an alert step once it is committed.
+type stepSeen struct {
+	detector string
+	severity fmt.Stringer
+	kind     fmt.Stringer
+	at       int64 // event time of the decision
+	live     bool  // triggered by an event while live: its latency counts
+}
+
+// outbox collects what the next cut publishes besides the customers.
+type outbox struct {
+	messages   []message
+	steps      []stepSeen
+	operations []*alerts.Operational
+	bytes      int64
+	alertSince time.Time // process time of the oldest alert step in it
+}
+
+func (o *outbox) add(topic string, m alerts.Message, timeMs int64) {
+	o.messages = append(o.messages, message{topic: topic, Message: m, timeMs: timeMs})
+	o.bytes += int64(len(m.Key) + len(m.Value) + 256)
+}
+
+// cut is one transaction of a task: everything that changed since the cut before. It is complete and encoded before its
+// transaction opens, and belongs to the committing goroutine from then on.
+type cut struct {
+	customers *state.Cut
+	record    []byte
+	out       outbox
+	offsets   map[string]map[int32]int64
+	lease     *group.Generation
+	priority  txn.Priority
+	ends      bool // ends the quiet history
+	began     time.Time
+	events    int
+}
+
+// cutResult comes back to the task's goroutine.
+type cutResult struct {
+	cut  *cut
+	next int64 // changelog offset behind the cut
+	err  error
+}
+
+// safePoint is the last committed cut: what another life of the task would begin with.
+type safePoint struct {
+	record  []byte
+	offsets map[string]map[int32]int64
+}
+
+// dirtyAt notes the moment of the first change since the last cut.
+func (t *task) dirtyAt() {
+	if t.since.IsZero() && t.moved {
+		t.since = t.tick()
+	}
+}
+
+// due says whether a cut should be taken now. When nothing changed there is none.
+func (t *task) due() bool {
+	if !t.moved && len(t.outbox.messages) == 0 {
+		if n, _ := t.table.Dirty(); n == 0 {
+			return false
+		}
+	}
+	_, bytes := t.table.Dirty()
+	now := t.tick()
+	switch {
+	case t.cutNow:
+	case !t.outbox.alertSince.IsZero() && t.live && now.Sub(t.outbox.alertSince) >= t.cfg.Cut.Linger:
+	case bytes+t.outbox.bytes >= t.cfg.Cut.MaxBytes:
+	case t.sinceCut >= t.cfg.Cut.MaxEvents:
+	case !t.since.IsZero() && now.Sub(t.since) >= t.age:
+	default:
+		return false
+	}
+	return true
+}
+
+// full says that no more may be applied before the running cut is done: what lies between cuts is bounded.
+func (t *task) full() bool {
+	_, bytes := t.table.Dirty()
+	return bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes || t.sinceCut >= 2*t.cfg.Cut.MaxEvents
+}
+
+// maybeCut takes a cut if one is due, none is under way and the group lends its generation.
+func (t *task) maybeCut() {
+	if t.inFlight || t.lease == nil || !t.due() {
+		return
+	}
+	t.startCut()
+}
+
+func (t *task) startCut() {
+	c := &cut{
+		customers: t.table.BeginCut(),
+		out:       t.outbox,
+		offsets:   make(map[string]map[int32]int64, len(t.sources)),
+		lease:     t.lease,
+		priority:  txn.Priority{Alert: t.outbox.alertSince, Change: t.since},
+		began:     t.tick(),
+		events:    t.sinceCut,
+		ends:      t.ending,
+	}
+	if t.ending {
+		t.rec.quiet = false
+		t.ending = false
+	}
+	for _, s := range t.sources {
+		f := &t.feeds[s.feed]
+		f.position, f.end = s.position, s.status.HighWatermark
+		c.offsets[s.topic] = map[int32]int64{t.partition: s.position}
+	}
+	t.rec.clock = t.clock
+	c.record = t.rec.append(nil)
+	t.outbox = outbox{}
+	t.moved, t.cutNow, t.sinceCut, t.since = false, false, 0, time.Time{}
+	t.age = t.cutAge()
+	t.inFlight = true
+	go func() {
+		next, err := t.commit(c)
+		t.commits <- cutResult{cut: c, next: next, err: err}
+	}()
+}
+
+// cutAge spreads the periodic cuts of many tasks over time: 64 tasks in step cost ten times the latency of 64 spread out.
+func (t *task) cutAge() time.Duration {
+	return time.Duration((0.75 + 0.5*t.random()) * float64(t.cfg.Cut.MaxAge))
+}
+
+// commit runs the transaction of one cut. It does not touch the task's state.
+func (t *task) commit(c *cut) (int64, error) {
+	tx, changelog, err := t.transaction(c)
+	if err != nil {
+		return 0, err
+	}
+	release, err := t.scheduler.Acquire(t.ctx, c.priority)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	for try := 0; ; try++ {
+		res, err := t.producer.Commit(t.ctx, tx)
+		if err == nil {
+			return res.Next[changelog], nil
+		}
+		if !errors.Is(err, txn.ErrReinit) || try == maxReinit {
+			return 0, err
+		}
+		t.log.Warn("transaction was aborted by the broker, initialising again", "err", err)
+		if err := t.producer.Init(t.ctx); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// maxReinit bounds how often one cut is sent again under a new producer epoch.
+const maxReinit = 3
+
+// transaction builds the content of a cut: customers and the task record to the changelog, the task record last; alert
+// steps, the table of open alerts and dead letters to their topics.
+func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error) {
+	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: t.partition}
+	tx := &txn.Transaction{Group: t.cfg.Group, Generation: c.lease.ID, MemberID: c.lease.MemberID, Offsets: c.offsets}
+	w := tx.Writer(t.codec)
+	nowMs := t.now().UnixMilli()
+	var err error
+	if c.customers != nil {
+		c.customers.Each(func(id string, value []byte) {
+			if err == nil {
+				err = w.Add(changelog, []byte(id), value, nil, nowMs)
+			}
+		})
+	}
+	err = errors.Join(err, w.Add(changelog, []byte(taskKey), c.record, nil, nowMs))
+	for i := range c.out.messages {
+		m := &c.out.messages[i]
+		n, ok := t.partitionsOf[m.topic]
+		if !ok {
+			return nil, changelog, fmt.Errorf("topic %s is not known", m.topic)
+		}
+		p := t.partition % n
+		if m.topic != t.cfg.Topics.DeadLetters {
+			p = partition.Murmur2(m.Key, n)
+		}
+		err = errors.Join(err, w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), m.timeMs))
+	}
+	return tx, changelog, err
+}
+
+// committed takes the result of a cut back into the task.
+func (t *task) committed(r cutResult) error {
+	t.inFlight = false
+	took := t.tick().Sub(r.cut.began)
+	if r.err != nil {
+		t.m.transaction("failed", took)
+		return r.err
+	}
+	t.m.transaction("committed", took)
+	t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
+	t.table.Commit(r.cut.customers, r.next, r.cut.record)
+	t.lastCut = t.now()
+	nowMs := t.now().UnixMilli()
+	for _, s := range r.cut.out.steps {
+		t.m.step(s)
+		if s.live {
+			t.m.eventToAlert.Observe(float64(max(0, nowMs-s.at)) / 1000)
+		}
+	}
+	if r.cut.ends {
+		t.log.Info("history is applied; alerts are published from now on", "published", len(r.cut.out.steps))
+	}
+	return nil
+}
+
+// finish takes a last cut and waits for it, for a hand-over or a stop. It returns early when ctx ends.
+func (t *task) finish(ctx context.Context) error {
+	for {
+		if t.inFlight {
+			select {
+			case r := <-t.commits:
+				if err := t.committed(r); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		if t.lease == nil || t.restored.IsZero() {
+			return nil
+		}
+		t.cutNow = true
+		if !t.due() {
+			t.cutNow = false
+			return nil
+		}
+		t.startCut()
+	}
+}
+
+func wireHeaders(hs []alerts.Header) []batch.Header {
+	out := make([]batch.Header, len(hs))
+	for i, h := range hs {
+		out[i] = batch.Header{Key: h.Key, Value: h.Value}
+	}
+	return out
+}

@@ -1,0 +1,367 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ebb/state/customer"
+	"ebb/stream/batch"
+	"ebb/stream/event"
+	"ebb/stream/fetch"
+	"ebb/stream/group"
+	"ebb/stream/txn"
+)
+
+// ErrPartitionCount says that the feeds cannot be joined: a customer must have the same partition number in all of them.
+var ErrPartitionCount = errors.New("feeds have different partition counts")
+
+// Engine is one instance: a member of the consumer group with a task for each partition it owns.
+type Engine struct {
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+	m    *metrics
+
+	groupMetrics *group.Metrics
+	fetcher      *fetch.Fetcher
+	scheduler    *txn.Scheduler
+	pool         *txn.Pool
+	slots        chan struct{} // bounds the flushes to disk at a time
+	ops          *operations
+	codec        batch.Codec
+
+	cluster      string
+	partitions   int32
+	partitionsOf map[string]int32
+
+	killed atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	tasks map[int32]*task
+	gen   int32 // last generation of this member
+}
+
+// New builds an instance. Nothing is read or written before Run.
+func New(cfg Config, deps Deps) (*Engine, error) {
+	codec, err := parseCodec(cfg.Cut.Codec)
+	if err != nil {
+		return nil, fmt.Errorf("cut.compression: %w", err)
+	}
+	m, err := newMetrics(deps.Registry, cfg.Feeds)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		cfg: cfg, deps: deps, log: deps.Log, m: m, codec: codec,
+		fetcher:      fetch.New(deps.Cluster, cfg.Fetch),
+		scheduler:    txn.NewScheduler(cfg.Cut.InFlight),
+		pool:         txn.NewPool(deps.Cluster),
+		slots:        make(chan struct{}, flushesAtOnce),
+		ops:          newOperations(),
+		groupMetrics: group.NewMetrics(deps.Registry),
+		tasks:        map[int32]*task{},
+		gen:          -1,
+	}, nil
+}
+
+// Run joins the group and works until ctx ends; then what is under way is committed, the local copies are caught up and
+// the group is left. It returns nil after such an end.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.inspect(ctx); err != nil {
+		return err
+	}
+	// The membership outlives ctx: the last cuts need its generation.
+	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	defer e.pool.Close()
+	defer e.fetcher.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- group.Run(joined, e.membership(), e) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+		ended <- err
+	}
+	e.stopTasks()
+	leave()
+	err = errors.Join(err, <-ended)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Kill ends the instance the way kill -9 would: nothing more is committed, nothing flushed, nobody told. Run returns
+// once its context ends too.
+func (e *Engine) Kill() {
+	e.killed.Store(true)
+	for _, t := range e.all() {
+		t.close()
+	}
+}
+
+// flushesAtOnce bounds the tasks that write to disk at a time: more would only wait for each other's fsync.
+const flushesAtOnce = 2
+
+// stopWithin bounds the last cuts of a clean end, so that a supervisor that waits ten seconds does not have to kill.
+const stopWithin = 8 * time.Second
+
+// stopTasks takes the last cuts and closes all tasks.
+func (e *Engine) stopTasks() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, t := range e.all() {
+		wg.Go(func() {
+			if !e.killed.Load() {
+				if err := t.drain(ctx); err != nil {
+					e.log.Warn("the last cut did not succeed; the next start computes it again", "partition", t.partition, "err", err)
+				}
+			}
+			t.close()
+		})
+	}
+	wg.Wait()
+	e.mu.Lock()
+	clear(e.tasks)
+	e.mu.Unlock()
+}
+
+func (e *Engine) all() []*task {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*task, 0, len(e.tasks))
+	for _, t := range e.tasks {
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b *task) int { return int(a.partition - b.partition) })
+	return all
+}
+
+// inspect checks before the start that everything the instance needs is there.
+func (e *Engine) inspect(ctx context.Context) error {
+	if err := e.deps.Cluster.Check(ctx); err != nil {
+		return err
+	}
+	topics, cluster, err := e.deps.Cluster.Topics(ctx, e.allTopics()...)
+	if err != nil {
+		return fmt.Errorf("describe topics: %w", err)
+	}
+	e.cluster = cluster
+	e.partitionsOf = map[string]int32{}
+	var faults []error
+	for _, name := range e.allTopics() {
+		tp := topics[name]
+		if tp.Err != nil {
+			faults = append(faults, fmt.Errorf("topic %s: %w; `ebb topics check` says what is missing, `ebb topics create` makes ebb's own topics", name, tp.Err))
+			continue
+		}
+		e.partitionsOf[name] = int32(len(tp.Partitions))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	return e.copartitioned()
+}
+
+func (e *Engine) copartitioned() error {
+	first := e.cfg.Feeds[0].Topic
+	e.partitions = e.partitionsOf[first]
+	for _, f := range e.cfg.Feeds[1:] {
+		if n := e.partitionsOf[f.Topic]; n != e.partitions {
+			return fmt.Errorf("%w: %s has %d, %s has %d; a customer must be in the same partition of every feed: recreate one with the count of the other",
+				ErrPartitionCount, first, e.partitions, f.Topic, n)
+		}
+	}
+	if n := e.partitionsOf[e.cfg.Topics.Changelog]; n != e.partitions {
+		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; recreate it with `ebb topics create`", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)
+	}
+	return nil
+}
+
+func (e *Engine) allTopics() []string {
+	names := make([]string, 0, 16)
+	for _, f := range e.cfg.Feeds {
+		names = append(names, f.Topic)
+	}
+	t := e.cfg.Topics
+	return append(names, t.Alerts, t.OpenAlerts, t.Operations, t.Changelog, t.DeadLetters)
+}
+
+// partitionsChanged stops all tasks when a feed disappears or grows while ebb runs.
+func (e *Engine) partitionsChanged(topic string, was, now int) {
+	err := fmt.Errorf("%w: topic %s now has %d partitions, the state was built for %d: its customers would move away from their state", ErrPartitionCount, topic, now, was)
+	if now == 0 {
+		err = fmt.Errorf("topic %s was deleted: create it again, or remove its feed from the configuration", topic)
+	}
+	e.stopAll(err)
+}
+
+func (e *Engine) stopAll(err error) {
+	for _, t := range e.all() {
+		select {
+		case t.fault <- err:
+		default:
+		}
+	}
+}
+
+func (e *Engine) membership() group.Config {
+	feeds := make([]string, 0, len(e.cfg.Feeds))
+	for _, f := range e.cfg.Feeds {
+		feeds = append(feeds, f.Topic)
+	}
+	g := e.cfg.Membership
+	return group.Config{
+		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: feeds, Log: e.log, Metrics: e.groupMetrics,
+		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
+		PreviousMember: e.deps.State.MemberID(), RememberMember: e.deps.State.RememberMember,
+		PartitionsChanged: e.partitionsChanged,
+	}
+}
+
+// Assigned lends a new generation to the tasks that stay, closes those that went, and opens those that came. A task that
+// missed a generation may have had another owner meanwhile: it is opened anew.
+func (e *Engine) Assigned(_ context.Context, g group.Generation) {
+	e.mu.Lock()
+	follows := g.ID == e.gen+1
+	e.gen = g.ID
+	var gone, stay []*task
+	var come []int32
+	for p, t := range e.tasks {
+		if follows && slices.Contains(g.Partitions, p) {
+			stay = append(stay, t)
+		} else {
+			gone = append(gone, t)
+			delete(e.tasks, p)
+		}
+	}
+	for _, p := range g.Partitions {
+		if e.tasks[p] == nil {
+			come = append(come, p)
+		}
+	}
+	e.mu.Unlock()
+	for _, t := range stay {
+		t.lend(&g)
+	}
+	for _, t := range gone {
+		t.close()
+		e.m.drop(t.partition)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.killed.Load() {
+		return
+	}
+	for _, p := range come {
+		t, err := e.newTask(p)
+		if err != nil { // New has checked the mappings
+			e.log.Error("task does not open", "partition", p, "err", err)
+			continue
+		}
+		e.tasks[p] = t
+		t.leased.Store(&g)
+		go t.run()
+	}
+	e.log.Info("generation", "id", g.ID, "partitions", len(g.Partitions), "kept", len(stay), "opened", len(come), "closed", len(gone))
+}
+
+// Revoked takes the right to commit back, after a last cut: whoever owns a partition next then has nothing to compute again.
+func (e *Engine) Revoked(g group.Generation, why error) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Membership.Drain)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, t := range e.all() {
+		wg.Go(func() {
+			if e.killed.Load() {
+				return
+			}
+			t.revoke(ctx)
+		})
+	}
+	wg.Wait()
+	e.log.Info("generation ended", "id", g.ID, "why", why)
+}
+
+func (e *Engine) newTask(p int32) (*task, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &task{
+		partition: p, partitions: e.partitions, cfg: &e.cfg, deps: &e.deps, cluster: e.cluster, partitionsOf: e.partitionsOf,
+		ops: e.ops, slots: e.slots, stateMetrics: e.deps.StateMetrics.Task(p), fetcher: e.fetcher, scheduler: e.scheduler, codec: e.codec,
+		producer: txn.New(e.deps.Cluster, txn.Config{TransactionalID: fmt.Sprintf("%s-%d", e.cfg.Group, p), Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log}),
+		m:        e.m.task(p, e.cfg.Feeds), log: e.log.With("partition", p), now: e.deps.Now, tick: e.deps.Tick, random: rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
+		ctx: ctx, cancel: cancel,
+		commands: make(chan func()), wake: make(chan struct{}, 1), done: make(chan struct{}), fault: make(chan error, 1),
+		commits: make(chan cutResult, 1), poisoned: map[poison]bool{},
+		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,
+	}
+	t.params.Calendar = customer.NewCalendar(e.cfg.Time.Zone)
+	t.env.Calendar, t.env.Rates = t.params.Calendar, e.cfg.Rates
+	t.age = t.cutAge()
+	for _, f := range e.cfg.Feeds {
+		s, err := t.newSource(f)
+		if err != nil {
+			return nil, err
+		}
+		t.sources = append(t.sources, s)
+		t.byFeed[f.Feed] = s
+	}
+	for _, f := range mergeOrder {
+		if s := t.byFeed[f]; s != nil {
+			t.merged = append(t.merged, s)
+		}
+	}
+	t.views = make([]view, len(t.merged))
+	for i := range t.letters {
+		t.letters[i] = map[event.Reason]int64{}
+	}
+	return t, nil
+}
+
+func (t *task) newSource(f FeedConfig) (*source, error) {
+	dec, err := event.NewDecoder(f.Feed, f.Mapping, event.Limits{MaxRecordBytes: t.cfg.MaxRecordBytes, MaxFutureSkew: t.cfg.Time.MaxFutureSkew, Now: t.now})
+	if err != nil {
+		return nil, fmt.Errorf("mapping of feed %s: %w", f.Feed, err)
+	}
+	n := lookahead
+	if f.Feed == event.Customers {
+		n = lookahead / 8
+	}
+	return &source{
+		feed: f.Feed, topic: f.Topic, part: t.partition, count: t.partitions, check: t.cfg.Check,
+		dec: dec, completenessMs: f.Completeness.Milliseconds(),
+		ring: make([]slot, n),
+	}, nil
+}
+
+func parseCodec(name string) (batch.Codec, error) {
+	for _, c := range []batch.Codec{batch.None, batch.LZ4, batch.Zstd} {
+		if c.String() == name {
+			return c, nil
+		}
+	}
+	return batch.None, fmt.Errorf("%q is not a codec; use none, lz4 or zstd", name)
+}
+
+// Partitions is how many partitions the feeds have, 0 before Run has looked.
+func (e *Engine) Partitions() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return int(e.partitions)
+}
+
+// Member says whether a generation of the group includes this instance.
+func (e *Engine) Member() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gen >= 0
+}

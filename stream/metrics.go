@@ -1,0 +1,195 @@
+package stream
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// metrics are those of one instance. Names are a contract: a rename is a breaking change. Labels are bounded: feeds, reasons,
+// partitions and detectors, never customers.
+type metrics struct {
+	consumed      *prometheus.CounterVec
+	ignored       *prometheus.CounterVec
+	letters       *prometheus.CounterVec
+	notes         *prometheus.CounterVec
+	outcomes      *prometheus.CounterVec
+	gaps          *prometheus.CounterVec
+	lagRecords    *prometheus.GaugeVec
+	lagSeconds    *prometheus.GaugeVec
+	lateness      *prometheus.GaugeVec
+	stalled       *prometheus.GaugeVec
+	blind         *prometheus.GaugeVec
+	steps         *prometheus.CounterVec
+	operations    *prometheus.CounterVec
+	firing        *prometheus.GaugeVec
+	atRisk        *prometheus.GaugeVec
+	customers     *prometheus.GaugeVec
+	eventToAlert  prometheus.Histogram
+	timerLateness prometheus.Histogram
+	timersFired   prometheus.Counter
+	transactions  *prometheus.CounterVec
+	txnSeconds    prometheus.Histogram
+	restore       *prometheus.GaugeVec
+	setAside      prometheus.Counter
+	stopped       *prometheus.GaugeVec
+	clock         *prometheus.GaugeVec
+}
+
+// latencyBuckets are for times from a millisecond to a minute, in seconds; native buckets of factor 1.1 beside them.
+var latencyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+func histogram(name, help string) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: latencyBuckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160,
+	})
+}
+
+func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		consumed:      counter("ebb_records_consumed_total", "Records taken from a feed, dead letters and ignored ones included.", "feed"),
+		ignored:       counter("ebb_records_ignored_total", "Records that the mapping of a feed ignores.", "feed"),
+		letters:       counter("ebb_dead_letters_total", "Records sent to the dead-letter topic.", "feed", "reason"),
+		notes:         counter("ebb_record_notes_total", "Oddities of records that were applied all the same.", "feed", "note"),
+		outcomes:      counter("ebb_record_outcomes_total", "Records that did not simply change their customer: repeated, too old, beyond a cap.", "feed", "outcome"),
+		gaps:          counter("ebb_retention_gap_records_total", "Records that a topic's retention removed before they were read: lost.", "feed"),
+		lagRecords:    gauge("ebb_consumer_lag_records", "Offsets between what is applied and the end of the feed.", "feed", "partition"),
+		lagSeconds:    gauge("ebb_consumer_lag_seconds", "Event time between the wall clock and the newest applied record while records are waiting; 0 at the end of the feed.", "feed", "partition"),
+		lateness:      gauge("ebb_feed_lateness_seconds", "How late the feed's latest records came after their event time, a decaying maximum.", "feed"),
+		stalled:       gauge("ebb_feed_stalled", "1 while the feed is silent against its own rhythm or cannot be read.", "feed"),
+		blind:         gauge("ebb_feed_blind", "1 while too many of the feed's records are dead letters to judge its customers.", "feed"),
+		steps:         counter("ebb_alert_steps_total", "Alert steps published.", "detector", "severity", "step"),
+		operations:    counter("ebb_operational_steps_total", "Operational alert steps published.", "kind", "step"),
+		firing:        gauge("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", "detector", "severity", "tier"),
+		atRisk:        gauge("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency.", "currency", "tier"),
+		customers:     gauge("ebb_customers", "Customers by stage in the partitions of this instance.", "stage"),
+		eventToAlert:  histogram("ebb_event_to_alert_seconds", "From the time of a live event to the commit of the alert step that it caused."),
+		timerLateness: histogram("ebb_timer_lateness_seconds", "How late deadlines were decided after their time, while live."),
+		timersFired:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_timers_fired_total", Help: "Deadlines decided."}),
+		transactions:  counter("ebb_transactions_total", "Transactions by result.", "result"),
+		txnSeconds:    histogram("ebb_transaction_duration_seconds", "From the beginning of a cut to the answer of its commit."),
+		restore:       gauge("ebb_restore_remaining_records", "Changelog offsets that are still to be replayed.", "partition"),
+		setAside:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_state_set_aside_total", Help: "Local copies that did not open and were set aside."}),
+		stopped:       gauge("ebb_task_stopped", "1 for a partition whose task stopped for a fault that somebody has to mend.", "partition"),
+		clock:         gauge("ebb_task_clock_timestamp_seconds", "The task's clock, event time.", "partition"),
+	}
+	m.zero(feeds)
+	return m, m.register(reg)
+}
+
+func (m *metrics) register(reg prometheus.Registerer) error {
+	var err error
+	for _, c := range []prometheus.Collector{
+		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.lateness, m.stalled, m.blind, m.steps, m.operations,
+		m.firing, m.atRisk, m.customers, m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
+		m.restore, m.setAside, m.stopped, m.clock,
+	} {
+		err = errors.Join(err, reg.Register(c))
+	}
+	return err
+}
+
+// zero creates the children of the configured feeds, so that a rule sees 0 instead of nothing.
+func (m *metrics) zero(feeds []FeedConfig) {
+	for _, f := range feeds {
+		feed := f.Feed.String()
+		m.consumed.WithLabelValues(feed)
+		m.gaps.WithLabelValues(feed)
+		m.stalled.WithLabelValues(feed)
+		m.blind.WithLabelValues(feed)
+		m.lateness.WithLabelValues(feed)
+		for _, r := range event.Reasons() {
+			m.letters.WithLabelValues(feed, string(r))
+		}
+	}
+	m.transactions.WithLabelValues("committed")
+	m.transactions.WithLabelValues("failed")
+}
+
+// drop forgets the series of a partition that went to another instance.
+func (m *metrics) drop(partition int32) {
+	l := prometheus.Labels{"partition": strconv.Itoa(int(partition))}
+	for _, v := range []*prometheus.GaugeVec{m.lagRecords, m.lagSeconds, m.restore, m.stopped, m.clock} {
+		v.DeletePartialMatch(l)
+	}
+}
+
+// taskMetrics are the children that one task uses, resolved once.
+type taskMetrics struct {
+	*metrics
+	consumed         [event.NumFeeds]prometheus.Counter
+	ignored          [event.NumFeeds]prometheus.Counter
+	lag              [event.NumFeeds]prometheus.Gauge
+	lagSeconds       [event.NumFeeds]prometheus.Gauge
+	lateness         [event.NumFeeds]prometheus.Gauge
+	stalled          [event.NumFeeds]prometheus.Gauge
+	blind            [event.NumFeeds]prometheus.Gauge
+	restoreRemaining prometheus.Gauge
+	stopped          prometheus.Gauge
+	clock            prometheus.Gauge
+}
+
+func (m *metrics) task(partition int32, feeds []FeedConfig) *taskMetrics {
+	p := strconv.Itoa(int(partition))
+	t := &taskMetrics{
+		metrics: m, restoreRemaining: m.restore.WithLabelValues(p), stopped: m.stopped.WithLabelValues(p), clock: m.clock.WithLabelValues(p),
+	}
+	for _, c := range feeds {
+		f, feed := c.Feed, c.Feed.String()
+		t.consumed[f] = m.consumed.WithLabelValues(feed)
+		t.ignored[f] = m.ignored.WithLabelValues(feed)
+		t.lag[f] = m.lagRecords.WithLabelValues(feed, p)
+		t.lagSeconds[f] = m.lagSeconds.WithLabelValues(feed, p)
+		t.lateness[f] = m.lateness.WithLabelValues(feed)
+		t.stalled[f] = m.stalled.WithLabelValues(feed)
+		t.blind[f] = m.blind.WithLabelValues(feed)
+	}
+	return t
+}
+
+func (t *taskMetrics) deadLetter(f event.Feed, r event.Reason) {
+	t.letters.WithLabelValues(f.String(), string(r)).Inc()
+}
+
+func (t *taskMetrics) gap(f event.Feed, records int64) {
+	t.gaps.WithLabelValues(f.String()).Add(float64(records))
+}
+
+func (t *taskMetrics) transaction(result string, took time.Duration) {
+	t.transactions.WithLabelValues(result).Inc()
+	t.txnSeconds.Observe(took.Seconds())
+}
+
+func (t *taskMetrics) step(s stepSeen) {
+	t.steps.WithLabelValues(s.detector, s.severity.String(), s.kind.String()).Inc()
+}
+
+// note counts what was odd about a record that was applied.
+func (t *taskMetrics) note(f event.Feed, n event.Notes, o customer.Outcome) {
+	if n != 0 {
+		for i, name := range event.NoteNames() {
+			if n&(1<<i) != 0 {
+				t.notes.WithLabelValues(f.String(), name).Inc()
+			}
+		}
+	}
+	if o != customer.Applied {
+		for i, name := range customer.OutcomeNames() {
+			if o&(1<<i) != 0 {
+				t.outcomes.WithLabelValues(f.String(), name).Inc()
+			}
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"ebb/alerts"
+	"ebb/state"
+	"ebb/state/customer"
+	"ebb/stream/event"
+	"ebb/stream/fetch"
+)
+
+// This file is the journey of a record inside a task: merge, apply, decide, emit. Everything here runs on the task's
+// goroutine and touches nothing outside the task but the outbox.
+
+// roundSize bounds the records applied between two looks at timers, cuts and commands.
+const roundSize = 1024
+
+// round applies what is buffered, in event-time order, and then runs the timers that this made due. It returns the number
+// of records taken.
+func (t *task) round() (int, error) {
+	for _, s := range t.sources {
+		if err := s.fill(); err != nil {
+			if err = t.mend(s, err); err != nil {
+				return 0, err
+			}
+		}
+	}
+	taken, err := t.arrivals()
+	if err != nil || !t.profilesReady() {
+		return taken, err
+	}
+	t.look()
+	n, err := t.merge()
+	taken += n
+	if err != nil {
+		return taken, err
+	}
+	t.look()
+	t.advance()
+	return taken, t.timers()
+}
+
+// mend goes on behind records that a topic's retention has removed, and names the loss. Other faults of a feed stop the task.
+func (t *task) mend(s *source, err error) error {
+	var gap *fetch.ErrRetentionGap
+	var beyond *fetch.ErrBeyondEnd
+	switch {
+	case errors.As(err, &gap):
+		if s.n > 0 { // first what was read before
+			return nil
+		}
+		t.gap(s, gap.Position, gap.Start)
+		s.position = gap.Start
+		s.fetch.SeekTo(gap.Start)
+		return nil
+	case errors.As(err, &beyond):
+		return &BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}
+	}
+	return fmt.Errorf("feed %s, topic %s partition %d: %w", s.feed, s.topic, t.partition, err)
+}
+
+// arrivals applies profiles, which never wait for the merge.
+func (t *task) arrivals() (int, error) {
+	s := t.byFeed[event.Customers]
+	if s == nil {
+		return 0, nil
+	}
+	n := 0
+	for ; s.n > 0 && n < roundSize; n++ {
+		if err := t.take(s); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// profilesReady holds the other feeds at a first start until the profiles are read to their end: tiers, zones and money
+// rates of the first decisions depend on them.
+func (t *task) profilesReady() bool {
+	if t.ready {
+		return true
+	}
+	s := t.byFeed[event.Customers]
+	t.ready = s == nil || (s.n == 0 && s.status.AtEnd)
+	return t.ready
+}
+
+// look refreshes the view of every merged feed.
+func (t *task) look() {
+	for i, s := range t.merged {
+		t.views[i] = s.view(t.unreachable(s))
+	}
+}
+
+// merge applies records in the order of their event times for as long as the next record of every feed, or its absence, is
+// known. Equal times keep the order of mergeOrder.
+func (t *task) merge() (int, error) {
+	for _, v := range t.views {
+		if !v.known() {
+			return 0, nil
+		}
+	}
+	n := 0
+	for n < roundSize {
+		s := t.earliest()
+		if s == nil {
+			return n, nil
+		}
+		if err := t.take(s); err != nil {
+			return n, err
+		}
+		n++
+		if s.n == 0 { // its next record is not known before it is filled again
+			return n, nil
+		}
+	}
+	return n, nil
+}
+
+// earliest is the feed whose head has the smallest event time. A record that cannot be applied has no time: it is passed
+// as soon as it is at the head of its feed.
+func (t *task) earliest() *source {
+	var best *source
+	at := never
+	for _, s := range t.merged {
+		if s.n == 0 {
+			continue
+		}
+		sl := s.first()
+		if sl.reject != nil || sl.ignored {
+			return s
+		}
+		if sl.ev.Time < at {
+			best, at = s, sl.ev.Time
+		}
+	}
+	return best
+}
+
+// take applies the first record of a feed, or passes it to the dead letters.
+func (t *task) take(s *source) error {
+	sl := s.first()
+	t.current.feed, t.current.slot = s, sl
+	var err error
+	switch {
+	case sl.reject != nil:
+		err = t.refuse(s, sl)
+	case sl.ignored:
+		t.m.ignored[s.feed].Inc()
+	case len(t.poisoned) != 0 && t.poisoned[poison{s.feed, sl.rec.Offset}]:
+		sl.reject = &event.Reject{Reason: event.ReasonInternalError, Message: "applying this record failed", Customer: string(sl.ev.Customer)}
+		err = t.refuse(s, sl)
+	default:
+		err = t.apply(s, sl)
+	}
+	t.current.feed, t.current.slot = nil, nil
+	if err != nil {
+		return err
+	}
+	t.consumed[s.feed]++
+	t.moved = true
+	s.pop()
+	return nil
+}
+
+// apply changes the customer's record by one event and decides what that means. What was due before the event is
+// decided before it, so that the outcome does not depend on how often timers run.
+func (t *task) apply(s *source, sl *slot) error {
+	ev := &sl.ev
+	entry, err := t.table.Get(ev.Customer)
+	if err != nil {
+		return fmt.Errorf("customer of %s offset %d: %w", s.topic, sl.rec.Offset, err)
+	}
+	rec := &entry.Record
+	if rec.Quarantined {
+		sl.reject = &event.Reject{Reason: event.ReasonQuarantined, Message: "this customer is quarantined", Customer: string(ev.Customer)}
+		return t.refuse(s, sl)
+	}
+	if due := ev.Time - t.cfg.Time.maxOutOfOrderMs(); rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
+		if err := t.settle(entry, due); err != nil {
+			return err
+		}
+	}
+	outcome := rec.Apply(ev, &t.params)
+	if ev.Notes != 0 || outcome != customer.Applied {
+		t.m.note(s.feed, ev.Notes, outcome)
+	}
+	if outcome.Has(customer.SumOverflow) {
+		sl.reject = &event.Reject{Reason: event.ReasonAmountOverflow, Message: "the customer's sum would be more than can be held", Customer: string(ev.Customer)}
+		return t.refuse(s, sl)
+	}
+	t.table.Changed(entry)
+	if outcome.Has(customer.Duplicate) {
+		return nil
+	}
+	if late := sl.rec.Timestamp - ev.Time; late > t.late[s.feed] {
+		t.late[s.feed] = late
+	}
+	t.feeds[s.feed].rhythm.observe(ev.Time)
+	t.health[s.feed].accept(ev.Time)
+	t.position = event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp}
+	t.decide(entry, max(ev.Time, rec.Decided), ev)
+	return nil
+}
+
+// settle decides the deadlines of one customer up to a time, each at its own moment.
+func (t *task) settle(e *state.Entry, upTo int64) error {
+	for range maxSettle {
+		d := e.Record.Deadline
+		if d == 0 || d > upTo {
+			return nil
+		}
+		t.decide(e, d, nil)
+		if e.Record.Deadline <= d && e.Record.Deadline != 0 { // undecided: a feed is not known so far
+			return nil
+		}
+	}
+	return nil
+}
+
+// maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has two, and at most 64 are open.
+const maxSettle = 256
+
+// timers decides every deadline that the clock has passed. The decision bears the deadline's time.
+func (t *task) timers() error {
+	limit := t.clock - t.cfg.Time.maxOutOfOrderMs()
+	for range roundSize {
+		e, at, ok, err := t.table.PopDue(limit)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			t.timersDone = limit
+			return nil
+		}
+		t.current.timer = e
+		t.decide(e, at, nil)
+		t.current.timer = nil
+		t.table.Changed(e)
+		t.m.timersFired.Inc()
+		if t.live {
+			t.m.timerLateness.Observe(float64(max(0, t.clock-at)) / 1000)
+		}
+	}
+	return nil
+}
+
+// decide asks the detectors about one customer at event time at, turns what they say into alert steps, and arms the next
+// deadline.
+func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) {
+	rec := &e.Record
+	if rec.Quarantined {
+		return
+	}
+	t.know(at)
+	sigs, next := t.detectors.Evaluate(rec, &t.env, trigger, t.sigs[:0])
+	t.sigs = sigs
+	if len(sigs) != 0 || len(rec.Lifecycles) != 0 {
+		t.steps = t.policy.Decide(rec, sigs, &t.env, t.mode(), t.steps[:0])
+		for i := range t.steps {
+			t.emit(rec, &t.steps[i], trigger)
+		}
+		t.hold(rec)
+	}
+	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
+		next = at + max(undecidedMs, t.clock-at)
+	}
+	if t.policy.Forget(rec, at) {
+		t.table.Forget(e)
+		return
+	}
+	if forget := t.policy.ForgetAt(rec); next == 0 || forget < next {
+		next = forget
+	}
+	t.table.Arm(e, next)
+}
+
+// undecidedMs is the least time after which an undecidable deadline is looked at again.
+const undecidedMs = 60_000
+
+// know says up to where each feed is complete for a decision at event time at.
+func (t *task) know(at int64) {
+	t.env.Now = at
+	for f := range t.env.KnownUntil {
+		t.env.KnownUntil[f] = at // a feed that is not configured hides nothing
+	}
+	grace := t.cfg.Time.Grace.Milliseconds()
+	for i, s := range t.merged {
+		f := &t.feeds[s.feed]
+		until := min(at, t.views[i].complete(grace)) - s.completenessMs
+		if f.stalled != 0 {
+			until = min(until, f.stalled)
+		}
+		if f.blind != 0 {
+			until = min(until, f.blind)
+		}
+		t.env.KnownUntil[s.feed] = until
+	}
+}
+
+// emit puts one alert step and its line of the table of open alerts into the outbox of the next cut.
+func (t *task) emit(rec *customer.Record, st *alerts.Step, trigger *event.Event) {
+	src := event.Position{}
+	if trigger != nil {
+		src = t.position
+	}
+	alert, open := t.policy.Message(st, rec, &t.env, src)
+	t.outbox.add(t.cfg.Topics.Alerts, alert, st.At)
+	t.outbox.add(t.cfg.Topics.OpenAlerts, open, st.At)
+	t.outbox.steps = append(t.outbox.steps, stepSeen{detector: st.Detector, severity: st.Severity, kind: st.Kind, at: st.At, live: t.live && trigger != nil})
+	if t.outbox.alertSince.IsZero() {
+		t.outbox.alertSince = t.tick()
+	}
+}
+
+// hold remembers who has alerts that the quiet history keeps unpublished.
+func (t *task) hold(rec *customer.Record) {
+	if t.rec.quiet && rec.HasUnpublished() {
+		t.held[rec.ID] = struct{}{}
+	}
+}
+
+// refuse sends one record to the dead letters, within the next cut, with its original bytes.
+func (t *task) refuse(s *source, sl *slot) error {
+	r := sl.reject
+	at := max(t.clock, sl.rec.Timestamp)
+	if t.clock != 0 {
+		at = t.clock
+	}
+	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r), at)
+	t.m.deadLetter(s.feed, r.Reason)
+	t.letters[s.feed][r.Reason]++
+	t.health[s.feed].reject(at)
+	if r.Customer != "" && r.Reason != event.ReasonQuarantined {
+		if err := t.blindCustomer(r, s.feed, at); err != nil {
+			return err
+		}
+	}
+	return t.judgeDeadLetters(s, at)
+}
+
+// blindCustomer marks the customer that a bad record names: what ebb could not read is not taken for his silence.
+func (t *task) blindCustomer(r *event.Reject, f event.Feed, at int64) error {
+	e, ok, err := t.table.Lookup([]byte(r.Customer))
+	if err != nil || !ok {
+		return err
+	}
+	e.Record.MarkBlind(f, at)
+	if r.Reason == event.ReasonInternalError {
+		if e.Record.Poison++; e.Record.Poison >= maxPoison {
+			e.Record.Quarantined = true
+			t.raise(condition{alerts.CustomerQuarantined, fmt.Sprintf("partition/%d", t.partition)}, at, alerts.Warning)
+		}
+	}
+	t.table.Changed(e)
+	return nil
+}
+
+// maxPoison is the number of records that may fail inside ebb before their customer is quarantined.
+const maxPoison = 3
+
+// deadLetter is the record as it came, with the reason and where it was, in headers.
+func deadLetter(s *source, sl *slot, r *event.Reject) alerts.Message {
+	m := alerts.Message{Key: bytes.Clone(sl.rec.Key), Value: bytes.Clone(sl.rec.Value)}
+	for h := range sl.rec.Headers {
+		m.Headers = append(m.Headers, alerts.Header{Key: h.Key, Value: bytes.Clone(h.Value)})
+	}
+	add := func(k, v string) { m.Headers = append(m.Headers, alerts.Header{Key: k, Value: []byte(v)}) }
+	add("ebb_error_reason", string(r.Reason))
+	add("ebb_error_message", r.Message)
+	add("ebb_source_topic", s.topic)
+	add("ebb_source_partition", fmt.Sprint(s.part))
+	add("ebb_source_offset", fmt.Sprint(sl.rec.Offset))
+	add("ebb_source_timestamp", fmt.Sprint(sl.rec.Timestamp))
+	return m
+}

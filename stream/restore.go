@@ -1,0 +1,314 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"ebb/state"
+	"ebb/stream/batch"
+	"ebb/stream/conn"
+	"ebb/stream/fetch"
+)
+
+// ErrForeignChangelog is returned when a changelog or local copy was written by another group or cluster.
+var ErrForeignChangelog = errors.New("changelog of another group or cluster")
+
+// OffsetsError says that the group's committed offset and the task record disagree in a way that no crash explains, because
+// both are written in one transaction.
+type OffsetsError struct {
+	Group, Topic        string
+	Partition           int32
+	Committed, Recorded int64
+}
+
+func (e *OffsetsError) Error() string {
+	return fmt.Sprintf("committed offset of group %s on %s partition %d is %d, but the state was computed up to %d: somebody reset the group's offsets. "+
+		"To go on where the state is: kafka-consumer-groups.sh --bootstrap-server BROKER --group %s --topic %s:%d --reset-offsets --to-offset %d --execute (with ebb stopped)",
+		e.Group, e.Topic, e.Partition, e.Committed, e.Recorded, e.Group, e.Topic, e.Partition, e.Recorded)
+}
+
+// BeyondEndError says that a feed ends before the position of the state: it was truncated or deleted and created again.
+type BeyondEndError struct {
+	Group, Topic  string
+	Partition     int32
+	Position, End int64
+}
+
+func (e *BeyondEndError) Error() string {
+	return fmt.Sprintf("%s partition %d ends at offset %d, but the state was computed up to %d: the topic was truncated or created again. "+
+		"Events may be missing. To start anew on the topic as it is: stop ebb, delete the topic of the changelog and the group "+
+		"(kafka-topics.sh --delete, kafka-consumer-groups.sh --bootstrap-server BROKER --group %s --delete), run `ebb topics create`, and start with `history: quiet`",
+		e.Topic, e.Partition, e.End, e.Position, e.Group)
+}
+
+// open takes the partition over: fence the predecessor, then replay the changelog to its end, then find the positions in
+// the feeds. The order is invariant 4: nothing is read before InitProducerID has ended the predecessor's transaction.
+func (t *task) open(ctx context.Context) error {
+	began := t.tick()
+	if err := t.producer.Init(ctx); err != nil {
+		return fmt.Errorf("take over the transactions of partition %d: %w", t.partition, err)
+	}
+	store, aside, err := t.deps.State.Task(t.partition)
+	if err != nil {
+		return fmt.Errorf("local state of partition %d: %w", t.partition, err)
+	}
+	if aside != nil {
+		t.m.setAside.Inc()
+		t.log.Warn("local state did not open and was set aside; it is rebuilt from the changelog", "err", aside)
+	}
+	t.store = store
+	record, restored, err := t.replay(ctx)
+	if err != nil {
+		return err
+	}
+	t.table = state.NewTable(store, t.tableOptions(restored))
+	if err := t.begin(ctx, record); err != nil {
+		return err
+	}
+	t.restored = t.tick()
+	t.log.Info("task is open", "took", t.restored.Sub(began).Round(time.Millisecond), "clock", time.UnixMilli(t.clock).UTC(), "first_start", record == nil)
+	return nil
+}
+
+// replay reads the changelog from where the local copy stands to its end and returns the last task record, nil at a first
+// start. What it read and the copy does not have yet is written behind, like any cut.
+func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error) {
+	topic := t.cfg.Topics.Changelog
+	start, end, err := t.bounds(ctx, topic)
+	if err != nil {
+		return nil, nil, fmt.Errorf("changelog: %w", err)
+	}
+	from, err := t.store.Position()
+	if err != nil {
+		return nil, nil, fmt.Errorf("position of the local state: %w", err)
+	}
+	if from > end {
+		return nil, nil, fmt.Errorf("%w: the local state is at offset %d, %s partition %d ends at %d; if the changelog was deleted on purpose, remove the state directory too",
+			ErrForeignChangelog, from, topic, t.partition, end)
+	}
+	last, err := t.store.Meta(state.MetaTask)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return nil, nil, fmt.Errorf("task record of the local state: %w", err)
+	}
+	restorer := state.NewRestorer(t.store)
+	err = t.read(ctx, topic, max(from, start), end, func(rec *batch.Record) error {
+		if string(rec.Key) == taskKey {
+			last = bytes.Clone(rec.Value)
+		}
+		return restorer.Apply(rec.Key, rec.Value, rec.Offset)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("replay of %s partition %d: %w", topic, t.partition, err)
+	}
+	restored, err := restorer.Keep(end)
+	if err != nil {
+		return nil, nil, fmt.Errorf("replay of %s partition %d: %w", topic, t.partition, err)
+	}
+	t.m.restoreRemaining.Set(0)
+	if len(last) == 0 {
+		return nil, restored, nil
+	}
+	r, err := t.checkRecord(last)
+	return r, restored, err
+}
+
+// checkRecord decodes the task record of a changelog and refuses one of another group or cluster.
+func (t *task) checkRecord(b []byte) (*taskRecord, error) {
+	topic := t.cfg.Topics.Changelog
+	r, err := decodeTaskRecord(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s partition %d: %w", topic, t.partition, err)
+	}
+	if r.group != t.cfg.Group || r.cluster != t.cluster {
+		return nil, fmt.Errorf("%w: %s partition %d was written by group %q on cluster %q, this is group %q on cluster %q; give every group its own changelog",
+			ErrForeignChangelog, topic, t.partition, r.group, r.cluster, t.cfg.Group, t.cluster)
+	}
+	return r, nil
+}
+
+// tableOptions divides the budgets of the instance by the partitions that it owns.
+func (t *task) tableOptions(r *state.Restored) state.TableOptions {
+	n := int64(max(1, len(t.lease.Partitions)))
+	return state.TableOptions{
+		CacheBytes: t.cfg.Cache / n, PendingBytes: t.cfg.Pending / n, FlushAge: t.cfg.FlushAge,
+		Slots: t.slots, Restored: r, Metrics: t.stateMetrics, Tick: t.tick,
+	}
+}
+
+// read passes the committed records of one partition in [from, end) to f, waiting while an open transaction holds them back.
+func (t *task) read(ctx context.Context, topic string, from, end int64, f func(*batch.Record) error) error {
+	if from >= end {
+		return nil
+	}
+	p := t.fetcher.Open(topic, t.partition, from, t.wake)
+	defer p.Close()
+	for pos := from; pos < end; {
+		b, st := p.Poll()
+		if b == nil {
+			if st.Err != nil {
+				return st.Err
+			}
+			if pos = max(pos, st.Delivered); pos >= end {
+				return nil
+			}
+			if err := t.await(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		var err error
+		for i := 0; i < b.Len() && err == nil; i++ {
+			rec := b.At(i)
+			err = f(&rec)
+		}
+		pos = b.NextOffset()
+		b.Release()
+		if err != nil {
+			return err
+		}
+		t.m.restoreRemaining.Set(float64(max(0, end-pos)))
+	}
+	return nil
+}
+
+// begin sets clock, health and positions, from the task record or for a first start.
+func (t *task) begin(ctx context.Context, r *taskRecord) error {
+	fresh := r == nil
+	if fresh {
+		r = &taskRecord{group: t.cfg.Group, cluster: t.cluster, quiet: t.cfg.Quiet}
+	}
+	t.rec = r
+	t.feeds = &r.feeds
+	t.clock = r.clock
+	t.ready = !fresh
+	t.held = map[string]struct{}{}
+	committed, err := t.committedOffsets(ctx)
+	if err != nil {
+		return fmt.Errorf("committed offsets of group %s: %w", t.cfg.Group, err)
+	}
+	for _, s := range t.sources {
+		if err := t.place(ctx, s, fresh, committed); err != nil {
+			return err
+		}
+	}
+	t.takeOverHealth()
+	if r.quiet {
+		if err := t.findHeld(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place decides where a feed is read from. The offsets that the group handed out are never used: they were read before
+// the predecessor was fenced.
+func (t *task) place(ctx context.Context, s *source, fresh bool, committed map[string]int64) error {
+	start, end, err := t.bounds(ctx, s.topic)
+	if err != nil {
+		return fmt.Errorf("feed %s: %w", s.feed, err)
+	}
+	f := &t.feeds[s.feed]
+	if f.topic != s.topic { // first start, or a feed that is new to this group
+		*f = feedRecord{topic: s.topic, position: start, quietEnd: end}
+		if !fresh {
+			f.quietEnd = 0
+		}
+	} else if c, ok := committed[s.topic]; ok && c != f.position {
+		return &OffsetsError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Committed: c, Recorded: f.position}
+	}
+	if f.position > end {
+		return &BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: f.position, End: end}
+	}
+	if f.position < start {
+		t.gap(s, f.position, start)
+		f.position = start
+	}
+	s.open(t.fetcher, f.position, t.wake)
+	return nil
+}
+
+// gap records that the topic's retention removed records before they were read: a named kind of loss that pages somebody.
+func (t *task) gap(s *source, from, start int64) {
+	t.m.gap(s.feed, start-from)
+	t.log.Error("retention gap: the topic deleted records that were never read; lengthen its retention.ms", "topic", s.topic, "from", from, "start", start, "records", start-from)
+	t.gaps = append(t.gaps, s.feed)
+}
+
+// findHeld scans for the alerts that a quiet history still keeps back.
+func (t *task) findHeld() error {
+	return t.table.Scan(func(e *state.Entry) error {
+		if e.Record.HasUnpublished() {
+			t.held[e.Record.ID] = struct{}{}
+		}
+		return nil
+	})
+}
+
+// open starts fetching a feed.
+func (s *source) open(f *fetch.Fetcher, position int64, wake chan struct{}) {
+	s.position = position
+	s.head, s.n, s.cur, s.status = 0, 0, nil, fetch.Status{}
+	s.fetch = f.Open(s.topic, s.part, position, wake)
+}
+
+// shut ends fetching and gives back what was fetched.
+func (s *source) shut() {
+	if s.fetch == nil {
+		return
+	}
+	for s.n > 0 {
+		s.pop()
+	}
+	if s.cur != nil {
+		s.cur.Release()
+		s.cur = nil
+	}
+	s.fetch.Close()
+	s.fetch = nil
+}
+
+// committedOffsets are the group's offsets of this partition, by topic; topics without one are absent.
+func (t *task) committedOffsets(ctx context.Context) (map[string]int64, error) {
+	req := &kafka.OffsetFetchRequest{GroupID: t.cfg.Group, Topics: map[string][]int{}}
+	for _, s := range t.sources {
+		req.Topics[s.topic] = []int{int(t.partition)}
+	}
+	res, err := t.deps.Cluster.Client().OffsetFetch(ctx, req)
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return nil, err
+	}
+	committed := map[string]int64{}
+	for topic, parts := range res.Topics {
+		for _, p := range parts {
+			if p.Error != nil {
+				return nil, fmt.Errorf("%s: %w", topic, p.Error)
+			}
+			if p.CommittedOffset >= 0 {
+				committed[topic] = p.CommittedOffset
+			}
+		}
+	}
+	return committed, nil
+}
+
+// bounds are the first offset of this partition of a topic and the one behind its last record.
+func (t *task) bounds(ctx context.Context, topic string) (start, end int64, err error) {
+	ids := []int32{t.partition}
+	first, err := t.deps.Cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
+	if err != nil {
+		return 0, 0, err
+	}
+	last, err := t.deps.Cluster.Offsets(ctx, topic, ids, conn.Latest, conn.ReadUncommitted)
+	if err != nil {
+		return 0, 0, err
+	}
+	return first[t.partition], last[t.partition], nil
+}

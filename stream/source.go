@@ -1,0 +1,163 @@
+package stream
+
+import (
+	"errors"
+
+	"ebb/stream/batch"
+	"ebb/stream/event"
+	"ebb/stream/fetch"
+	"ebb/stream/partition"
+)
+
+// lookahead is the number of decoded records that a feed keeps before the merge. One wrong timestamp among them does not
+// move the clock, because the clock follows their smallest.
+const lookahead = 256
+
+// slot is one decoded record on its way to the merge. Its event aliases the record batch, which is released when its
+// last slot has been applied.
+type slot struct {
+	ev      event.Event
+	rec     batch.Record
+	next    int64          // position of the feed once this slot is applied
+	reject  *event.Reject  // set: the record goes to the dead letters
+	ignored bool           // set: the mapping says that this record is none of ebb's business
+	last    *batch.Records // set on the last slot of a batch: released with it
+}
+
+// source reads one feed of one task: it takes fetched batches, decodes ahead into a ring, and knows how far the feed is
+// read. It belongs to the task's goroutine.
+type source struct {
+	feed           event.Feed
+	topic          string
+	part           int32
+	fetch          *fetch.Partition
+	dec            *event.Decoder
+	check          partition.Partitioner // nil when the partitioning of the keys is not checked
+	count          int32                 // partitions of the feed
+	completenessMs int64                 // the last stretch of the feed that is not yet known
+
+	ring []slot
+	head int
+	n    int
+
+	cur      *batch.Records // being decoded
+	at       int            // next record of it
+	status   fetch.Status
+	position int64 // next offset to apply
+}
+
+// first is the slot that the merge would take next. Valid only while n > 0.
+func (s *source) first() *slot { return &s.ring[s.head] }
+
+// pop drops the first slot after it was applied and moves the position behind it.
+func (s *source) pop() {
+	sl := &s.ring[s.head]
+	s.position = sl.next
+	if sl.last != nil {
+		sl.last.Release()
+		sl.last = nil
+	}
+	s.head++
+	if s.head == len(s.ring) {
+		s.head = 0
+	}
+	s.n--
+}
+
+// fill decodes until the ring is full or nothing is fetched. Its error is why the feed cannot be read on.
+func (s *source) fill() error {
+	for s.n < len(s.ring) {
+		if s.cur == nil {
+			s.cur, s.status = s.fetch.Poll()
+			s.at = 0
+			if s.cur == nil {
+				if s.n == 0 { // markers and aborted records at the end
+					s.position = max(s.position, s.status.Delivered)
+				}
+				return s.status.Err
+			}
+		}
+		if s.at == s.cur.Len() {
+			s.close(s.cur)
+			s.cur = nil
+			continue
+		}
+		i := s.head + s.n
+		if i >= len(s.ring) {
+			i -= len(s.ring)
+		}
+		sl := &s.ring[i]
+		sl.rec = s.cur.At(s.at)
+		s.at++
+		if err := s.decode(sl); err != nil {
+			return err
+		}
+		s.n++
+	}
+	return nil
+}
+
+// close ends a batch that is decoded: what it spans beyond its records (compacted offsets) is passed with its last record,
+// and its memory lives as long as a slot points into it.
+func (s *source) close(b *batch.Records) {
+	if s.n == 0 { // all of them are applied
+		s.position = b.NextOffset()
+		b.Release()
+		return
+	}
+	i := s.head + s.n - 1
+	if i >= len(s.ring) {
+		i -= len(s.ring)
+	}
+	s.ring[i].next = b.NextOffset()
+	s.ring[i].last = b
+}
+
+func (s *source) decode(sl *slot) error {
+	sl.reject, sl.ignored, sl.last = nil, false, nil
+	sl.next = sl.rec.Offset + 1
+	if s.check != nil && sl.rec.Key != nil && s.check(sl.rec.Key, s.count) != s.part {
+		return &MisplacedError{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Want: s.check(sl.rec.Key, s.count)}
+	}
+	pos := event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp, BrokerTime: sl.rec.LogAppend}
+	err := s.dec.Decode(pos, sl.rec.Key, sl.rec.Value, &sl.ev)
+	switch {
+	case err == nil:
+	case errors.Is(err, event.ErrIgnored):
+		sl.ignored = true
+	case errors.As(err, &sl.reject):
+	default:
+		return err
+	}
+	return nil
+}
+
+// view says what the clock has to know of the feed.
+func (s *source) view(out bool) view {
+	v := view{buffered: s.n > 0, out: out}
+	if v.buffered {
+		v.head = s.lowest()
+	} else {
+		v.atEnd = s.status.AtEnd
+		v.provenMs = s.status.AtEndSent.UnixMilli()
+	}
+	return v
+}
+
+// lowest is the smallest event time in the ring. Rejected and ignored records have none that could be trusted.
+func (s *source) lowest() int64 {
+	low := never
+	i := s.head
+	for range s.n {
+		if sl := &s.ring[i]; sl.reject == nil && !sl.ignored && sl.ev.Time < low {
+			low = sl.ev.Time
+		}
+		if i++; i == len(s.ring) {
+			i = 0
+		}
+	}
+	return low
+}
+
+// behind is the number of offsets between what is applied and the end of the feed.
+func (s *source) behind() int64 { return max(0, s.status.HighWatermark-s.position) }

@@ -1,0 +1,183 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ebb/state/customer"
+	"ebb/stream/event"
+	"ebb/stream/partition"
+)
+
+// ErrNotHere is returned for a customer whose partition another instance owns.
+var ErrNotHere = errors.New("customer is held by another instance")
+
+// ErrUnknownCustomer is returned for a customer of whom nothing is known.
+var ErrUnknownCustomer = errors.New("no such customer")
+
+// TaskStatus is how one task stands. It is a snapshot, made by the task itself.
+type TaskStatus struct {
+	Partition int32
+	State     string // waiting, restoring, running, stopped
+	Error     string // why it stopped
+	Clock     time.Time
+	Quiet     bool // history is being applied without publishing
+	LastCut   time.Time
+	Remaining int64            // changelog offsets still to replay
+	Customers int64            // known to the task
+	Stages    map[string]int64 // the same, by stage
+	Live      bool             // read to the ends of the feeds, or nearly
+	Feeds     []FeedStatus
+}
+
+// FeedStatus is how one feed stands, in one task.
+type FeedStatus struct {
+	Feed        event.Feed
+	Topic       string
+	Lag         int64         // records
+	LastEvent   time.Time     // event time of the newest applied record
+	Usual       float64       // arrivals an hour at this hour of the week, -1 while not known
+	Rate        float64       // records a second of process time, lately
+	Consumed    int64         // records since the task was opened
+	Lateness    time.Duration // decaying maximum of arrival after event time
+	Stalled     time.Time     // zero when live
+	Blind       time.Time     // zero when it can be trusted
+	DeadLetters map[event.Reason]int64
+	Examples    map[event.Reason]string // where the latest lies, and its message
+}
+
+// publish makes the present state visible to others.
+func (t *task) publish(state string, err error) {
+	st := &TaskStatus{Partition: t.partition, State: state, LastCut: t.lastCut}
+	if t.clock != 0 {
+		st.Clock = time.UnixMilli(t.clock).UTC()
+	}
+	if err != nil {
+		st.Error = err.Error()
+	}
+	if t.table != nil && t.rec != nil {
+		st.Quiet = t.rec.quiet
+		for _, s := range t.sources {
+			st.Feeds = append(st.Feeds, t.feedStatus(s))
+		}
+	}
+	t.status.Store(st)
+}
+
+func (t *task) feedStatus(s *source) FeedStatus {
+	f := &t.feeds[s.feed]
+	fs := FeedStatus{Feed: s.feed, Topic: s.topic, Lag: s.behind(), Usual: f.rhythm.usual(t.clock), Consumed: t.taken[s.feed], Lateness: time.Duration(t.late[s.feed]) * time.Millisecond}
+	if f.rhythm.last != 0 {
+		fs.LastEvent = time.UnixMilli(f.rhythm.last).UTC()
+	}
+	if f.stalled != 0 {
+		fs.Stalled = time.UnixMilli(f.stalled).UTC()
+	}
+	if f.blind != 0 {
+		fs.Blind = time.UnixMilli(f.blind).UTC()
+	}
+	if len(t.letters[s.feed]) > 0 {
+		fs.DeadLetters = make(map[event.Reason]int64, len(t.letters[s.feed]))
+		for r, n := range t.letters[s.feed] {
+			fs.DeadLetters[r] = n
+		}
+	}
+	return fs
+}
+
+// report brings metrics and the visible status up to date, at most every reportEvery.
+func (t *task) report(now time.Time) {
+	if now.Sub(t.reported) < reportEvery {
+		return
+	}
+	t.reported = now
+	wall := t.now().UnixMilli()
+	for _, s := range t.sources {
+		t.reportFeed(s, wall)
+	}
+	t.m.clock.Set(float64(t.clock) / 1000)
+	t.publish("running", nil)
+}
+
+const reportEvery = 500 * time.Millisecond
+
+func (t *task) reportFeed(s *source, wall int64) {
+	f := s.feed
+	t.m.consumed[f].Add(float64(t.consumed[f]))
+	t.taken[f] += int64(t.consumed[f])
+	t.consumed[f] = 0
+	t.m.lag[f].Set(float64(s.behind()))
+	seconds := 0.0
+	if last := t.feeds[f].rhythm.last; s.behind() > 0 && last != 0 {
+		seconds = max(0, float64(wall-last)/1000)
+	}
+	t.m.lagSeconds[f].Set(seconds)
+	t.m.lateness[f].Set(float64(t.late[f]) / 1000)
+	t.late[f] -= t.late[f] / 100
+}
+
+// Status is how every task of the instance stands, in the order of the partitions.
+func (e *Engine) Status() []TaskStatus {
+	var all []TaskStatus
+	for _, t := range e.all() {
+		if st := t.status.Load(); st != nil {
+			all = append(all, *st)
+		}
+	}
+	return all
+}
+
+// Customer returns a copy of a customer's record as it is now, and the day numbers' calendar. The task that owns the customer makes it
+// between two records.
+func (e *Engine) Customer(ctx context.Context, id string) (*customer.Record, error) {
+	e.mu.Lock()
+	n := e.partitions
+	e.mu.Unlock()
+	if n == 0 {
+		return nil, ErrNotHere
+	}
+	for _, t := range e.candidates(id, n) {
+		var rec *customer.Record
+		var err error
+		if !t.do(ctx, func() { rec, err = t.copyOf(id) }) {
+			return nil, fmt.Errorf("ask partition %d: %w", t.partition, context.Cause(ctx))
+		}
+		if rec != nil || err != nil {
+			return rec, err
+		}
+	}
+	return nil, ErrUnknownCustomer
+}
+
+// candidates are the tasks that may hold a customer: one where the partitioning is known, else all.
+func (e *Engine) candidates(id string, n int32) []*task {
+	all := e.all()
+	if e.cfg.Check == nil {
+		return all
+	}
+	p := partition.Partitioner(e.cfg.Check)([]byte(id), n)
+	for _, t := range all {
+		if t.partition == p {
+			return []*task{t}
+		}
+	}
+	return nil
+}
+
+// copyOf encodes and decodes the record, so that the copy shares nothing with the task's own.
+func (t *task) copyOf(id string) (*customer.Record, error) {
+	if t.table == nil {
+		return nil, fmt.Errorf("partition %d is %s", t.partition, t.status.Load().State)
+	}
+	e, ok, err := t.table.Lookup([]byte(id))
+	if err != nil || !ok {
+		return nil, err
+	}
+	c := &customer.Record{ID: id}
+	if err := customer.DecodeRecord(customer.AppendRecord(nil, &e.Record), c); err != nil {
+		return nil, fmt.Errorf("copy record: %w", err)
+	}
+	return c, nil
+}
