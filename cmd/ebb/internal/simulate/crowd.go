@@ -51,7 +51,8 @@ type Crowd struct {
 	today   []record
 	next    int
 	seq     uint64
-	serial  uint64
+	serial  uint64 // of complaints
+	late    uint64 // of late payments
 }
 
 // New makes a crowd. It panics if Start is missing: there is no sensible default for it.
