@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -44,11 +45,23 @@ func (s *source) at(n ast.Node) string {
 	return s.path() + ":" + strconv.Itoa(s.fset.Position(n.Pos()).Line)
 }
 
-// sources parses every Go file of the module; test data and hidden directories are left out.
+// sources returns every Go file of the module; test data and hidden directories are left out.
 func sources(t *testing.T) []*source {
 	t.Helper()
-	var all []*source
-	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Fatal("no Go file was found")
+	}
+	return all
+}
+
+var parsed = sync.OnceValues(parse)
+
+func parse() (all []*source, err error) {
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -74,13 +87,7 @@ func sources(t *testing.T) []*source {
 		all = append(all, &source{pkg: path.Dir(rel), name: path.Base(rel), ast: f, fset: fset})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) == 0 {
-		t.Fatal("no Go file was found")
-	}
-	return all
+	return all, err
 }
 
 // layer is a place in the order of the imports: a package may import what has a smaller layer, nothing else.
