@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -299,6 +300,30 @@ func TestTooManyReplicasIsAProblemWithItsMend(t *testing.T) {
 	created, problems, err := admin.Create(t.Context(), connect(t, b), s)
 	if err != nil || created != nil || len(problems) != 5 || !strings.Contains(problems[0].String(), "cannot have 3 replicas on a cluster of 1 brokers; set topics.replication_factor") {
 		t.Errorf("got %v %v %v", created, problems, err)
+	}
+}
+
+func TestATopicThatTheClusterDoesNotAllowComesWithTheCommandForIt(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	feeds(t, b, 2, 2)
+	b.Fake.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.Fake.KeepControl()
+		req := r.(*kmsg.CreateTopicsRequest)
+		resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+		for _, t := range req.Topics {
+			rt := kmsg.NewCreateTopicsResponseTopic()
+			rt.Topic, rt.ErrorCode = t.Topic, kerr.PolicyViolation.Code
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	created, problems, err := admin.Create(t.Context(), connect(t, b), spec(b))
+	if err != nil || created != nil || len(problems) != 5 {
+		t.Fatalf("got %v %v %v", created, problems, err)
+	}
+	want := "--create --topic ebb-changelog --partitions 2 --replication-factor 1 --config max.message.bytes=1048588 --config cleanup.policy=compact"
+	if p := plain(b, problems[0]); !strings.Contains(p.Mend, want) {
+		t.Errorf("got %s", p)
 	}
 }
 

@@ -78,11 +78,23 @@ func (k *checker) create(ctx context.Context, c *conn.Cluster, o own, feeds int)
 			"set topics.replication_factor to at most the number of brokers",
 		)
 	case errors.Is(err, kafka.PolicyViolation), errors.Is(err, kafka.InvalidConfiguration):
-		k.add(Error, where, "the cluster does not allow it: "+err.Error(), "have it created by the cluster's administrators, with the settings in docs/operations.md")
+		k.add(Error, where, "the cluster does not allow it: "+err.Error(), "have the cluster's administrators run "+k.command(t))
 	default:
 		return false, fmt.Errorf("create topic %s: %w", o.topic, err)
 	}
 	return false, nil
+}
+
+// command is what creates the topic by hand.
+func (k *checker) command(t kafka.TopicConfig) string {
+	s := fmt.Sprintf("kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d", k.bootstrap, t.Topic, t.NumPartitions)
+	if t.ReplicationFactor > 0 {
+		s += fmt.Sprintf(" --replication-factor %d", t.ReplicationFactor)
+	}
+	for _, e := range t.ConfigEntries {
+		s += " --config " + e.ConfigName + "=" + e.ConfigValue
+	}
+	return s
 }
 
 func send(ctx context.Context, c *conn.Cluster, t kafka.TopicConfig) error {

@@ -1,0 +1,68 @@
+// Command ebb watches customers leave quietly: it reads usage, payment and complaint topics from Kafka and raises an alert
+// when money or activity ebbs away without a word, or when a complaint is left lying.
+//
+// Only the outermost things are here: arguments, signals, the exit code, and the version. What the commands do is in
+// internal/cli.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"ebb/cmd/ebb/internal/cli"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, cancel := untilSignalled()
+	defer cancel()
+	return cli.New(cli.Deps{
+		Streams: cli.Streams{Stdout: os.Stdout, Stderr: os.Stderr},
+		Version: version(),
+	}).Execute(ctx, args)
+}
+
+// untilSignalled ends the context at the first SIGINT or SIGTERM, so that work in flight is committed, and the process at
+// the second.
+func untilSignalled() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		fmt.Fprintln(os.Stderr, "ebb: stopped at once; what was not committed is done again at the next start")
+		os.Exit(cli.Failed)
+	}()
+	return ctx, cancel
+}
+
+// version is what the build knows of itself.
+func version() cli.Version {
+	v := cli.Version{Version: "devel", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Commit = s.Value
+		case "vcs.time":
+			v.Time = s.Value
+		}
+	}
+	return v
+}
