@@ -21,7 +21,6 @@ const taskKey = "\x00task"
 type message struct {
 	topic string
 	alerts.Message
-	timeMs int64
 }
 
 // stepSeen is what the metrics want to know of an alert step once it is committed.
@@ -42,8 +41,8 @@ type outbox struct {
 	alertSince time.Time // process time of the oldest alert step in it
 }
 
-func (o *outbox) add(topic string, m alerts.Message, timeMs int64) {
-	o.messages = append(o.messages, message{topic: topic, Message: m, timeMs: timeMs})
+func (o *outbox) add(topic string, m alerts.Message) {
+	o.messages = append(o.messages, message{topic: topic, Message: m})
 	o.bytes += int64(len(m.Key) + len(m.Value) + 256)
 }
 
@@ -183,7 +182,8 @@ func (t *task) commit(c *cut) (int64, error) {
 const maxReinit = 3
 
 // transaction builds the content of a cut: customers and the task record to the changelog, the task record last; alert
-// steps, the table of open alerts and dead letters to their topics.
+// steps, the table of open alerts and dead letters to their topics. Records bear the time at which they are written, not the event
+// time: a topic's retention would else delete an alert about last year before anybody has read it.
 func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error) {
 	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: t.partition}
 	tx := &txn.Transaction{Group: t.cfg.Group, Generation: c.lease.ID, MemberID: c.lease.MemberID, Offsets: c.offsets}
@@ -208,7 +208,7 @@ func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error)
 		if m.topic != t.cfg.Topics.DeadLetters {
 			p = partition.Murmur2(m.Key, n)
 		}
-		err = errors.Join(err, w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), m.timeMs))
+		err = errors.Join(err, w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), nowMs))
 	}
 	return tx, changelog, err
 }

@@ -152,7 +152,7 @@ func (t *task) operational(op *alerts.Operational) {
 	if op.At == 0 {
 		op.At = t.now().UnixMilli()
 	}
-	t.outbox.add(t.cfg.Topics.Operations, t.policy.OperationalMessage(op), op.At)
+	t.outbox.add(t.cfg.Topics.Operations, t.policy.OperationalMessage(op))
 	t.outbox.operations = append(t.outbox.operations, op)
 	t.cutNow = true
 	t.log.Warn("operational alert", "about", op.Subject, "kind", op.Kind, "step", op.Step, "since", time.UnixMilli(op.Since).UTC())
@@ -225,7 +225,7 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) {
 				}
 			}
 		}
-		c.out.add(t.cfg.Topics.Operations, t.policy.OperationalMessage(op), op.At)
+		c.out.add(t.cfg.Topics.Operations, t.policy.OperationalMessage(op))
 	}
 	c.record = r.append(nil)
 	if _, err := t.commit(c); err != nil {

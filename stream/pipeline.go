@@ -308,8 +308,8 @@ func (t *task) emit(rec *customer.Record, st *alerts.Step, trigger *event.Event)
 		src = t.position
 	}
 	alert, open := t.policy.Message(st, rec, &t.env, src)
-	t.outbox.add(t.cfg.Topics.Alerts, alert, st.At)
-	t.outbox.add(t.cfg.Topics.OpenAlerts, open, st.At)
+	t.outbox.add(t.cfg.Topics.Alerts, alert)
+	t.outbox.add(t.cfg.Topics.OpenAlerts, open)
 	t.outbox.steps = append(t.outbox.steps, stepSeen{detector: st.Detector, severity: st.Severity, kind: st.Kind, at: st.At, live: t.live && trigger != nil})
 	if t.outbox.alertSince.IsZero() {
 		t.outbox.alertSince = t.tick()
@@ -330,7 +330,7 @@ func (t *task) refuse(s *source, sl *slot) error {
 	if t.clock != 0 {
 		at = t.clock
 	}
-	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r), at)
+	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r))
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
 	t.health[s.feed].reject(at)
