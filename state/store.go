@@ -345,7 +345,7 @@ func (s *localStore) addTimers(timers []Timer) {
 	if len(timers) > 0 && s.piece == 0 {
 		s.add(prefixMeta, metaEpoch, number8(int64(s.epoch)))
 	}
-	slices.SortFunc(timers, compareTimers)
+	slices.SortFunc(timers, func(a, b Timer) int { return cmp.Compare(a.At, b.At) })
 	for i := 0; i < len(timers); {
 		hour := Hour(timers[i].At)
 		var value []byte
@@ -419,10 +419,6 @@ func closed(c <-chan struct{}) bool {
 
 // opOverhead is what Badger counts for a key in a transaction beside its bytes.
 const opOverhead = 16
-
-func compareTimers(a, b Timer) int {
-	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.ID, b.ID))
-}
 
 func timerKey(dst []byte, hour int64, unique uint64) []byte {
 	dst = append(dst, prefixTimer)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -109,7 +110,8 @@ func TestStoreTimerBuckets(t *testing.T) {
 		b.Arm(5*h+2, "a")
 		must(t, s.Write(b))
 		got, next := due(t, s, 0, 1)
-		if want := []dueEntry{{5*h + 1, "c"}, {5*h + 2, "a"}, {5*h + 2, "b"}}; !slices.Equal(got, want) || next != 9 {
+		slices.SortFunc(got, func(a, b dueEntry) int { return cmp.Compare(a.id, b.id) })
+		if want := []dueEntry{{5*h + 2, "a"}, {5*h + 2, "b"}, {5*h + 1, "c"}}; !slices.Equal(got, want) || next != 9 {
 			t.Errorf("whole buckets up to the limit: %v next %d, want %v next 9", got, next, want)
 		}
 		if got, next = due(t, s, 6, 10); len(got) != 1 || next != NoHour {

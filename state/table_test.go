@@ -1,13 +1,16 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ebb/state/customer"
@@ -56,6 +59,7 @@ type sim struct {
 	disk  *MemDisk
 	log   changelog
 	store Store
+	full  atomic.Bool // the disk is below its reserve
 	table *Table
 	o     TableOptions
 	now   time.Time
@@ -130,7 +134,7 @@ func (s *sim) timers() error {
 			want = append(want, dueEntry{n.deadline, id})
 		}
 	}
-	slices.SortFunc(want, func(a, b dueEntry) int { return compareTimers(Timer{a.at, a.id}, Timer{b.at, b.id}) })
+	slices.SortFunc(want, func(a, b dueEntry) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
 	for _, w := range want {
 		e, at, ok, err := s.table.PopDue(s.clock)
 		if err != nil {
@@ -191,7 +195,7 @@ func (s *sim) step() error {
 		if err := s.table.Maintain(s.now); err != nil {
 			return err
 		}
-		s.table.flushDue(s.now)
+		s.full.Store(s.rng.IntN(4) == 0)
 		return s.settle()
 	}
 }
@@ -205,9 +209,19 @@ func (s *sim) settle() error {
 	return s.table.landed(<-s.table.flushed)
 }
 
+// drain writes everything out: the disk has room again.
+func (s *sim) drain() {
+	if s.table.flushing != nil {
+		must(s.t, s.table.landed(<-s.table.flushed))
+	}
+	s.full.Store(false)
+	must(s.t, s.table.Drain(s.t.Context()))
+}
+
 // open restores: the store as it is, then the changelog from its position on.
 func (s *sim) open() {
-	s.store = NewMemory(s.disk)
+	s.store = &refusing{Store: NewMemory(s.disk), full: &s.full}
+	s.full.Store(false)
 	from, err := s.store.Position()
 	must(s.t, err)
 	if from > int64(len(s.log.keys)) {
@@ -289,7 +303,7 @@ func TestTableAgainstPlainMaps(t *testing.T) {
 		s.commit()
 		s.beginCut()
 		s.commit()
-		must(t, s.table.Drain(context.Background()))
+		s.drain()
 		s.table.Close()
 		if p, _ := s.store.Position(); p != int64(len(s.log.keys)) {
 			t.Errorf("seed %d: after Drain position %d of %d", seed, p, len(s.log.keys))
@@ -315,7 +329,7 @@ func TestTimerBucketsAreCleanedUp(t *testing.T) {
 		s.commit()
 		s.beginCut()
 		s.commit()
-		must(t, s.table.Drain(t.Context()))
+		s.drain()
 	}
 	if left, _ := due(t, s.store, 0, 1<<30); len(left) > 2*len(s.live) {
 		t.Errorf("%d timer entries for %d customers", len(left), len(s.live))
@@ -493,7 +507,8 @@ func TestRevert(t *testing.T) {
 
 // Below the reserve nothing is written and nothing is lost: the changes wait.
 func TestTableWaitsWhileTheReserveIsInForce(t *testing.T) {
-	store := &refusing{Store: NewMemory(NewMemDisk()), err: ErrDiskReserve}
+	store := &refusing{Store: NewMemory(NewMemDisk()), full: &atomic.Bool{}}
+	store.full.Store(true)
 	tab := NewTable(store, TableOptions{FlushAge: time.Second})
 	defer tab.Close()
 	now := time.Unix(100, 0)
@@ -520,7 +535,7 @@ func TestTableWaitsWhileTheReserveIsInForce(t *testing.T) {
 		t.Fatalf("held by %v", tab.Held())
 	}
 	change("a", 3)
-	store.err = nil
+	store.full.Store(false)
 	flush()
 	if tab.Held() != nil {
 		t.Errorf("still held: %v", tab.Held())
@@ -542,12 +557,16 @@ func TestTableWaitsWhileTheReserveIsInForce(t *testing.T) {
 // refusing is a store that fails to write.
 type refusing struct {
 	Store
-	err error
+	err  error
+	full *atomic.Bool
 }
 
 func (s *refusing) Write(b *Batch) error {
 	if s.err != nil {
 		return s.err
+	}
+	if s.full != nil && s.full.Load() {
+		return ErrDiskReserve
 	}
 	return s.Store.Write(b)
 }
@@ -627,6 +646,55 @@ func TestALaterDeadlineAddsNoEntry(t *testing.T) {
 	if _, at, ok, _ := tab.PopDue(year2026 + 999); !ok || at != year2026+999 {
 		t.Errorf("came up %v at %d", ok, at)
 	}
+}
+
+// A deadline that moves earlier makes an entry; the one it replaces is dropped when it comes up.
+func TestStaleEntriesAreDropped(t *testing.T) {
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{})
+	defer tab.Close()
+	e, err := tab.Get([]byte("a"))
+	must(t, err)
+	for i := range int64(100) {
+		tab.Arm(e, year2026+1000-i)
+		tab.Changed(e)
+	}
+	tab.Arm(e, year2026+5000)
+	if _, _, ok, err := tab.PopDue(year2026 + 4000); ok || err != nil {
+		t.Errorf("came up before its deadline: %v", err)
+	}
+	if tab.timers.n != 1 || e.Record.Armed != year2026+5000 {
+		t.Errorf("%d entries, armed at %d", tab.timers.n, e.Record.Armed)
+	}
+}
+
+// After Close nobody writes to the store any more, and a flush that waits for its turn gives up.
+func TestCloseEndsTheFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := make(chan struct{}, 1)
+		store := NewMemory(NewMemDisk())
+		tab := NewTable(store, TableOptions{Slots: slots, FlushAge: time.Second})
+		e, err := tab.Get([]byte("a"))
+		must(t, err)
+		tab.Changed(e)
+		tab.Commit(tab.BeginCut(), 1, nil)
+		slots <- struct{}{} // another task is flushing
+		must(t, tab.Maintain(time.Now()))
+		time.Sleep(2 * time.Second)
+		must(t, tab.Maintain(time.Now()))
+		synctest.Wait()
+		if tab.flushing == nil {
+			t.Error("no flush was started")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := tab.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Drain waits as long as it may: %v", err)
+		}
+		tab.Close()
+		if p, _ := store.Position(); p != 0 || len(tab.flushed) != 0 {
+			t.Errorf("position %d, %d results not taken", p, len(tab.flushed))
+		}
+	})
 }
 
 func TestDamagedRecordIsAnErrorNotANewCustomer(t *testing.T) {

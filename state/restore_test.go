@@ -1,0 +1,125 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"ebb/state/customer"
+)
+
+func encodedRecord(n int64) []byte {
+	var e Entry
+	bump(&e, n)
+	e.Record.Deadline, e.Record.Armed = year2026+n*HourMillis, year2026+n*HourMillis
+	return customer.AppendRecord(nil, &e.Record)
+}
+
+// Killed at any transaction, a restore goes on where it was and ends with what the changelog says.
+func TestRestoreIsResumable(t *testing.T) {
+	const records, customers = 4000, 600
+	key := func(i int) []byte { return []byte(fmt.Sprintf("c%04d", i*7%customers)) }
+	value := func(i int) []byte {
+		if i%13 == 0 {
+			return nil
+		}
+		return encodedRecord(int64(i + 1))
+	}
+	for kill := 1; kill < 40; kill += 3 {
+		disk := NewMemDisk()
+		disk.CrashIn(kill, kill%2 == 0)
+		for {
+			store := NewMemory(disk)
+			from, err := store.Position()
+			must(t, err)
+			r := NewRestorer(store)
+			r.MemoryBytes = 20_000
+			for i := from; i < records && err == nil; i++ {
+				err = r.Apply(key(int(i)), value(int(i)), i)
+			}
+			if err == nil {
+				err = r.Apply([]byte("\x00task"), []byte("task"), records)
+			}
+			if err == nil {
+				err = r.Finish(records + 5)
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrClosed) || !disk.Crashed() {
+				t.Fatal(err)
+			}
+		}
+		want := map[string]string{}
+		for i := range records {
+			want[string(key(i))] = string(value(i))
+		}
+		store := NewMemory(disk)
+		if p, _ := store.Position(); p != records+5 {
+			t.Fatalf("position %d", p)
+		}
+		if m, _ := store.Meta(MetaTask); string(m) != "task" {
+			t.Errorf("task record %q", m)
+		}
+		armed := map[string]bool{}
+		_, err := store.Due(0, 1<<30, func(at int64, id []byte) error {
+			armed[fmt.Sprint(at, string(id))] = true
+			return nil
+		})
+		must(t, err)
+		must(t, store.Scan(func(id, v []byte) error {
+			if want[string(id)] != string(v) {
+				t.Errorf("%s differs from the changelog", id)
+			}
+			delete(want, string(id))
+			if at := customer.EncodedDeadline(v); !armed[fmt.Sprint(at, string(id))] {
+				t.Errorf("%s is armed at %d without a timer entry", id, at)
+			}
+			return nil
+		}))
+		for id, v := range want {
+			if v != "" {
+				t.Errorf("%s is missing", id)
+			}
+		}
+	}
+}
+
+func TestRestoreRefusesARecordWithoutKey(t *testing.T) {
+	if err := NewRestorer(NewMemory(NewMemDisk())).Apply(nil, []byte("v"), 3); err == nil {
+		t.Error("a changelog record without a key was passed over")
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	m := NewMetrics(reg)
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{Metrics: m.Task(3)})
+	e, err := tab.Get([]byte("a"))
+	must(t, err)
+	tab.Changed(e)
+	tab.Commit(tab.BeginCut(), 1, nil)
+	must(t, tab.Drain(t.Context()))
+	if n := testutil.CollectAndCount(m.entries); n != 1 {
+		t.Errorf("%d series of one task", n)
+	}
+	if n := testutil.ToFloat64(m.flushedKeys); n != 1 {
+		t.Errorf("%v customers flushed", n)
+	}
+	m.disk(5, 10)
+	if testutil.ToFloat64(m.active) != 1 {
+		t.Error("below the reserve, and it does not show")
+	}
+	problems, err := testutil.GatherAndLint(reg)
+	must(t, err)
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	tab.Close()
+	if n := testutil.CollectAndCount(m.entries); n != 0 {
+		t.Errorf("%d series after the task is gone", n)
+	}
+}
