@@ -34,8 +34,9 @@ func (r right) String() string {
 		return "Write"
 	case describeConfigs:
 		return "DescribeConfigs"
+	default:
+		return "Describe"
 	}
-	return "Describe"
 }
 
 // rights is the set of operations that the login may do on something, as the broker tells it.

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
 	"ebb/stream/conn"
 	"ebb/stream/tail"
@@ -54,9 +56,10 @@ func (c *CLI) tail(ctx context.Context, path string, topic func(*config.Config) 
 	return c.withCluster(ctx, path, func(cfg *config.Config, cluster *conn.Cluster) error {
 		o.Topic = topic(cfg)
 		err := tail.Read(ctx, cluster, o, func(r tail.Record) error { return f(&r) })
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // being stopped by the user is how a tail ends
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case errors.Is(err, conn.ErrTopicMissing):
 			return fmt.Errorf("topic %s does not exist; ebb topics create -c %s", o.Topic, path)
 		case errors.Is(err, conn.ErrUnauthorized):
@@ -68,48 +71,39 @@ func (c *CLI) tail(ctx context.Context, path string, topic func(*config.Config) 
 
 // step prints one record of the alert topic.
 func (c *CLI) step(r *tail.Record, asJSON bool) error {
-	var line bytes.Buffer
-	var s stepView
-	if err := json.Unmarshal(r.Value, &s); err != nil || json.Compact(&line, r.Value) != nil {
-		fmt.Fprintf(c.deps.Stderr, "ebb: %s partition %d offset %d is no alert and was left out\n", r.Topic, r.Partition, r.Offset)
-		return nil
+	alert, err := alerts.Parse(r.Value)
+	if err != nil {
+		return c.leftOut(r, err)
 	}
+	var line bytes.Buffer
 	if !asJSON {
-		line.Reset()
-		line.WriteString(s.String())
+		line.WriteString(stepLine(alert))
+	} else if err := json.Compact(&line, r.Value); err != nil {
+		return c.leftOut(r, err)
 	}
 	line.WriteByte('\n')
-	_, err := c.deps.Stdout.Write(line.Bytes())
+	_, err = c.deps.Stdout.Write(line.Bytes())
 	return err
 }
 
-// stepView is what of a step is shown to people.
-type stepView struct {
-	Step        string `json:"step"`
-	Reason      string `json:"reason"`
-	Detector    string `json:"detector"`
-	CustomerID  string `json:"customer_id"`
-	Severity    string `json:"severity"`
-	Summary     string `json:"summary"`
-	Time        string `json:"time"`
-	MoneyAtRisk struct {
-		Amount   string `json:"amount"`
-		Currency string `json:"currency"`
-	} `json:"money_at_risk"`
+// leftOut says on standard error that a record of somebody else lies on the alert topic.
+func (c *CLI) leftOut(r *tail.Record, why error) error {
+	_, err := fmt.Fprintf(c.deps.Stderr, "ebb: %s partition %d offset %d was left out: %v\n", r.Topic, r.Partition, r.Offset, why)
+	return err
 }
 
-// String is one line: when, what, how bad, who, how much, why.
-func (s stepView) String() string {
-	step := s.Step
-	if s.Reason != "" {
-		step += " (" + s.Reason + ")"
+// stepLine is a step in one line: when, how bad, what, who, how much, why.
+func stepLine(a *alerts.Alert) string {
+	step := a.Step
+	if a.Reason != "" {
+		step += " (" + a.Reason + ")"
 	}
-	parts := []string{s.Time, fmt.Sprintf("%-8s", s.Severity), step, s.Detector, s.CustomerID}
-	if s.MoneyAtRisk.Amount != "" {
-		parts = append(parts, s.MoneyAtRisk.Amount+" "+s.MoneyAtRisk.Currency)
+	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), step, a.Detector, a.CustomerID}
+	if a.MoneyAtRisk != nil {
+		parts = append(parts, a.MoneyAtRisk.Amount+" "+a.MoneyAtRisk.Currency)
 	}
-	if s.Summary != "" {
-		parts = append(parts, s.Summary)
+	if a.Summary != "" {
+		parts = append(parts, a.Summary)
 	}
 	for i := range parts {
 		parts[i] = cmp.Or(printable(parts[i]), "-")

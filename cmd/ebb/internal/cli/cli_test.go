@@ -66,7 +66,7 @@ func TestExitCodesAndStreams(t *testing.T) {
 		{"help is a result", []string{"--help"}, nil, cli.Done, "ebb demo ", ""},
 		{"without arguments there is help", nil, nil, cli.Done, "Usage:", ""},
 		{"an unknown command is wrong usage", []string{"frobnicate"}, nil, cli.Wrong, "", `unknown command "frobnicate"`},
-		{"a mistyped command is suggested", []string{"versoin"}, nil, cli.Wrong, "", "version"},
+		{"a mistyped command is suggested", []string{"vers"}, nil, cli.Wrong, "", "version"},
 		{"an unknown flag is wrong usage", []string{"run", "--frobnicate"}, nil, cli.Wrong, "", "unknown flag: --frobnicate; see ebb run --help"},
 		{"an argument too many is wrong usage", []string{"run", "ebb.yaml"}, nil, cli.Wrong, "", "ebb run --help"},
 		{"a wrong word for a flag is wrong usage", []string{"version", "-o", "xml"}, nil, cli.Wrong, "", "use text or json"},
@@ -234,7 +234,7 @@ const (
 		`"summary":"Spent 41.20 a week.","time":"2026-01-05T10:00:00Z","money_at_risk":{"amount":"412.50","currency":"EUR"}}`
 	resolved = `{"alert_id":"a1","revision":2,"status":"resolved","step":"resolved","reason":"recovered","detector":"spend_drop","customer_id":"c-42",` +
 		`"severity":"warning","time":"2026-01-06T10:00:00Z"}`
-	nasty = `{"step":"fired","detector":"silence","customer_id":"c\u001b[31m<&>","severity":"info","time":"2026-01-07T10:00:00Z"}`
+	nasty = `{"alert_id":"a2","step":"fired","detector":"silence","customer_id":"c\u001b[31m<&>","severity":"info","time":"2026-01-07T10:00:00Z"}`
 )
 
 func TestAlertsTail(t *testing.T) {
@@ -254,7 +254,7 @@ func TestAlertsTail(t *testing.T) {
 	if want := fired + "\n" + resolved + "\n" + nasty + "\n"; p.out.String() != want {
 		t.Errorf("got\n%swant\n%s", p.out.String(), want)
 	}
-	compare(t, "stderr", p.errOut.String(), "partition 0 offset 1 is no alert and was left out")
+	compare(t, "stderr", p.errOut.String(), "partition 0 offset 1 was left out: alert event: ")
 	p.run(t.Context(), "alerts", "tail", "--from-start", "--until-end")
 	want := "2026-01-05T10:00:00Z  warning   fired  spend_drop  c-42  412.50 EUR  Spent 41.20 a week.\n" +
 		"2026-01-06T10:00:00Z  warning   resolved (recovered)  spend_drop  c-42\n" +

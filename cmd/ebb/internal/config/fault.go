@@ -36,7 +36,7 @@ func (f Fault) String() string {
 }
 
 // Faults is the error of Load: everything that is wrong with the file, in the order of the file.
-type Faults []Fault
+type Faults []Fault //nolint:errname // a list of faults, which is an error only as a whole
 
 // Error is one line a fault.
 func (f Faults) Error() string {

@@ -69,8 +69,8 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/schema.json", b.String())
-	var any map[string]any
-	if err := json.Unmarshal(b.Bytes(), &any); err != nil {
+	var parsed map[string]any
+	if err := json.Unmarshal(b.Bytes(), &parsed); err != nil {
 		t.Error(err)
 	}
 }

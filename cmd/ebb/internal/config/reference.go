@@ -88,8 +88,9 @@ func (f *field) heading() string {
 		return f.path + "[]"
 	case reflect.Map:
 		return f.path + ".KEY"
+	default:
+		return f.path
 	}
-	return f.path
 }
 
 func table(b *strings.Builder, fields []*field) {

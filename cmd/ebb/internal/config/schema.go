@@ -79,8 +79,9 @@ func (f *field) typeSchema(t reflect.Type) schema {
 		return orReference(schema{"type": "boolean"})
 	case reflect.String:
 		return schema{"type": []string{"string", "number"}}
+	default:
+		return orReference(f.numberSchema(t))
 	}
-	return orReference(f.numberSchema(t))
 }
 
 // hidden is true for types that read YAML in forms of their own, which reflection cannot see.

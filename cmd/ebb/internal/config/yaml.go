@@ -492,8 +492,9 @@ func describe(v reflect.Value) string {
 		return "true or false"
 	case reflect.String:
 		return "a text"
+	default:
+		return "a single value"
 	}
-	return "a single value"
 }
 
 // isText is true for values with a text form of their own.
