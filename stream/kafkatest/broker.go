@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -78,6 +79,7 @@ func (b *Broker) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.RetryTimeout(patience),
 		kgo.DisableClientMetrics(),
+		kgo.WithDecompressor(decompressor{kgo.DefaultDecompressor()}),
 	}
 	if b.TLS != nil {
 		base = append(base, kgo.DialTLSConfig(b.TLS))
@@ -107,4 +109,21 @@ func (l *Login) mechanism(t testing.TB) kgoSASL {
 	}
 	t.Fatalf("kafkatest: unknown SASL mechanism %q", l.Mechanism)
 	return nil
+}
+
+// decompressor keeps no zstd decoder: the library's own are closed by a finalizer, which ends the process if they were made inside
+// a synctest bubble ("close of synctest channel from outside bubble").
+type decompressor struct{ kgo.Decompressor }
+
+// Decompress implements kgo.Decompressor.
+func (d decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
+	if codec != kgo.CodecZstd {
+		return d.Decompressor.Decompress(src, codec)
+	}
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	return z.DecodeAll(src, nil)
 }

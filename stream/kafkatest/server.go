@@ -78,6 +78,7 @@ func writeProperties(dir string, p ports, extra map[string]string) error {
 		"log.cleaner.backoff.ms":             "200",
 		"log.initial.task.delay.ms":          "200",
 		"log.retention.check.interval.ms":    "1000",
+		"log.retention.ms":                   "-1", // records with the times of a history would be deleted at once
 		"log.cleaner.dedupe.buffer.size":     "4194304",
 		"num.network.threads":                "2",
 		"num.io.threads":                     "4",
