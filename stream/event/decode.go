@@ -105,7 +105,7 @@ func newDecoder(feed Feed, lim Limits) *Decoder {
 func (d *Decoder) Decode(pos Position, key, value []byte, e *Event) error {
 	*e = Event{Feed: d.feed}
 	d.found, d.buf = 0, value
-	r := d.decode(pos, key, value, e)
+	r := d.decode(&pos, key, value, e)
 	switch {
 	case r == nil:
 		return nil
@@ -127,7 +127,7 @@ var ignored = &Reject{Reason: reasonIgnored}
 
 // decode is the order in which a record is judged: bytes, JSON, type (an ignored one needs nothing else), customer, time,
 // and what its feed has beside.
-func (d *Decoder) decode(pos Position, key, value []byte, e *Event) *Reject {
+func (d *Decoder) decode(pos *Position, key, value []byte, e *Event) *Reject {
 	switch {
 	case value == nil && d.ignoreTombstones:
 		return ignored
@@ -301,7 +301,7 @@ func (d *Decoder) customer(p *plan, key []byte, e *Event) *Reject {
 	b, st := d.text(&p[fieldCustomer])
 	checked := d.key != keyIgnored && key != nil
 	switch {
-	case st == invalid || st == present && d.isBool(&p[fieldCustomer]):
+	case st == invalid || st == present && d.isBool(&p[fieldCustomer], b):
 		return refuse(ReasonCustomerInvalid, "customer_id is neither text nor a number")
 	case st == absent && d.key == keyCustomer && len(key) > 0:
 		if !utf8.Valid(key) {
@@ -322,14 +322,17 @@ func (d *Decoder) customer(p *plan, key []byte, e *Event) *Reject {
 	return nil
 }
 
-// isBool reports whether the value that text returns was written as true or false.
-func (d *Decoder) isBool(s *source) bool {
+// isBool reports whether the text b of a field was written as true or false, without quotes.
+func (d *Decoder) isBool(s *source, b []byte) bool {
+	if string(b) != "true" && string(b) != "false" {
+		return false
+	}
 	for _, slot := range s.slots {
-		if d.found&(1<<slot) != 0 && d.spans[slot].kind != valueNull {
+		if _, st := d.slot(slot); st == present {
 			return d.spans[slot].kind == valueBool
 		}
 	}
-	return false
+	return false // a constant
 }
 
 // hint returns whom a refused record concerns, as far as that can be told. The key is believed before the value: it says
@@ -340,7 +343,7 @@ func (d *Decoder) hint(key []byte) string {
 	}
 	s := &d.base[fieldCustomer]
 	b, st := d.text(s)
-	if st != present || d.isBool(s) || !isCustomer(b) {
+	if st != present || d.isBool(s, b) || !isCustomer(b) {
 		return ""
 	}
 	return string(b)
@@ -349,7 +352,7 @@ func (d *Decoder) hint(key []byte) string {
 func isCustomer(b []byte) bool { return len(b) > 0 && len(b) <= MaxCustomerBytes && utf8.Valid(b) }
 
 // id reads the id and hashes it; the position stands in for a missing one.
-func (d *Decoder) id(p *plan, pos Position, e *Event) {
+func (d *Decoder) id(p *plan, pos *Position, e *Event) {
 	b, st := d.text(&p[fieldID])
 	d.hashed = d.hashed[:1]
 	if st == present {
@@ -367,7 +370,7 @@ func (d *Decoder) id(p *plan, pos Position, e *Event) {
 }
 
 // time reads the event time.
-func (d *Decoder) time(p *plan, pos Position, e *Event) *Reject {
+func (d *Decoder) time(p *plan, pos *Position, e *Event) *Reject {
 	b, st := d.text(&p[fieldTime])
 	var reason Reason
 	switch {
@@ -396,7 +399,7 @@ var timeMessages = map[Reason]string{
 	ReasonTimeOutOfRange:  "time is before the year 1970 or after 9999",
 }
 
-func (d *Decoder) inFuture(ms int64, pos Position) bool {
+func (d *Decoder) inFuture(ms int64, pos *Position) bool {
 	if pos.BrokerTime {
 		return ms > pos.Timestamp+d.maxSkew
 	}

@@ -145,6 +145,17 @@ func TestDecodeContract(t *testing.T) {
 				"TimeZone:Europe/Berlin Language:de Schedule:9-17 Since:1582934400000 ContractEnd:1798758000000 CommittedSpend:1200.50 Margin:0.30}",
 		},
 		{
+			rule: "what cannot be read of a profile is noted and taken as absent", feed: Customers,
+			record: `{"customer_id":"c","time":"2026-01-05T10:00:00Z","tier":["gold"],"owner":"` + strings.Repeat("x", 257) + `","since":"1969-12-31","contract_end":{},"margin":"a third","type":"x"}`,
+			want: "Feed=customers Kind=profile Time=2026-01-05T10:00:00Z Customer=c Profile={Tier: Segment: Region: Owner: Product: Plan: Source: Status: " +
+				"TimeZone: Language: Schedule: Since:0 ContractEnd:0 CommittedSpend:0.00 Margin:0.00} Notes=invalid_field,no_id",
+		},
+		{
+			rule: "an aggregate that is neither true nor false is none; a negative quantity is none either", feed: Usage,
+			record: `{"id":"u","customer_id":"c","time":"2026-02-01T00:00:00Z","aggregate":"perhaps","period_start":3,"quantity":-1}`,
+			want:   "Feed=usage Kind=usage Time=2026-02-01T00:00:00Z ID=u Customer=c Notes=invalid_field",
+		},
+		{
 			rule: "an act on an alert", feed: Control,
 			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"acknowledge","alert_id":"a1","by":"kim","note":"called"}`,
 			want:   "Feed=control Kind=acknowledge Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By:kim Note:called}",
@@ -153,6 +164,11 @@ func TestDecodeContract(t *testing.T) {
 			rule: "maintenance concerns no customer", feed: Control,
 			record: `{"id":"x","time":"2026-01-05T10:00:00Z","type":"maintenance"}`,
 			want:   "Feed=control Kind=maintenance Time=2026-01-05T10:00:00Z ID=x Control={AlertID: By: Note:}",
+		},
+		{
+			rule: "a total in numbers and text", feed: Usage,
+			record: `{"id":"u","customer_id":"c","time":"2026-02-01T00:00:00Z","aggregate":1,"quantity":"3.00005","period_start":"2026-01-01T00:00:00+01:00","period_end":"2026-01-02T00:00:00+01:00"}`,
+			want:   "Feed=usage Kind=usage Time=2026-02-01T00:00:00Z ID=u Customer=c Quantity=3.00 Aggregate=true PeriodStart=2025-12-31T23:00:00Z PeriodEnd=2026-01-01T23:00:00Z Notes=rounded",
 		},
 		{
 			rule: "unknown fields are noted, at the top level, and ignored", feed: Usage,
@@ -617,6 +633,30 @@ func TestParseRFC3339AgreesWithPackageTime(t *testing.T) {
 		} else if reason == "" && broken[10] != ' ' && string(broken[17:19]) != "60" {
 			t.Fatalf("%s = %d, which package time refuses: %v", broken, ours, err)
 		}
+	}
+}
+
+func TestCurrency(t *testing.T) {
+	for _, c := range []struct {
+		code     string
+		decimals int
+		ok       bool
+	}{
+		{"EUR", 2, true},
+		{"jpy", 0, true},
+		{"Kwd", 3, true},
+		{"CLF", 4, true},
+		{"EURO", 2, false},
+		{"E1R", 2, false},
+		{"", 2, false},
+	} {
+		got, ok := ParseCurrency(c.code)
+		if ok != c.ok || got.Decimals() != c.decimals || ok && got.String() != strings.ToUpper(c.code) {
+			t.Errorf("%q = %s, %v, with %d decimals", c.code, got, ok, got.Decimals())
+		}
+	}
+	if s := (Currency{}).String(); s != "" {
+		t.Errorf("no currency is %q", s)
 	}
 }
 

@@ -132,6 +132,12 @@ func TestMapping(t *testing.T) {
 			want:    "Feed=usage Kind=usage Time=2026-01-05T10:00:00Z Customer=c Notes=no_id",
 		},
 		{
+			rule: "a name with a quote, a backslash and a letter beyond ASCII", feed: Usage,
+			mapping: `fields: {customer_id: 'ü"\b', time: t}`,
+			record:  `{"\u00fc\"\\b":"c","t":"2026-01-05T10:00:00Z"}`,
+			want:    "Feed=usage Kind=usage Time=2026-01-05T10:00:00Z Customer=c Notes=no_id",
+		},
+		{
 			rule: "an object that comes twice: the last one counts, with all it has and has not", feed: Usage,
 			mapping: "fields: {customer_id: d.c, time: d.t, quantity: d.e.q}",
 			record:  `{"d":{"c":"a","t":"2026-01-05T10:00:00Z","e":{"q":1}},"d":{"c":"b","t":"2026-01-06T10:00:00Z"}}`,
@@ -441,4 +447,23 @@ amount:
 		}
 	}
 	mustDecoder(t, Payments, m, Limits{})
+}
+
+// TestLearnedOrderIsStrict: a name that has to be written with escapes must not be accepted without them once the order
+// of the record's names is known.
+func TestLearnedOrderIsStrict(t *testing.T) {
+	d := mustDecoder(t, Usage, readMapping(t, `fields: {customer_id: 'a"b', time: 'c\\d'}`), Limits{})
+	var e Event
+	for range 2 {
+		if err := d.Decode(Position{}, nil, []byte(`{"a\"b":"c","c\\d":"2026-01-05T10:00:00Z"}`), &e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var r *Reject
+	if err := d.Decode(Position{}, nil, []byte(`{"a"b":"c","c\\d":"2026-01-05T10:00:00Z"}`), &e); !errors.As(err, &r) || r.Reason != ReasonNotJSON {
+		t.Errorf("a bare quote in a name: %v", err)
+	}
+	if err := d.Decode(Position{}, nil, []byte(`{"a\"b":"c","c\d":"2026-01-05T10:00:00Z"}`), &e); !errors.As(err, &r) || r.Reason != ReasonNotJSON {
+		t.Errorf("a bare backslash in a name: %v", err)
+	}
 }

@@ -46,6 +46,7 @@ type node struct {
 // edge is a name of a node: a slot to fill (or -1), and a node for the names inside it (or nil).
 type edge struct {
 	name  string
+	text  string // how JSON has it, with its quotes and the colon; "" if there are several ways
 	slot  int8
 	inner *node
 	next  int8 // index + 1 of the next child with the same hash
@@ -68,9 +69,19 @@ func (n *node) child(name string) *edge {
 		return &n.children[i]
 	}
 	h := nameHash(name)
-	n.children = append(n.children, edge{name: name, slot: -1, next: n.heads[h]})
+	n.children = append(n.children, edge{name: name, text: plainText(name), slot: -1, next: n.heads[h]})
 	n.heads[h] = int8(len(n.children))
 	return &n.children[len(n.children)-1]
+}
+
+// plainText returns a name as JSON has it, or "" if it holds a character that has to be escaped or lies beyond ASCII.
+func plainText(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return ""
+		}
+	}
+	return `"` + name + `":`
 }
 
 // find returns the index of a name's edge, or -1.
@@ -155,9 +166,11 @@ func (s *scanner) object(i int, n *node, depth int) (int, fault) {
 	}
 	var last *edge
 	for {
-		var e *edge
+		e, at := s.expected(i, n, last)
 		var f fault
-		if e, i, f = s.key(i, n, last); f != faultNone {
+		if e != nil {
+			i = at
+		} else if e, i, f = s.key(i, n, last); f != faultNone {
 			return i, f
 		}
 		if i = s.blank(i); i == len(s.buf) {
@@ -186,8 +199,28 @@ func (s *scanner) object(i int, n *node, depth int) (int, fault) {
 	}
 }
 
-// key walks over a name and its colon. last is the member of n before this one: the records of a feed mostly have the
-// same names in the same order, so the one that followed it last time is tried first, and most names are one comparison.
+// expected compares the next name with the one that followed last in the record before: the records of a feed mostly have
+// the same names in the same order, so most names are one comparison. It returns nil for any other name.
+func (s *scanner) expected(i int, n *node, last *edge) (*edge, int) {
+	if n == nil {
+		return nil, i
+	}
+	j := n.first
+	if last != nil {
+		j = last.after
+	}
+	if int(j) >= len(n.children) {
+		return nil, i
+	}
+	e := &n.children[j]
+	end := i + len(e.text)
+	if end > len(s.buf) || e.text == "" || string(s.buf[i:end]) != e.text {
+		return nil, i
+	}
+	return e, end
+}
+
+// key walks over a name and its colon. last is the member of n before this one.
 func (s *scanner) key(i int, n *node, last *edge) (*edge, int, fault) {
 	if i == len(s.buf) {
 		return nil, i, faultEnd
@@ -195,16 +228,7 @@ func (s *scanner) key(i int, n *node, last *edge) (*edge, int, fault) {
 	if s.buf[i] != '"' {
 		return nil, i, faultSyntax
 	}
-	i++
-	if n != nil {
-		if e := n.guess(last); e != nil {
-			end := i + len(e.name)
-			if end+1 < len(s.buf) && s.buf[end] == '"' && s.buf[end+1] == ':' && string(s.buf[i:end]) == e.name {
-				return e, end + 2, faultNone
-			}
-		}
-	}
-	v, i, f := s.text(i)
+	v, i, f := s.text(i + 1)
 	if f != faultNone {
 		return nil, i, f
 	}
@@ -219,18 +243,6 @@ func (s *scanner) key(i int, n *node, last *edge) (*edge, int, fault) {
 		return nil, i, faultSyntax
 	}
 	return e, i + 1, faultNone
-}
-
-// guess returns the child that followed last in the record before, nil if there are no children.
-func (n *node) guess(last *edge) *edge {
-	i := n.first
-	if last != nil {
-		i = last.after
-	}
-	if int(i) >= len(n.children) {
-		return nil
-	}
-	return &n.children[i]
 }
 
 // lookUp finds a name's edge, and remembers it as what follows last.
