@@ -52,9 +52,9 @@ const (
 // AppendRecord appends the stored form. The same record always gives the same bytes.
 func AppendRecord(dst []byte, r *Record) []byte {
 	dst = append(dst, codecVersion)
-	dst = binary.AppendUvarint(dst, r.flags())
-	dst = binary.AppendUvarint(dst, uint64(r.First))
-	dst = binary.AppendVarint(dst, r.Latest-r.First)
+	dst = appendUvarint(dst, r.flags())
+	dst = appendUvarint(dst, uint64(r.First))
+	dst = appendVarint(dst, r.Latest-r.First)
 	dst = appendTime(dst, r.Armed, r.Latest)
 	if r.Deadline != r.Armed {
 		dst = appendTime(dst, r.Deadline, r.Latest)
@@ -66,16 +66,16 @@ func AppendRecord(dst []byte, r *Record) []byte {
 		dst = append(dst, r.Poison)
 	}
 	dst = appendUsage(dst, r.Usage, dayOfFirst(r.First))
-	dst = binary.AppendUvarint(dst, uint64(len(r.Currencies)))
+	dst = appendUvarint(dst, uint64(len(r.Currencies)))
 	for i := range r.Currencies {
 		dst = append(dst, r.Currencies[i][:]...)
 	}
 	dst = appendSpend(dst, r.Spend, dayOfFirst(r.First), len(r.Currencies) > 1)
-	dst = binary.AppendUvarint(dst, uint64(len(r.Seen)))
+	dst = appendUvarint(dst, uint64(len(r.Seen)))
 	latest := int64(minute(r.Latest))
 	for i := range r.Seen {
 		dst = binary.LittleEndian.AppendUint64(dst, r.Seen[i].Hash)
-		dst = binary.AppendVarint(dst, latest-int64(r.Seen[i].Minute))
+		dst = appendVarint(dst, latest-int64(r.Seen[i].Minute))
 	}
 	if len(r.Complaints) != 0 {
 		dst = appendComplaints(dst, r)
@@ -116,7 +116,7 @@ func appendTime(dst []byte, t, base int64) []byte {
 	if t == 0 {
 		return dst
 	}
-	return binary.AppendVarint(dst, t-base)
+	return appendVarint(dst, t-base)
 }
 
 func dayOfFirst(first int64) int64 { return first / dayMs }
@@ -126,23 +126,22 @@ func appendUsage(dst []byte, days []UsageDay, base int64) []byte {
 	for i := range days {
 		d = decimals(d, days[i].Quantity)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(days)*5+d))
-	unit := tens[d]
+	dst = appendUvarint(dst, uint64(len(days)*5+d))
 	for i := range days {
 		u := &days[i]
 		if i == 0 {
-			dst = binary.AppendVarint(dst, int64(u.Day)-base)
+			dst = appendVarint(dst, int64(u.Day)-base)
 			base = int64(u.Day)
 		}
 		head := uint64(int64(u.Day)-base) << 1
 		base = int64(u.Day)
 		if u.Count == 1 {
-			dst = binary.AppendUvarint(dst, head|1)
+			dst = appendUvarint(dst, head|1)
 		} else {
-			dst = binary.AppendUvarint(dst, head)
-			dst = binary.AppendUvarint(dst, uint64(u.Count))
+			dst = appendUvarint(dst, head)
+			dst = appendUvarint(dst, uint64(u.Count))
 		}
-		dst = binary.AppendVarint(dst, int64(u.Quantity)/unit)
+		dst = appendVarint(dst, unscaled(u.Quantity, d))
 	}
 	return dst
 }
@@ -152,53 +151,85 @@ func appendSpend(dst []byte, days []SpendDay, base int64, several bool) []byte {
 	for i := range days {
 		d = decimals(d, days[i].Amount)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(days)*5+d))
-	unit := tens[d]
+	dst = appendUvarint(dst, uint64(len(days)*5+d))
 	for i := range days {
 		s := &days[i]
 		day := int64(s.Day())
 		if i == 0 {
-			dst = binary.AppendVarint(dst, day-base)
+			dst = appendVarint(dst, day-base)
 			base = day
 		}
 		head := uint64(day-base) << 1
 		base = day
 		if s.Purchases == 1 && s.Refunds == 0 {
-			dst = binary.AppendUvarint(dst, head|1)
+			dst = appendUvarint(dst, head|1)
 		} else {
-			dst = binary.AppendUvarint(dst, head)
-			dst = binary.AppendUvarint(dst, uint64(s.Purchases))
-			dst = binary.AppendUvarint(dst, uint64(s.Refunds))
+			dst = appendUvarint(dst, head)
+			dst = appendUvarint(dst, uint64(s.Purchases))
+			dst = appendUvarint(dst, uint64(s.Refunds))
 		}
 		if several {
 			dst = append(dst, byte(s.Currency()))
 		}
-		dst = binary.AppendVarint(dst, int64(s.Amount)/unit)
+		dst = appendVarint(dst, unscaled(s.Amount, d))
 	}
 	return dst
 }
 
 var tens = [5]int64{1, 10, 100, 1000, 10000}
 
-// decimals is how many of the powers of ten up to the d-th divide the amount.
+// decimals is how many of the powers of ten up to the d-th divide the amount. It is written out, as is unscaled, because
+// division by a constant is ten times faster.
 func decimals(d int, m event.Money) int {
-	for d > 0 && int64(m)%tens[d] != 0 {
-		d--
+	switch {
+	case d == 4 && m%10000 == 0:
+		return 4
+	case d >= 3 && m%1000 == 0:
+		return 3
+	case d >= 2 && m%100 == 0:
+		return 2
+	case d >= 1 && m%10 == 0:
+		return 1
 	}
-	return d
+	return 0
 }
 
+// unscaled is an amount without the powers of ten that its list has in common.
+func unscaled(m event.Money, d int) int64 {
+	switch d {
+	case 4:
+		return int64(m / 10000)
+	case 3:
+		return int64(m / 1000)
+	case 2:
+		return int64(m / 100)
+	case 1:
+		return int64(m / 10)
+	}
+	return int64(m)
+}
+
+// appendUvarint is binary.AppendUvarint with the shortest numbers, which are most, inlined.
+func appendUvarint(dst []byte, v uint64) []byte {
+	if v < 0x80 {
+		return append(dst, byte(v))
+	}
+	return binary.AppendUvarint(dst, v)
+}
+
+func appendVarint(dst []byte, v int64) []byte { return appendUvarint(dst, uint64(v<<1)^uint64(v>>63)) }
+
 func appendComplaints(dst []byte, r *Record) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(r.Complaints)))
+	dst = appendUvarint(dst, uint64(len(r.Complaints)))
 	for i := range r.Complaints {
 		c := &r.Complaints[i]
 		dst = appendText(dst, c.ID)
-		dst = binary.AppendVarint(dst, c.Opened)
-		dst = binary.AppendVarint(dst, nonzero(c.Responded, c.Opened))
-		dst = binary.AppendVarint(dst, nonzero(c.Resolved, c.Opened))
-		dst = binary.AppendVarint(dst, nonzero(c.PausedAt, c.Opened))
-		dst = binary.AppendVarint(dst, c.PausedFor)
-		dst = binary.AppendUvarint(dst, uint64(c.Reopened))
+		dst = appendVarint(dst, c.Opened)
+		dst = appendVarint(dst, nonzero(c.Responded, c.Opened))
+		dst = appendVarint(dst, nonzero(c.Resolved, c.Opened))
+		dst = appendVarint(dst, nonzero(c.PausedAt, c.Opened))
+		dst = appendVarint(dst, c.PausedFor)
+		dst = appendUvarint(dst, uint64(c.Reopened))
 		muted := byte(0)
 		if c.Muted {
 			muted = 0x80
@@ -232,25 +263,25 @@ func fromNonzero(d, base int64) int64 {
 }
 
 func appendLifecycles(dst []byte, r *Record) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(r.Lifecycles)))
+	dst = appendUvarint(dst, uint64(len(r.Lifecycles)))
 	for i := range r.Lifecycles {
 		l := &r.Lifecycles[i]
 		dst = appendText(dst, l.Detector)
 		dst = appendText(dst, l.Subject)
 		dst = append(dst, l.AlertID[:]...)
-		dst = binary.AppendVarint(dst, l.FiredAt)
-		dst = binary.AppendVarint(dst, l.Since-l.FiredAt)
-		dst = binary.AppendVarint(dst, l.ChangedAt-l.FiredAt)
-		dst = binary.AppendUvarint(dst, uint64(l.Revision))
+		dst = appendVarint(dst, l.FiredAt)
+		dst = appendVarint(dst, l.Since-l.FiredAt)
+		dst = appendVarint(dst, l.ChangedAt-l.FiredAt)
+		dst = appendUvarint(dst, uint64(l.Revision))
 		unpublished := byte(0)
 		if l.Unpublished {
 			unpublished = 1
 		}
 		dst = append(dst, l.Severity, l.Cause, unpublished)
-		dst = binary.AppendVarint(dst, int64(l.Day))
-		dst = binary.AppendVarint(dst, int64(l.Observed))
-		dst = binary.AppendVarint(dst, int64(l.Expected))
-		dst = binary.AppendVarint(dst, int64(l.AtRisk))
+		dst = appendVarint(dst, int64(l.Day))
+		dst = appendVarint(dst, int64(l.Observed))
+		dst = appendVarint(dst, int64(l.Expected))
+		dst = appendVarint(dst, int64(l.AtRisk))
 	}
 	return dst
 }
@@ -258,20 +289,20 @@ func appendLifecycles(dst []byte, r *Record) []byte {
 func appendRare(dst []byte, x *rare) []byte {
 	dst = appendText(dst, x.zone)
 	dst = appendText(dst, x.nextZone)
-	dst = binary.AppendVarint(dst, x.nextFrom)
-	dst = binary.AppendVarint(dst, x.profileAt)
+	dst = appendVarint(dst, x.nextFrom)
+	dst = appendVarint(dst, x.profileAt)
 	if x.profileAt != 0 {
 		p := x.profile
 		for _, s := range profileTexts(&p) {
 			dst = appendText(dst, *s)
 		}
 		for _, v := range [...]int64{p.Since, p.ContractEnd, int64(p.CommittedSpend), int64(p.Margin)} {
-			dst = binary.AppendVarint(dst, v)
+			dst = appendVarint(dst, v)
 		}
 	}
 	o := &x.overflows
 	for _, v := range [...]uint32{o.Seen, o.Complaints, o.Currencies, o.Lifecycles, o.TooOld} {
-		dst = binary.AppendUvarint(dst, uint64(v))
+		dst = appendUvarint(dst, uint64(v))
 	}
 	if x.blind == nil {
 		return append(dst, 0)
@@ -279,15 +310,15 @@ func appendRare(dst []byte, x *rare) []byte {
 	dst = append(dst, byte(len(x.blind)))
 	for i := range x.blind {
 		b := &x.blind[i]
-		dst = binary.AppendVarint(dst, b.Since)
-		dst = binary.AppendVarint(dst, nonzero(b.Last, b.Since))
-		dst = binary.AppendVarint(dst, nonzero(b.Until, b.Since))
+		dst = appendVarint(dst, b.Since)
+		dst = appendVarint(dst, nonzero(b.Last, b.Since))
+		dst = appendVarint(dst, nonzero(b.Until, b.Since))
 	}
 	return dst
 }
 
 func appendText(dst []byte, s string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	dst = appendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
 }
 
@@ -431,17 +462,21 @@ func (d *decoder) text() string {
 	return string(s)
 }
 
-// money reads an amount in units of the list's common power of ten.
-func (d *decoder) money(unit int64) event.Money {
+// money reads an amount in units of 10^decimals.
+func (d *decoder) money(decimals uint64) event.Money {
 	v := d.varint()
-	if limit := math.MaxInt64 / unit; v > limit || v < -limit {
-		if unit != 1 {
-			d.bad = true
-			return 0
-		}
+	if decimals == 0 {
+		return event.Money(v)
 	}
-	return event.Money(v * unit)
+	if l := largest[decimals]; v > l || v < -l {
+		d.bad = true
+		return 0
+	}
+	return event.Money(v * tens[decimals])
 }
+
+// largest is what an amount in units of a power of ten may be.
+var largest = [5]int64{math.MaxInt64, math.MaxInt64 / 10, math.MaxInt64 / 100, math.MaxInt64 / 1000, math.MaxInt64 / 10000}
 
 // day reads a step from one day to the next; the first of a list is relative to base.
 func (d *decoder) day(first bool, base int64) (int64, bool) {
@@ -462,7 +497,7 @@ const maxDay = 1<<24 - 1
 
 func (d *decoder) usage(r *Record) {
 	head := d.uvarint()
-	unit, n := tens[head%5], d.count(head/5, 2)
+	unit, n := head%5, d.count(head/5, 2)
 	r.Usage = sized(r.Usage, n)
 	day, one := dayOfFirst(r.First), false
 	for i := range n {
@@ -498,7 +533,7 @@ func (d *decoder) currencies(r *Record) {
 
 func (d *decoder) spend(r *Record) {
 	head := d.uvarint()
-	unit, n := tens[head%5], d.count(head/5, 2)
+	unit, n := head%5, d.count(head/5, 2)
 	r.Spend = sized(r.Spend, n)
 	day, one := dayOfFirst(r.First), false
 	for i := range n {
@@ -583,7 +618,7 @@ func (d *decoder) lifecycles(r *Record) {
 		day := d.varint()
 		d.bad = d.bad || day > maxDay || day < -maxDay
 		l.Day = int32(day)
-		l.Observed, l.Expected, l.AtRisk = d.money(1), d.money(1), d.money(1)
+		l.Observed, l.Expected, l.AtRisk = d.money(0), d.money(0), d.money(0)
 		if d.bad {
 			return
 		}

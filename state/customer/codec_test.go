@@ -1,0 +1,308 @@
+package customer
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"ebb/stream/event"
+)
+
+var update = flag.Bool("update", false, "write testdata again")
+
+// randomRecord is a record that a random history makes, with some of everything.
+func randomRecord(rng *rand.Rand) *Record {
+	p := testParams()
+	p.KeptDays = MinKeptDays + rng.IntN(30)
+	r := &Record{ID: "c-42"}
+	span := int64(1+rng.IntN(200)) * dayMs
+	for range rng.IntN(200) {
+		at := t0 + rng.Int64N(span)
+		var e *event.Event
+		switch rng.IntN(6) {
+		case 0:
+			e = pay(at, event.KindPurchase, event.Money(rng.IntN(1000)*tensInt(rng)), []string{"EUR", "USD", ""}[rng.IntN(3)])
+		case 1:
+			e = pay(at, event.KindRefund, event.Money(rng.IntN(1000)*tensInt(rng)), "EUR")
+		case 2:
+			kind := event.KindOpened + event.Kind(rng.IntN(int(event.KindMerged-event.KindOpened)))
+			e = complain(at, kind, fmt.Sprintf("T-%d", rng.IntN(10)), event.Priority(1+rng.IntN(5)))
+		case 3:
+			e = &event.Event{Feed: event.Customers, Kind: event.KindProfile, Time: at, Profile: &event.Profile{
+				Tier: "gold", TimeZone: []string{"", "Europe/Berlin", "Asia/Tokyo"}[rng.IntN(3)], Since: rng.Int64N(t0), Margin: -3,
+			}}
+		case 4:
+			r.MarkBlind(event.Feed(rng.IntN(3)), at)
+			continue
+		default:
+			e = use(at, event.Money(rng.IntN(1000)*tensInt(rng)))
+		}
+		r.Apply(e, &p)
+	}
+	if rng.IntN(2) == 0 {
+		r.Deadline = t0 + rng.Int64N(span)
+	}
+	if r.Armed = t0 + rng.Int64N(span); rng.IntN(2) == 0 {
+		r.Armed = r.Deadline
+	}
+	r.Lapsed, r.Quarantined, r.Poison = rng.IntN(3) == 0, rng.IntN(9) == 0, uint8(rng.IntN(3))
+	if rng.IntN(3) == 0 {
+		r.Decided, r.Cancelled = t0+rng.Int64N(span), t0+rng.Int64N(span)
+	}
+	for i := range rng.IntN(4) {
+		l := Lifecycle{
+			Detector: []string{"silence", "spend_drop", "own"}[i%3], Subject: strings.Repeat("x", rng.IntN(3)), FiredAt: t0 + rng.Int64N(span),
+			Since: t0 + rng.Int64N(span), ChangedAt: t0 + rng.Int64N(span), Revision: rng.Uint32(), Severity: uint8(rng.IntN(4)),
+			Cause: uint8(rng.IntN(3)), Unpublished: rng.IntN(2) == 0, Day: int32(rng.IntN(30000)),
+			Observed: event.Money(rng.Int64()), Expected: -event.Money(rng.Int64()), AtRisk: math.MinInt64,
+		}
+		l.AlertID[3] = byte(i)
+		r.Lifecycles = append(r.Lifecycles, l)
+	}
+	return r
+}
+
+func tensInt(rng *rand.Rand) int { return int(tens[rng.IntN(len(tens))]) }
+
+// same compares records but for the room in their slices.
+func same(t *testing.T, got, want *Record) {
+	t.Helper()
+	norm := func(r *Record) Record {
+		c := *r
+		c.Usage, c.Spend, c.Currencies = append([]UsageDay(nil), c.Usage...), append([]SpendDay(nil), c.Spend...), append([]event.Currency(nil), c.Currencies...)
+		c.Seen, c.Complaints = append([]SeenID(nil), c.Seen...), append([]Complaint(nil), c.Complaints...)
+		c.Lifecycles = append([]Lifecycle(nil), c.Lifecycles...)
+		return c
+	}
+	if g, w := norm(got), norm(want); !reflect.DeepEqual(g, w) {
+		t.Fatalf("got  %+v\nwant %+v", g, w)
+	}
+}
+
+func TestCodecRoundTrip(t *testing.T) {
+	var into Record
+	into.ID = "c-42"
+	for seed := range uint64(500) {
+		r := randomRecord(rand.New(rand.NewPCG(seed, 3)))
+		b := AppendRecord(nil, r)
+		if err := DecodeRecord(b, &into); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		same(t, &into, r)
+		if again := AppendRecord([]byte("before"), &into); !bytes.Equal(again[6:], b) {
+			t.Fatalf("seed %d: the stored form is not canonical", seed)
+		}
+		if got := EncodedDeadline(b); got != r.Armed {
+			t.Fatalf("seed %d: armed %d, want %d", seed, got, r.Armed)
+		}
+	}
+}
+
+func TestCodecDamage(t *testing.T) {
+	var into Record
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		b := AppendRecord(nil, randomRecord(rng))
+		for n := range b {
+			if err := DecodeRecord(b[:n], &into); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("seed %d: cut at %d of %d: %v", seed, n, len(b), err)
+			}
+		}
+		if err := DecodeRecord(append(bytes.Clone(b), 0), &into); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("seed %d: a byte too many: %v", seed, err)
+		}
+		for range 300 {
+			c := bytes.Clone(b)
+			c[1+rng.IntN(len(c)-1)] ^= byte(1 + rng.IntN(255))
+			if err := DecodeRecord(c, &into); err != nil && !errors.Is(err, ErrCorrupt) {
+				t.Fatal(err)
+			}
+			EncodedDeadline(c)
+		}
+		b[0] = codecVersion + 1
+		if err := DecodeRecord(b, &into); !errors.Is(err, ErrNewerVersion) {
+			t.Fatalf("a newer version: %v", err)
+		}
+		if into.First != 0 || len(into.Usage) != 0 {
+			t.Fatal("a record that could not be read is empty")
+		}
+	}
+}
+
+// TestCodecStaysReadable: what version 1 wrote once is read for ever, and means the same.
+func TestCodecStaysReadable(t *testing.T) {
+	path := filepath.Join("testdata", "record-v1.hex")
+	nextHash = 1_000_000
+	want := randomRecord(rand.New(rand.NewPCG(77, 77)))
+	if *update {
+		if err := os.WriteFile(path, []byte(hex.EncodeToString(AppendRecord(nil, want))+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := Record{ID: "c-42"}
+	if err := DecodeRecord(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	same(t, &got, want)
+}
+
+// TestCodecBound: a record whose every cap is reached, with the longest numbers, is not larger than promised.
+func TestCodecBound(t *testing.T) {
+	r := &Record{First: 1, Latest: math.MaxInt64 / 2, LastActivity: 1, Decided: 1, Cancelled: 1, Deadline: 1, Armed: 2, Poison: 3, rare: &rare{
+		zone: strings.Repeat("z", maxText), nextZone: strings.Repeat("z", maxText), nextFrom: math.MaxInt64, profileAt: math.MaxInt64,
+		overflows: Overflows{math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32},
+		blind:     new([event.NumFeeds]Blind),
+	}}
+	for _, s := range profileTexts(&r.rare.profile) {
+		*s = strings.Repeat("p", maxText)
+	}
+	for i := range r.rare.blind {
+		r.rare.blind[i] = Blind{Since: math.MaxInt64, Last: 1, Until: math.MaxInt64}
+	}
+	for i := range MaxKeptDays {
+		day := int32(maxDay - MaxKeptDays + i)
+		r.Usage = append(r.Usage, UsageDay{Day: day, Count: math.MaxUint32, Quantity: math.MinInt64 + 1})
+		for cur := range MaxCurrencies {
+			r.Spend = append(r.Spend, SpendDay{key: uint32(day)<<8 | uint32(cur), Purchases: math.MaxUint16, Refunds: math.MaxUint16, Amount: math.MinInt64 + 1})
+		}
+	}
+	r.Currencies = make([]event.Currency, MaxCurrencies)
+	for i := range MaxSeen {
+		r.Seen = append(r.Seen, SeenID{Hash: uint64(i), Minute: 0})
+	}
+	id := strings.Repeat("i", event.MaxCustomerBytes)
+	for range MaxComplaints {
+		r.Complaints = append(r.Complaints, Complaint{ID: id, Opened: math.MaxInt64, Responded: 1, Resolved: 1, PausedAt: 1, PausedFor: math.MaxInt64, Reopened: math.MaxUint16})
+	}
+	for range MaxLifecycles {
+		r.Lifecycles = append(r.Lifecycles, Lifecycle{
+			Detector: strings.Repeat("d", 64), Subject: id, FiredAt: math.MaxInt64, Since: 1, ChangedAt: 1, Revision: math.MaxUint32,
+			Observed: math.MinInt64, Expected: math.MinInt64, AtRisk: math.MinInt64, Day: math.MaxInt32,
+		})
+	}
+	if n := len(AppendRecord(nil, r)); n > MaxEncoded {
+		t.Fatalf("%d bytes, promised are %d", n, MaxEncoded)
+	} else {
+		t.Logf("%d of %d bytes", n, MaxEncoded)
+	}
+}
+
+// FuzzDecodeRecord: no input makes the decoder panic, and what it takes for a record has a stored form that means the same.
+func FuzzDecodeRecord(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(AppendRecord(nil, randomRecord(rand.New(rand.NewPCG(seed, 9)))))
+	}
+	f.Add([]byte{})
+	f.Add([]byte{2, 0})
+	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r, again Record
+		EncodedDeadline(b)
+		if err := DecodeRecord(b, &r); err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewerVersion) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if n := r.Size(); n > 4096+64*len(b) {
+			t.Fatalf("%d bytes take %d in memory", len(b), n)
+		}
+		c := AppendRecord(nil, &r)
+		if err := DecodeRecord(c, &again); err != nil {
+			t.Fatalf("%v: %x", err, c)
+		}
+		same(t, &again, &r)
+		if !bytes.Equal(c, AppendRecord(nil, &again)) {
+			t.Fatal("not canonical")
+		}
+	})
+}
+
+// typical is a customer of the benchmark: 60 days, some twenty events, mostly use.
+func typical() *Record {
+	p := testParams()
+	rng := rand.New(rand.NewPCG(8, 8))
+	r := &Record{ID: "c-000042"}
+	for i := range int64(60) {
+		at := t0 + i*dayMs + rng.Int64N(dayMs)
+		if i%3 == 0 {
+			r.Apply(use(at, event.Money(1+rng.IntN(600))*1000), &p)
+		}
+		if i%20 == 7 {
+			r.Apply(pay(at, event.KindPurchase, event.Money(1000+rng.IntN(7000))*100, "EUR"), &p)
+		}
+	}
+	r.Deadline = r.LastActivity + 14*dayMs
+	r.Armed = r.Deadline
+	return r
+}
+
+func TestTypicalSizes(t *testing.T) {
+	r := typical()
+	t.Logf("stored %d bytes, in memory %d", len(AppendRecord(nil, r)), r.Size())
+}
+
+func BenchmarkAppendRecord(b *testing.B) {
+	r := typical()
+	buf := AppendRecord(nil, r)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		buf = AppendRecord(buf[:0], r)
+	}
+}
+
+func BenchmarkDecodeRecord(b *testing.B) {
+	buf := AppendRecord(nil, typical())
+	var r Record
+	b.ReportAllocs()
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		if err := DecodeRecord(buf, &r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodedDeadline(b *testing.B) {
+	buf := AppendRecord(nil, typical())
+	for b.Loop() {
+		EncodedDeadline(buf)
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	for _, kind := range []string{"usage", "purchase"} {
+		b.Run(kind, func(b *testing.B) {
+			p := testParams()
+			r := typical()
+			e := *use(r.Latest, 125000)
+			if kind == "purchase" {
+				e = *pay(r.Latest, event.KindPurchase, 499000, "EUR")
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				e.Time += 8 * hourMs
+				e.IDHash += 0x9e3779b97f4a7c15
+				r.Apply(&e, &p)
+			}
+		})
+	}
+}
