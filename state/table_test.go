@@ -691,6 +691,7 @@ func TestCloseEndsTheFlush(t *testing.T) {
 			t.Errorf("Drain waits as long as it may: %v", err)
 		}
 		tab.Close()
+		synctest.Wait()
 		if p, _ := store.Position(); p != 0 || len(tab.flushed) != 0 {
 			t.Errorf("position %d, %d results not taken", p, len(tab.flushed))
 		}
