@@ -11,6 +11,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"ebb/detectors"
 )
 
 // Source is where a configuration and what it refers to come from. The zero value is the operating system.
@@ -84,7 +86,8 @@ func (c *Config) derive() {
 	if c.Topics.DeadLetters == "" {
 		c.Topics.DeadLetters = c.Group + "-dlq"
 	}
-	c.Detectors.Horizon, c.Detectors.LapseAfter, c.Detectors.KeptDays = c.Alerts.Horizon, c.Alerts.LapseAfter, c.State.KeptDays
+	c.Detectors.Horizon, c.Detectors.LapseAfter = detectors.Duration(c.Alerts.Horizon), detectors.Duration(c.Alerts.LapseAfter)
+	c.Detectors.KeptDays = c.State.KeptDays
 }
 
 // resolve takes a relative path from the folder of the configuration file.

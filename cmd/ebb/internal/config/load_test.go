@@ -59,9 +59,20 @@ func golden(t *testing.T, name, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("%s differs (rewrite with -update); got:\n%s", name, got)
+	is, was := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(is), len(was)) {
+		if line(is, i) != line(was, i) {
+			t.Errorf("%s differs in line %d (rewrite with -update)\n got: %s\nwant: %s", name, i+1, line(is, i), line(was, i))
+			return
+		}
 	}
+}
+
+func line(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
 }
 
 func TestEveryFaultIsReportedAtOnceWithPositionAndMend(t *testing.T) {

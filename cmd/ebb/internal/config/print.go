@@ -39,7 +39,7 @@ func (p *printer) structure(v reflect.Value, indent string) {
 		case !ok:
 		case inline:
 			p.structure(v.Field(i), indent)
-		case v.Field(i).Kind() == reflect.Pointer && v.Field(i).IsNil():
+		case v.Field(i).Kind() == reflect.Pointer && v.Field(i).IsNil(), omitted(v, i):
 			// Nothing is configured, and there is no default to show.
 		case fromFile(v, i):
 			p.buf.WriteString(indent + key + ": \"\"\n") // It stands in the file that the next key names.
@@ -48,6 +48,13 @@ func (p *printer) structure(v reflect.Value, indent string) {
 			p.value(v.Field(i), indent+"  ")
 		}
 	}
+}
+
+// omitted is true for an empty value whose key is only written when it says something.
+func omitted(v reflect.Value, i int) bool {
+	_, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+	f := v.Field(i)
+	return strings.Contains(options, "omitempty") && (f.IsZero() || f.Kind() == reflect.Map && f.Len() == 0)
 }
 
 // fromFile is true for a secret that was read from the file that its struct names.

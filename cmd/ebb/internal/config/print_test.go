@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,8 +74,56 @@ func TestSchema(t *testing.T) {
 	golden(t, "testdata/schema.json", b.String())
 	var parsed map[string]any
 	if err := json.Unmarshal(b.Bytes(), &parsed); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	defaultsAreAllowed(t, parsed, "")
+}
+
+// defaultsAreAllowed checks every default against its own schema.
+func defaultsAreAllowed(t *testing.T, s map[string]any, path string) {
+	t.Helper()
+	if def, ok := s["default"]; ok && !allowed(s, def) {
+		t.Errorf("%s: the default %v does not fit the schema", path, def)
+	}
+	children, _ := s["properties"].(map[string]any)
+	for key, c := range children {
+		defaultsAreAllowed(t, c.(map[string]any), path+"."+key)
+	}
+	if items, ok := s["items"].(map[string]any); ok {
+		defaultsAreAllowed(t, items, path+"[]")
+	}
+}
+
+// allowed is as much of JSON Schema as the schema uses for single values.
+func allowed(s map[string]any, v any) bool {
+	if options, ok := s["anyOf"].([]any); ok {
+		return slices.ContainsFunc(options, func(o any) bool { return allowed(o.(map[string]any), v) })
+	}
+	if enum, ok := s["enum"].([]any); ok && !slices.Contains(enum, v) {
+		return false
+	}
+	types, ok := s["type"].([]any)
+	if one, single := s["type"].(string); single {
+		types, ok = []any{one}, true
+	}
+	if ok && !slices.ContainsFunc(types, func(name any) bool { return isOf(name.(string), v) }) {
+		return false
+	}
+	pattern, ok := s["pattern"].(string)
+	text, isText := v.(string)
+	return !ok || !isText || regexp.MustCompile(pattern).MatchString(text)
+}
+
+func isOf(name string, v any) bool {
+	switch v := v.(type) {
+	case string:
+		return name == "string"
+	case bool:
+		return name == "boolean"
+	case float64:
+		return name == "number" || name == "integer" && v == math.Trunc(v)
+	}
+	return false
 }
 
 func TestEveryKeyIsDocumentedAndTheReferenceIsCurrent(t *testing.T) {

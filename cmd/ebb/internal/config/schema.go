@@ -5,6 +5,8 @@ import (
 	"io"
 	"reflect"
 	"strings"
+
+	"ebb/detectors"
 )
 
 // reference is the pattern of a scalar that refers to the environment, allowed wherever a number or word is.
@@ -53,14 +55,16 @@ func (f *field) schema() schema {
 
 func (f *field) typeSchema(t reflect.Type) schema {
 	switch {
-	case t == reflect.TypeFor[Duration]():
+	case t == reflect.TypeFor[Duration](), t == reflect.TypeFor[detectors.Duration]():
 		return schema{"type": "string", "pattern": `^(0|([0-9.]+(ns|us|ms|[smhdw]))+|.*` + reference + `.*)$`}
 	case t == reflect.TypeFor[Bytes]():
 		return schema{"type": []string{"string", "integer"}, "pattern": `^([0-9.]+ ?([KMGT]i?)?B?|.*` + reference + `.*)$`}
 	case len(f.enum) > 0:
 		return orReference(schema{"enum": f.enum})
-	case f.hidden(t):
-		return schema{}
+	case isText(reflect.New(t).Elem()):
+		return schema{"type": []string{"string", "number"}}
+	case isScalarType(t):
+		return schema{} // It reads YAML in forms of its own, which cannot be seen from here.
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -82,11 +86,6 @@ func (f *field) typeSchema(t reflect.Type) schema {
 	default:
 		return orReference(f.numberSchema(t))
 	}
-}
-
-// hidden is true for types that read YAML in forms of their own, which reflection cannot see.
-func (f *field) hidden(t reflect.Type) bool {
-	return isScalarType(t) && t.Kind() != reflect.String && t.Kind() != reflect.Int64
 }
 
 func (f *field) elementSchema(t reflect.Type) schema {
@@ -119,6 +118,9 @@ func orReference(s schema) schema {
 // defaultJSON is the default of a single value; structures show those of their keys.
 func (f *field) defaultJSON() (any, bool) {
 	if f.fallback != "" {
+		if n := json.Number(f.fallback); f.typ.Kind() == reflect.Int {
+			return n, true
+		}
 		return f.fallback, true
 	}
 	v := f.value

@@ -7,13 +7,39 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"time"
 
 	"ebb/detectors"
 )
 
 // Duration is a length of time, written as numbers with units: 500ms, 30s, 10m, 48h, 14d, 2w, 1h30m. A day is 24 hours. It is
-// the detectors' own, so that all durations of the file are written alike.
-type Duration = detectors.Duration
+// written as the detectors' own durations are, and never negative.
+type Duration time.Duration
+
+// Std is the duration as the standard library has it.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Milliseconds is the duration in whole ms, the unit of event time.
+func (d Duration) Milliseconds() int64 { return time.Duration(d).Milliseconds() }
+
+// String is the form that is read back.
+func (d Duration) String() string { return detectors.Duration(d).String() }
+
+// MarshalText writes the form of String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a duration of 0 or more.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := detectors.ParseDuration(string(b))
+	if err == nil && v < 0 {
+		err = fmt.Errorf("%q is negative; write a positive duration", b)
+	}
+	if err != nil {
+		return err
+	}
+	*d = Duration(v)
+	return nil
+}
 
 // Bytes is a size: 64MB, 1GB (powers of 1000), 64MiB, 1GiB (powers of 1024), or a plain number of bytes.
 type Bytes int64

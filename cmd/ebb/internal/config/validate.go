@@ -319,7 +319,7 @@ func (r *reader) checkMoney(m *Money) {
 func (r *reader) checkDetectors(c *Config) {
 	d := c.Detectors
 	// What stands elsewhere in the file has a range of its own there.
-	d.Horizon, d.LapseAfter, d.KeptDays = detectors.Defaults().Horizon, c.Alerts.LapseAfter, max(c.State.KeptDays, detectors.Defaults().KeptDays)
+	d.Horizon, d.KeptDays = detectors.Defaults().Horizon, max(d.KeptDays, detectors.Defaults().KeptDays)
 	for _, e := range unjoin(d.Validate()) {
 		var f *detectors.FieldError
 		switch {
