@@ -9,55 +9,67 @@ import (
 // Mapping tells how the records of one feed, in a company's own form, are read as the contract's events. It is compiled
 // once by NewDecoder; the zero Mapping reads the contract's own form.
 type Mapping struct {
-	// CloudEvents reads CloudEvents in structured mode: paths then start inside the member "data", and "ce:NAME" is the
-	// attribute NAME of the envelope. (In binary mode the value is the data: nothing is to be said here.) Without Fields,
-	// id and time are taken from the envelope where the data has none.
+	// CloudEvents reads CloudEvents in structured mode: paths then start inside the member data, and "ce:NAME" is the
+	// attribute NAME of the envelope. Without fields, id and time are taken from the envelope where the data has none. In
+	// binary mode the value is the data already: leave this out.
 	CloudEvents bool `yaml:"cloudevents,omitempty"`
-	// Key says what the record's key is: "check" (default): the customer id, if it is not null; a record whose
-	// customer_id differs is refused. "customer": the same, and the key stands in for a customer_id that the value does not
-	// name. "ignore": nothing.
+	// Key says what the record's key is. check (default): the customer id, if it is not null; a record whose customer_id
+	// differs is refused. customer: the same, and the key stands in for a customer_id that the value does not name.
+	// ignore: nothing; use it only if records lie in the customer's partition all the same.
 	Key string `yaml:"key,omitempty"`
-	// Tombstone says what a null value is: "reject" (default, except for the customers feed) or "ignore".
+	// Tombstone says what becomes of a null value: reject (default, except in the customers feed) or ignore.
 	Tombstone string `yaml:"tombstone,omitempty"`
-	// Fields says where each field of the contract lies, by the contract's name. A field that is not listed is absent.
-	// Without any, the record has the contract's own field names.
+	// Fields says where each field of the contract lies, by the contract's name; one that is not listed is absent. Left out:
+	// the record has the contract's own names. A field is a path (data.object.customer: names separated by dots, "\." for
+	// a dot inside a name, not into arrays), a list of paths of which the first that has a value counts, or {const: VALUE}. type
+	// may be {path: PATH, and: PATHS}: their values are added to the type, each behind a "/". amount may be {path: PATH,
+	// minus: PATH}: the second is taken off.
 	Fields map[string]Field `yaml:"fields,omitempty"`
-	// Types translates the record's type. Keys are looked up in this order: the type with what Field.And adds
-	// ("ticket.status_changed/SOLVED"), the type alone, the contract's own name, "*". With "*" the contract's own names
-	// count only where they are listed.
+	// Types says what each type of the record is in the contract: a type of the contract, ignore, or {type: TYPE} with fields
+	// beside it that lie elsewhere for this type. Looked up are the type with what "and" adds to it, the type alone, the
+	// contract's own name, and "*" for all others. With "*" the contract's own names count only where they are listed. What
+	// is not found is refused as unknown_type (in complaints taken as a note, in usage as a use).
 	Types map[string]TypeRule `yaml:"types,omitempty"`
-	// Priorities, Outcomes, Initiators and Actors translate values into the contract's. A value that is not listed is read
-	// as the contract's own.
+	// Priorities says which of low, normal, high, urgent, critical each value of priority is. Values that are not listed are
+	// read as those names.
 	Priorities map[string]string `yaml:"priorities,omitempty"`
-	Outcomes   map[string]string `yaml:"outcomes,omitempty"`
+	// Outcomes says which of ok, failed, dropped, busy, blocked, degraded, abandoned each value of outcome is. Values that
+	// are not listed are read as those names.
+	Outcomes map[string]string `yaml:"outcomes,omitempty"`
+	// Initiators says which of customer, company, bank each value of initiator is. Values that are not listed are read as
+	// those names.
 	Initiators map[string]string `yaml:"initiators,omitempty"`
-	Actors     map[string]string `yaml:"actors,omitempty"`
-	// Time is the form of all times of the record.
+	// Actors says which of customer, agent, system each value of actor is. Values that are not listed are read as those
+	// names.
+	Actors map[string]string `yaml:"actors,omitempty"`
+	// Time is how all times of the record are written.
 	Time TimeForm `yaml:"time,omitempty"`
-	// Amount is the form of amount.
+	// Amount is how amounts are written. Numbers and texts are both read.
 	Amount AmountForm `yaml:"amount,omitempty"`
 }
 
 // TimeForm is how times are written.
 type TimeForm struct {
-	// Format is "rfc3339" (default), "epoch_s", "epoch_ms" (both as numbers or text, rounded to the millisecond), or a layout
-	// of the Go package time, such as "2006-01-02 15:04:05".
+	// Format is rfc3339 (default), epoch_s, epoch_ms (numbers or texts, rounded to the millisecond), or a layout of the Go
+	// package time, such as "2006-01-02 15:04:05".
 	Format string `yaml:"format,omitempty"`
 	// Zone is the IANA zone of times that name none. A layout without a zone needs it; with rfc3339 it allows the zone to
-	// be left out. A time that the clock shows twice, in autumn, is one of the two.
+	// be left out. A time that the clocks show twice, in autumn, is one of the two.
 	Zone string `yaml:"zone,omitempty"`
-	// Missing says what a record without a time is: "reject" (default) or "record_timestamp".
+	// Missing says what becomes of a record without a time: reject (default) or record_timestamp, which takes Kafka's.
 	Missing string `yaml:"missing,omitempty"`
 }
 
-// AmountForm is how amounts are written. Numbers and text are both read.
+// AmountForm is how amounts are written.
 type AmountForm struct {
-	// MinorUnits reads amounts as cents, pence, yen. The number of decimals is that of the currency in ISO 4217, unless
-	// Decimals, or DecimalsByCurrency by code, say otherwise (0 to 12).
-	MinorUnits         bool           `yaml:"minor_units,omitempty"`
-	Decimals           *int           `yaml:"decimals,omitempty"`
+	// MinorUnits reads amounts as cents, pence, yen, with the decimals that ISO 4217 gives the currency.
+	MinorUnits bool `yaml:"minor_units,omitempty"`
+	// Decimals is how many decimals minor units have, for all currencies, where that is not what ISO 4217 says: 0 to 12.
+	Decimals *int `yaml:"decimals,omitempty"`
+	// DecimalsByCurrency is the same for single currencies, by their code; it goes before decimals.
 	DecimalsByCurrency map[string]int `yaml:"decimals_by_currency,omitempty"`
-	// Signed reads a negative purchase or charge as a refund, and a negative refund or chargeback as what it is.
+	// Signed reads a negative purchase or charge as a refund, and a negative refund or chargeback as a positive one. Left
+	// out, negative amounts are refused (except in a balance).
 	Signed bool `yaml:"signed,omitempty"`
 }
 
