@@ -123,7 +123,7 @@ func run(ctx context.Context, args []string) error {
 	defer cluster.Close()
 	b := &bench{tools: tools, cluster: cluster, log: log, now: time.Now}
 	res, err := b.run(ctx)
-	if res != nil {
+	if res.measured() {
 		err = joined(err, res.print(os.Stdout), keepJSON(o.json, res))
 	}
 	return err

@@ -108,6 +108,11 @@ func newResult(b *bench) *result {
 	}
 }
 
+// measured says whether there is anything to show.
+func (r *result) measured() bool {
+	return r.Drain.Ebb != nil || r.Latency.Ebb != nil || len(r.Restart.Ebb) > 0
+}
+
 // print writes the table. The last column is how many times less (or, for events/s, more) ebb needs: above 1 it is ahead.
 func (r *result) print(w io.Writer) error {
 	fmt.Fprintf(w, "\n%d events of %d customers, %d partitions, %d CPUs, %s, %s UTC\n\n", r.Events, r.Customers, r.Partitions, r.CPUs, r.Go, r.Date)
