@@ -47,11 +47,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	o.Text("customer_id", r.ID)
 	o.Object("customer", func(o *detectors.Object) { profile(o, r, s.At) })
 	o.Text("severity", s.Severity.String())
-	if d != nil {
-		o.Text("summary", string(d.Summarize(nil, r, env, &s.signal)))
-	} else {
-		o.Text("summary", "The rule "+s.Detector+" was removed.")
-	}
+	o.Text("summary", summary(s, d, r, env))
 	times(&o, s.At, s.Since, s.FiredAt)
 	if s.signal.Observed != 0 || s.signal.Expected != 0 {
 		o.Money("observed", s.signal.Observed)
@@ -85,6 +81,21 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 		open.Value, open.Headers = value, alert.Headers
 	}
 	return alert, open
+}
+
+// summary is the detector's sentence, or that of a reason that is none of its own.
+func summary(s *Step, d detectors.Detector, r *customer.Record, env *detectors.Env) string {
+	switch {
+	case s.Reason == detectors.CustomerClosed:
+		return "The customer relation has ended."
+	case s.Reason == detectors.CustomerMerged:
+		return "The customer was merged into another."
+	case s.Reason == detectors.CustomerErased:
+		return "The customer was erased."
+	case d == nil || s.Reason == detectors.RuleRemoved:
+		return "The rule " + s.Detector + " is no longer configured."
+	}
+	return string(d.Summarize(nil, r, env, &s.signal))
 }
 
 // head writes what every step begins with.

@@ -24,17 +24,15 @@ const (
 // Reason is why an alert was resolved.
 type Reason = detectors.Reason
 
-// The reasons that this package gives by itself; package detectors lists all.
+// Some of the reasons; package detectors lists all.
 const (
-	ReasonRecovered  = detectors.Recovered
-	ReasonChurned    = detectors.Churned
-	ReasonExpired    = detectors.Expired
-	reasonRuleGone   = detectors.RuleRemoved
-	reasonClosed     = detectors.CustomerClosed
-	reasonMerged     = detectors.CustomerMerged
-	reasonErased     = detectors.CustomerErased
-	defaultLifecycle = 80
+	ReasonRecovered = detectors.Recovered
+	ReasonChurned   = detectors.Churned
+	ReasonExpired   = detectors.Expired
 )
+
+// defaultLifecycles is MaxLifecycles where it is not said.
+const defaultLifecycles = 80
 
 // StepKind is a step of an alert's life.
 type StepKind uint8
@@ -102,7 +100,7 @@ type Policy struct {
 // New returns a policy.
 func New(cfg Config) *Policy {
 	if cfg.MaxLifecycles == 0 {
-		cfg.MaxLifecycles = defaultLifecycle
+		cfg.MaxLifecycles = defaultLifecycles
 	}
 	return &Policy{
 		cfg: cfg, maxAlertAge: cfg.MaxAlertAge.Ms(), forgetAfter: cfg.ForgetAfter.Ms(),
@@ -236,20 +234,21 @@ func (p *Policy) sweep(r *customer.Record, env *detectors.Env, out []Step) []Ste
 	if r.Closed() {
 		switch r.Profile().Status {
 		case customer.StatusMerged:
-			why = reasonMerged
+			why = detectors.CustomerMerged
 		case customer.StatusErased:
-			why = reasonErased
+			why = detectors.CustomerErased
 		default:
-			why = reasonClosed
+			why = detectors.CustomerClosed
 		}
 	}
-	for i := len(r.Lifecycles) - 1; i >= 0; i-- {
+	for i := 0; i < len(r.Lifecycles); {
 		l := &r.Lifecycles[i]
 		reason := why
 		if p.cfg.Detectors.Detector(l.Detector) == nil {
-			reason = reasonRuleGone
+			reason = detectors.RuleRemoved
 		}
 		if reason == "" {
+			i++
 			continue
 		}
 		s := p.held(l)

@@ -248,9 +248,14 @@ func earlier(a, b int64) int64 {
 	return a
 }
 
-// recheckMs is the least time after which something that cannot be told yet is looked at again.
-const recheckMs = 60_000
+// Bounds of the time after which something that cannot be told yet is looked at again.
+const (
+	recheckLeastMs = 60_000
+	recheckMostMs  = 15 * 60_000
+)
 
-// again is when something due at a time, and known only up to an earlier one, can be looked at again: when as much more is
-// known as is missing.
-func (e *Env) again(due, known int64) int64 { return e.Now + max(due-known, recheckMs) }
+// again is when something due at a time, but known only up to an earlier one, is looked at again: when as much more is known
+// as is missing, but never late, because nobody knows when a feed that stands still comes back.
+func (e *Env) again(due, known int64) int64 {
+	return e.Now + min(max(due-known, recheckLeastMs), recheckMostMs)
+}

@@ -13,6 +13,7 @@ import (
 // at the fourth decimal, of each sum that is converted: sums are made in the original currency first.
 type Rates struct {
 	reporting event.Currency
+	minor     int64 // minor unit of the reporting currency in 1/10000
 	list      []rate
 }
 
@@ -34,7 +35,10 @@ func NewRates(reporting string, rates map[string]string) (*Rates, error) {
 	if !ok {
 		faults = append(faults, fmt.Errorf("reporting currency %q is no code of three letters, such as EUR", reporting))
 	}
-	t.reporting = c
+	t.reporting, t.minor = c, 1
+	for range event.MoneyScale - c.Decimals() {
+		t.minor *= 10
+	}
 	if len(rates) > maxRates {
 		faults = append(faults, fmt.Errorf("%d rates; allowed is at most %d", len(rates), maxRates))
 	}
@@ -116,6 +120,16 @@ func (t *Rates) Convert(c event.Currency, m event.Money) (event.Money, bool) {
 		}
 	}
 	return 0, false
+}
+
+// round makes whole minor units of a derived amount, half to even.
+func (t *Rates) round(m event.Money) event.Money {
+	v, _ := m.MulDiv(1, t.minor)
+	r, ok := v.MulDiv(t.minor, 1)
+	if !ok {
+		return m
+	}
+	return r
 }
 
 func saturated(positive bool) event.Money {

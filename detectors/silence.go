@@ -259,6 +259,8 @@ func (d *silence) Summarize(dst []byte, r *customer.Record, _ *Env, sig *Signal)
 		return append(dst, "Cancelled the subscription: counted as gone."...)
 	case sig.Reason == Churned:
 		return append(appendSpan(append(dst, "No activity for "...), d.lapse), ": counted as gone."...)
+	case sig.Reason == CorrectedByLateData && r.Cancelled != 0:
+		return append(dst, "Had cancelled the subscription before: a record that came late shows it."...)
 	case sig.Reason == CorrectedByLateData:
 		return append(dst, "Was not silent: a record that came late shows it."...)
 	default:

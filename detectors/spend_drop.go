@@ -80,7 +80,7 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 			}
 			l := &r.Lifecycles[open]
 			return append(out, Signal{Detector: SpendDropName, State: Clear, Reason: Churned, At: max(ask, l.FiredAt), Since: l.Since,
-				Day: d.judgedDay(r, env), Observed: l.Observed, Expected: l.Expected}), 0
+				Day: d.judgedDay(r, env), Observed: l.Observed, Expected: l.Expected, AtRisk: l.AtRisk}), 0
 		}
 	}
 	if trigger == nil || !trigger.IsActivity() || r.LastActivity == 0 || len(r.Spend) == 0 && open < 0 {
@@ -121,6 +121,9 @@ func (d *spendDrop) goesOn(r *customer.Record, env *Env, trigger *event.Event, l
 		}
 	case trigger.Time < l.FiredAt && d.refuted(r, env, l) && !d.fires(r, env, day, w):
 		s.State, s.Reason = Clear, CorrectedByLateData
+	}
+	if s.State == Clear {
+		s.AtRisk = l.AtRisk // what it was about
 	}
 	return s
 }
@@ -185,7 +188,7 @@ func (d *spendDrop) signal(state State, env *Env, r *customer.Record, day int32,
 	risk := scaled(w.baseline, horizon, d.baseline*Day.Ms()) - max(0, scaled(w.recent, horizon, d.recent*Day.Ms()))
 	return Signal{
 		Detector: SpendDropName, State: state, At: max(env.Now, r.LastActivity), Day: day, Observed: w.recent,
-		Expected: scaled(w.baseline, d.recent, d.baseline), AtRisk: max(0, risk),
+		Expected: env.Rates.round(scaled(w.baseline, d.recent, d.baseline)), AtRisk: env.Rates.round(max(0, risk)),
 	}
 }
 
@@ -224,7 +227,11 @@ func (d *spendDrop) Summarize(dst []byte, _ *customer.Record, env *Env, sig *Sig
 		return append(appendSpan(append(dst, "No activity for "...), d.lapse), ": counted as gone."...)
 	}
 	if sig.State == Clear {
-		dst = append(dst, "Spends again: "...)
+		if sig.Reason == CorrectedByLateData {
+			dst = append(dst, "Had not dropped, as records show that came late: "...)
+		} else {
+			dst = append(dst, "Spends again: "...)
+		}
 		dst = appendMoney(dst, sig.Observed, env.Rates)
 		dst = append(dst, " in the last "...)
 		dst = appendDays(dst, d.recent)

@@ -47,7 +47,7 @@ const baselineDays = 28
 // times horizon / 28 days, never negative. Shorter histories count as if the days before had been without spend.
 func baselineOf(r *customer.Record, t *Rates, day int32, horizon Duration) event.Money {
 	_, spent := spendOf(r, t, day-baselineDays+1, day-baselineDays+1, day+1)
-	return max(0, scaled(spent, horizon.Ms(), baselineDays*Day.Ms()))
+	return t.round(max(0, scaled(spent, horizon.Ms(), baselineDays*Day.Ms())))
 }
 
 // scaled is m*num/den rounded half to even, or the largest amount.

@@ -7,12 +7,9 @@ import (
 	"ebb/stream/event"
 )
 
-// appendMoney writes an amount with the reporting currency: "41.20 EUR". More than two decimals are rounded: it is a sentence.
+// appendMoney writes an amount with the reporting currency: "41.20 EUR". It is rounded to the minor unit: it is a sentence.
 func appendMoney(dst []byte, m event.Money, t *Rates) []byte {
-	if cents, ok := m.MulDiv(1, 100); ok {
-		m = cents * 100
-	}
-	dst = m.Append(dst)
+	dst = t.round(m).Append(dst)
 	dst = append(dst, ' ')
 	return append(dst, t.Currency().String()...)
 }
