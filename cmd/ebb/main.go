@@ -8,13 +8,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
+	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
 )
 
 func main() {
@@ -24,9 +29,16 @@ func main() {
 func run(args []string) int {
 	ctx, cancel := untilSignalled()
 	defer cancel()
+	v := version()
 	return cli.New(cli.Deps{
 		Streams: cli.Streams{Stdout: os.Stdout, Stderr: os.Stderr},
-		Version: version(),
+		Version: v,
+		Run: func(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+			return app.Run(ctx, cfg, v.Version, outside(log))
+		},
+		Demo: func(ctx context.Context, o cli.DemoOptions, out cli.Streams) error {
+			return app.Demo(ctx, o, out, v.Version, outside(nil))
+		},
 	}).Execute(ctx, args)
 }
 
@@ -44,6 +56,11 @@ func untilSignalled() (context.Context, context.CancelFunc) {
 		os.Exit(cli.Failed)
 	}()
 	return ctx, cancel
+}
+
+// outside is the real world: the clock of the machine, which is also that of event time, and randomness.
+func outside(log *slog.Logger) app.Outside {
+	return app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), Log: log}
 }
 
 // version is what the build knows of itself.

@@ -1,0 +1,318 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/cmd/ebb/internal/console"
+	"ebb/cmd/ebb/internal/demo"
+	"ebb/cmd/ebb/internal/simulate"
+	"ebb/stream/conn"
+)
+
+// demoConfig is what the demo changes of the defaults. A simulated day passes in a second, so what compares with event time is
+// longer than in life, and what is of the process is shorter.
+const demoConfig = `group: ebb-demo
+brokers: [%q]
+state: {dir: %q, disk_reserve: 64MB}
+feeds:
+  usage: {topic: usage}
+  payments: {topic: payments}
+  complaints: {topic: complaints}
+  customers: {topic: customers}
+topics: {create: true}
+stall: {after: 12h, expected_records: 60}
+cut: {max_age: 500ms}
+fetch: {max_wait: 50ms}
+http: {listen: %q}
+log: {level: warn}
+`
+
+const demoPartitions = 4
+
+// Demo is `ebb demo`: an embedded broker, a simulated crowd, and the same graph as Run.
+func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside) error {
+	dir, err := os.MkdirTemp("", "ebb-demo-")
+	if err != nil {
+		return fmt.Errorf("folder for the local state: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if opt.PrintConfig {
+		cfg, err := loadDemo("127.0.0.1:9092", "./ebb-state", opt.Listen)
+		if err != nil {
+			return err
+		}
+		return cfg.Print(out.Stdout)
+	}
+	o.Log = slog.New(slog.NewTextHandler(out.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	l, err := listenNext(opt.Listen, out)
+	if err != nil {
+		return err
+	}
+	welcome(out, l.Addr().String(), opt)
+	broker, err := demo.StartBroker(ctx, demoTopics())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer broker.Close()
+	cfg, err := loadDemo(broker.Addrs()[0], filepath.Join(dir, "state"), l.Addr().String())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return runDemo(ctx, opt, out, version, o, cfg, broker, l)
+}
+
+func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside, cfg *config.Config, broker *demo.Broker, l net.Listener) error {
+	cluster, err := conn.New(cfg.Connection())
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	start := o.Tick().UTC().AddDate(0, 0, -120).Truncate(24 * time.Hour)
+	book := console.NewBook()
+	engine := &demoEngine{cfg: cfg, version: version}
+	d := demo.New(demo.Options{
+		Seed: opt.Seed, Crowd: simulate.New(opt.Seed, simulate.Options{Start: start}), Producer: broker, Engine: engine, Book: book, For: opt.For, Tick: o.Tick,
+		Topics: map[simulate.Feed]string{
+			simulate.Usage: cfg.Feeds.Usage.Topic, simulate.Payments: cfg.Feeds.Payments.Topic,
+			simulate.Complaints: cfg.Feeds.Complaints.Topic, simulate.Customers: cfg.Feeds.Customers.Topic,
+		},
+	})
+	o.Now = d.Now
+	engine.outside = o
+	src, err := newSource(cfg, version, o)
+	if err != nil {
+		return err
+	}
+	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
+		return err
+	}
+	page := newPage(cfg, l, src, book, d, o)
+	engine.page = page
+	var beside group
+	beside.ctx, beside.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	beside.start("page", o.Log, page.Run)
+	beside.start("page's view of the alerts", o.Log, func(ctx context.Context) error {
+		return page.Follow(ctx, cfg, cluster, d.Now, d.Observe)
+	})
+	if !opt.NoBrowser {
+		openBrowser("http://" + l.Addr().String())
+	}
+	err = d.Run(ctx)
+	beside.stop()
+	return errors.Join(err, summarize(out, d.Summary(), opt.JSON))
+}
+
+// loadDemo reads demoConfig the way every configuration is read.
+func loadDemo(broker, dir, listen string) (*config.Config, error) {
+	text := fmt.Sprintf(demoConfig, broker, dir, listen)
+	return config.Load("demo.yaml", config.Source{ReadFile: func(string) ([]byte, error) { return []byte(text), nil }})
+}
+
+func demoTopics() []demo.Topic {
+	var all []demo.Topic
+	for _, f := range simulate.Feeds() {
+		all = append(all, demo.Topic{Name: string(f), Partitions: demoPartitions, Configs: map[string]string{"retention.bytes": demo.FeedBytes}})
+	}
+	return all
+}
+
+// listenNext listens on addr, or, if its port is busy, on the next free one after it.
+func listenNext(addr string, out cli.Streams) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w (want host:port)", addr, err)
+	}
+	first, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: the port is not a number", addr)
+	}
+	for p := first; ; p++ {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		if err == nil {
+			if p != first {
+				fmt.Fprintf(out.Stderr, "port %d is busy, so the page is on port %d\n", first, p)
+			}
+			return l, nil
+		}
+		if p-first == 100 || first == 0 {
+			return nil, fmt.Errorf("no free port from %s on: %w", addr, err)
+		}
+	}
+}
+
+func welcome(out cli.Streams, addr string, opt cli.DemoOptions) {
+	fmt.Fprintf(out.Stderr, `ebb demo: simulated customers on an embedded broker, one simulated day a second
+
+  page     http://%s
+  stop     Ctrl-C
+  seed     %d (--seed %d repeats this crowd)
+
+next:
+  ebb demo --print-config > ebb.yaml    a configuration to start from; put your brokers and topics in
+  ebb config check -c ebb.yaml          everything that is wrong with it, at once
+  ebb run -c ebb.yaml                   the same on your own topics
+
+`, addr, opt.Seed, opt.Seed)
+}
+
+func summarize(out cli.Streams, s demo.Summary, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(out.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	_, err := fmt.Fprintf(out.Stdout, `%d simulated days, %d customers, %d left without saying so
+               found  missed  false alarms  precision  days ahead
+ebb            %5d  %6d  %12d  %9.2f  %10.1f
+usual rule     %5d  %6d  %12d  %9.2f  %10.1f
+money at risk %s %s, found %s %s; alerts visible within %.1f ms (99 of 100)
+`, s.SimulatedDays, s.Customers, s.TrueLeavers,
+		s.Found, s.Missed, s.FalseAlarms, s.Precision, s.MedianLeadDays,
+		s.Usual.Found, s.Usual.Missed, s.Usual.FalseAlarms, s.Usual.Precision, s.Usual.MedianLeadDays,
+		s.MoneyAtRisk, s.Currency, s.MoneyFound, s.Currency, s.P99AlertMs)
+	return err
+}
+
+// openBrowser tries; a machine without one has the address on the terminal.
+func openBrowser(url string) {
+	name := "xdg-open"
+	switch runtime.GOOS {
+	case "darwin":
+		name = "open"
+	case "windows":
+		name = "explorer"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return
+	}
+	cmd := exec.Command(path, url)
+	if cmd.Start() == nil {
+		go cmd.Wait() //nolint:errcheck // whether a browser opened is for its user to see
+	}
+}
+
+// demoEngine is the engine in the demo's hands: it can be killed and started again on what it left.
+type demoEngine struct {
+	cfg     *config.Config
+	version string
+	outside Outside
+	page    *Page
+
+	mu   sync.Mutex
+	life *demoLife
+}
+
+// demoLife is one life of the engine, from Start to Kill or Stop.
+type demoLife struct {
+	engine  *Engine
+	cluster *conn.Cluster
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+var _ demo.Engine = (*demoEngine)(nil)
+
+// Start implements demo.Engine.
+func (e *demoEngine) Start(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.life != nil {
+		return errors.New("the engine is running already")
+	}
+	cluster, err := conn.New(e.cfg.Connection())
+	if err != nil {
+		return err
+	}
+	reg, err := newRegistry(e.version)
+	if err != nil {
+		return err
+	}
+	engine, err := NewEngine(ctx, e.cfg, cluster, reg, e.outside)
+	if err != nil {
+		cluster.Close()
+		return err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := &demoLife{engine: engine, cluster: cluster, cancel: cancel, done: make(chan error, 1)}
+	go func() { l.done <- engine.Run(run) }()
+	e.life = l
+	e.page.Show(engine, reg)
+	return nil
+}
+
+// Kill implements demo.Engine.
+func (e *demoEngine) Kill() {
+	if l := e.take(); l != nil {
+		l.engine.Kill()
+		if err := l.end(); err != nil {
+			e.outside.Log.Warn("after the engine was killed", "err", err)
+		}
+	}
+}
+
+// Stop implements demo.Engine.
+func (e *demoEngine) Stop(context.Context) error {
+	if l := e.take(); l != nil {
+		return l.end()
+	}
+	return nil
+}
+
+func (e *demoEngine) take() *demoLife {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.life
+	e.life = nil
+	if l != nil {
+		e.page.Show(nil, nil)
+	}
+	return l
+}
+
+func (l *demoLife) end() error {
+	l.cancel()
+	err := <-l.done
+	l.cluster.Close()
+	return errors.Join(err, l.engine.Close())
+}
+
+// Behind implements demo.Engine.
+func (e *demoEngine) Behind() (int64, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.life == nil {
+		return 0, false
+	}
+	tasks := e.life.engine.Status()
+	if len(tasks) < demoPartitions {
+		return 0, false
+	}
+	var n int64
+	for _, t := range tasks {
+		if t.State != "running" || !t.Looked {
+			return 0, false
+		}
+		for i := range t.Feeds {
+			n += t.Feeds[i].Lag
+		}
+		if t.Quiet && n == 0 {
+			n = 1 // what the history left open is still to be published
+		}
+	}
+	return n, true
+}

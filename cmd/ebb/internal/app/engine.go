@@ -1,0 +1,182 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ebb/alerts"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/detectors"
+	"ebb/state"
+	"ebb/state/customer"
+	"ebb/stream"
+	"ebb/stream/admin"
+	"ebb/stream/conn"
+	"ebb/stream/fetch"
+	"ebb/stream/partition"
+)
+
+// Outside is what a process gives its graph: clocks, network, randomness, log.
+type Outside struct {
+	Now  func() time.Time // wall clock in event time
+	Tick func() time.Time // clock of the process
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Rand *rand.Rand
+	Log  *slog.Logger
+}
+
+// Engine is one life of an instance: its state directory and its tasks.
+type Engine struct {
+	*stream.Engine
+	dir *state.Dir
+}
+
+// NewEngine checks the topics, takes the state directory and builds the tasks' engine. Close must be called after Run.
+func NewEngine(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, reg prometheus.Registerer, o Outside) (*Engine, error) {
+	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
+		return nil, err
+	}
+	_, id, err := cluster.Topics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the cluster's id: %w", err)
+	}
+	stateMetrics := state.NewMetrics(reg)
+	dir, err := state.OpenDir(cfg.State.Dir, state.DirOptions{
+		Cluster: id, Group: cfg.Group, Now: o.Tick, Metrics: stateMetrics, Log: o.Log,
+		Store: state.Options{ReserveBytes: int64(cfg.State.DiskReserve), Log: o.Log},
+	})
+	if err != nil {
+		return nil, err
+	}
+	e, err := build(cfg, cluster, reg, stateMetrics, dir, o)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return &Engine{Engine: e, dir: dir}, nil
+}
+
+// Close gives the state directory free.
+func (e *Engine) Close() error { return e.dir.Close() }
+
+// prepareTopics creates what is missing, if the configuration says so, and refuses to start on topics that are not fit.
+func prepareTopics(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) error {
+	if err := cluster.Check(ctx); err != nil {
+		return err
+	}
+	var problems []admin.Problem
+	var err error
+	if cfg.Topics.Create {
+		var created []string
+		created, problems, err = admin.Create(ctx, cluster, cfg.TopicSpec())
+		if len(created) > 0 {
+			log.Info("topics created", "topics", created)
+		}
+	} else {
+		problems, err = admin.Check(ctx, cluster, cfg.TopicSpec())
+	}
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, p := range problems {
+		if p.Severity == admin.Error {
+			faults = append(faults, errors.New(p.String()))
+			continue
+		}
+		log.Warn("topic settings", "where", p.Where, "what", p.What, "mend", p.Mend)
+	}
+	return errors.Join(faults...)
+}
+
+func build(cfg *config.Config, cluster *conn.Cluster, reg prometheus.Registerer, sm *state.Metrics, dir *state.Dir, o Outside) (*stream.Engine, error) {
+	rules := cfg.Detectors
+	rules.Horizon = detectors.Duration(cfg.Alerts.Horizon.Std())
+	rules.LapseAfter = detectors.Duration(cfg.Alerts.LapseAfter.Std())
+	rules.KeptDays = cfg.State.KeptDays
+	set, err := detectors.NewSet(rules)
+	if err != nil {
+		return nil, fmt.Errorf("detectors: %w", err)
+	}
+	rates, err := rates(cfg.Money)
+	if err != nil {
+		return nil, fmt.Errorf("money: %w", err)
+	}
+	policy := alerts.New(alerts.Config{
+		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
+		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
+	})
+	sc, err := streamConfig(cfg, rates)
+	if err != nil {
+		return nil, err
+	}
+	sc.Fetch.Now, sc.Fetch.Logger, sc.Fetch.Metrics = o.Now, o.Log, fetch.NewMetrics(reg)
+	return stream.New(sc, stream.Deps{
+		Cluster: cluster, Now: o.Now, Tick: o.Tick, Rand: o.Rand, Log: o.Log, Registry: reg,
+		State: dir, StateMetrics: sm, Detectors: set, Policy: policy,
+	})
+}
+
+func rates(m config.Money) (*detectors.Rates, error) {
+	table := make(map[string]string, len(m.Rates))
+	for c, r := range m.Rates {
+		table[c] = string(r)
+	}
+	return detectors.NewRates(m.Currency, table)
+}
+
+func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, error) {
+	zone, err := time.LoadLocation(cfg.Time.Zone)
+	if err != nil {
+		return stream.Config{}, fmt.Errorf("time.zone: %w", err)
+	}
+	var check partition.Partitioner
+	if cfg.Partitioner != "none" {
+		if check, err = partition.Parse(cfg.Partitioner); err != nil {
+			return stream.Config{}, fmt.Errorf("partitioner: %w", err)
+		}
+	}
+	params := customer.DefaultParams(nil)
+	params.KeptDays, params.MaxSeen, params.SeenFor = cfg.State.KeptDays, cfg.State.RememberedIDs, cfg.State.RememberedFor.Std().Milliseconds()
+	sc := stream.Config{
+		Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
+		Topics: stream.Topics{
+			Alerts: cfg.Topics.Alerts, OpenAlerts: cfg.Topics.OpenAlerts, Operations: cfg.Topics.Operations,
+			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters,
+		},
+		Time: stream.TimeConfig{
+			Zone: zone, MaxOutOfOrder: cfg.Time.MaxOutOfOrder.Std(), MaxFutureSkew: cfg.Time.MaxFutureSkew.Std(),
+			Grace: cfg.Time.Grace.Std(), FeedUnreachableAfter: cfg.Time.FeedUnreachableAfter.Std(),
+		},
+		Stall: stream.StallConfig{After: cfg.Stall.After.Std(), Expected: float64(cfg.Stall.ExpectedRecords)},
+		Letters: stream.LetterConfig{
+			BlindRatio: cfg.DeadLetters.BlindRatio, BlindMin: uint64(cfg.DeadLetters.BlindMin),
+			StopRatio: cfg.DeadLetters.StopRatio, StopMin: uint64(cfg.DeadLetters.StopMin),
+		},
+		Cut: stream.CutConfig{
+			MaxBytes: int64(cfg.Cut.MaxBytes), MaxEvents: cfg.Cut.MaxEvents, MaxAge: cfg.Cut.MaxAge.Std(), Linger: cfg.Cut.AlertLinger.Std(),
+			InFlight: cfg.Cut.TransactionsInFlight, Timeout: cfg.Cut.TransactionTimeout.Std(), Codec: cfg.Cut.Compression,
+		},
+		Membership: stream.GroupConfig{
+			Session: cfg.Membership.SessionTimeout.Std(), Rebalance: cfg.Membership.RebalanceTimeout.Std(),
+			Heartbeat: cfg.Membership.Heartbeat.Std(), Drain: cfg.Membership.Drain.Std(),
+		},
+		Fetch: fetch.Config{
+			MaxWait: cfg.Fetch.MaxWait.Std(), BufferBytes: int(cfg.Fetch.Buffer), ReservedBytes: int(cfg.Fetch.Reserved),
+			MaxBytes: int32(cfg.Fetch.MaxBytes), PartitionMaxBytes: int32(cfg.Fetch.PartitionMaxBytes),
+		},
+		FlushAge: cfg.State.FlushAfter.Std(), Pending: int64(cfg.State.WriteBehind),
+		Cache:          int64(cfg.State.Cache),
+		MaxRecordBytes: int(cfg.DeadLetters.MaxRecordBytes),
+	}
+	for _, f := range cfg.Feeds.Read() {
+		sc.Feeds = append(sc.Feeds, stream.FeedConfig{Feed: f.Role, Topic: f.Topic, Mapping: f.Mapping, Completeness: f.Completeness.Std()})
+	}
+	return sc, nil
+}

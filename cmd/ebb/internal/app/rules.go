@@ -1,0 +1,74 @@
+package app
+
+import (
+	"fmt"
+	"strconv"
+
+	"ebb/cmd/ebb/internal/config"
+	"ebb/cmd/ebb/internal/console"
+	"ebb/detectors"
+)
+
+// rules puts the configured detectors into the words of the page.
+func rules(cfg *config.Config) []console.Rule {
+	var all []console.Rule
+	currency := cfg.Money.Currency
+	if d := cfg.Detectors.SpendDrop; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.SpendDropName, Version: "1",
+			Sentence: fmt.Sprintf("A customer who is still active spent less than %d %% of his usual in the last %d days; usual is the mean of the %d days before, at least %s %s a week.",
+				d.FiresBelowPercent, d.RecentDays, d.BaselineDays, d.MinWeekly, currency),
+			Thresholds: []console.Threshold{
+				{Name: "recent window", Value: days(d.RecentDays)}, {Name: "baseline", Value: days(d.BaselineDays)},
+				{Name: "known for at least", Value: days(d.MinHistoryDays)}, {Name: "least usual spend a week", Value: d.MinWeekly.String() + " " + currency},
+				{Name: "fires below", Value: percent(d.FiresBelowPercent)}, {Name: "recovers at", Value: percent(d.RecoversAtPercent)},
+				{Name: "critical below", Value: percent(d.CriticalBelowPercent)},
+			},
+		})
+	}
+	if d := cfg.Detectors.Silence; d.Enabled {
+		all = append(all, silenceRule(d))
+	}
+	if d := cfg.Detectors.ComplaintUnresolved; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.ComplaintUnresolvedName, Version: "1",
+			Sentence:   "A complaint was not answered, or not resolved, within the time for its priority.",
+			Thresholds: append(targets("first response", d.FirstResponse), targets("resolution", d.Resolution)...),
+		})
+	}
+	return all
+}
+
+func silenceRule(d detectors.SilenceConfig) console.Rule {
+	r := console.Rule{
+		Detector: detectors.SilenceName, Version: "1",
+		Sentence:   fmt.Sprintf("A customer did not use or buy anything for %s.", d.After),
+		Thresholds: []console.Threshold{{Name: "silent for", Value: d.After.String()}},
+	}
+	if d.GapMultiple == 0 {
+		return r
+	}
+	multiple := strconv.FormatFloat(d.GapMultiple, 'f', -1, 64)
+	r.Sentence = fmt.Sprintf("A customer did not use or buy anything for %s times his usual gap, at least %s and at most %s; for %s where too few gaps are known.",
+		multiple, d.MinAfter, d.MaxAfter, d.After)
+	r.Thresholds = append(r.Thresholds,
+		console.Threshold{Name: "times the usual gap", Value: multiple}, console.Threshold{Name: "gaps needed", Value: strconv.Itoa(d.MinGaps)},
+		console.Threshold{Name: "at least", Value: d.MinAfter.String()}, console.Threshold{Name: "at most", Value: d.MaxAfter.String()})
+	return r
+}
+
+func targets(what string, t detectors.Targets) []console.Threshold {
+	var all []console.Threshold
+	for _, p := range []struct {
+		name   string
+		target detectors.Target
+	}{{"critical", t.Critical}, {"urgent", t.Urgent}, {"high", t.High}, {"normal", t.Normal}, {"low", t.Low}} {
+		if _, on := p.target.Limit(); on {
+			all = append(all, console.Threshold{Name: what + ", " + p.name, Value: p.target.String()})
+		}
+	}
+	return all
+}
+
+func days(n int) string    { return strconv.Itoa(n) + " days" }
+func percent(n int) string { return strconv.Itoa(n) + " %" }
