@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -22,6 +23,8 @@ type Options struct {
 	ReserveBytes int64
 	// Free says how many bytes are free on the disk of a directory; nil is FreeBytes.
 	Free func(dir string) (int64, error)
+	// Now is the wall clock that Store.Written tells; nil leaves it unknown.
+	Now func() time.Time
 	// Log takes Badger's warnings and errors; nil drops them.
 	Log *slog.Logger
 }
@@ -61,7 +64,7 @@ func OpenBadger(dir string, o Options) (Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s, err := openStore(&badgerEngine{db: db, dir: dir, o: o})
+	s, err := openStore(&badgerEngine{db: db, dir: dir, o: o}, o.Now)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.Close())
 	}
@@ -205,14 +208,6 @@ func (e *badgerEngine) room() error {
 		return fmt.Errorf("write store: %w: %d MB free, %d MB reserved", ErrDiskReserve, free>>20, e.o.ReserveBytes>>20)
 	}
 	return nil
-}
-
-func (e *badgerEngine) count() int64 {
-	var n int64
-	for _, t := range e.db.Tables() {
-		n += int64(t.KeyCount)
-	}
-	return n
 }
 
 func (e *badgerEngine) size() int64 {

@@ -23,6 +23,9 @@ var (
 	// ErrForeign says that the directory belongs to another cluster or group, or was written in a
 	// format that this version does not know.
 	ErrForeign = errors.New("state directory is foreign")
+	// ErrOld says that a store was not written for so long that customers who were forgotten meanwhile may
+	// be in it.
+	ErrOld = errors.New("local state is too old")
 	// ErrUnwritable says that the directory cannot be created or written.
 	ErrUnwritable = errors.New("state directory cannot be written")
 )
@@ -35,17 +38,48 @@ type DirOptions struct {
 	Cluster string // id of the Kafka cluster
 	Group   string // consumer group
 	Store   Options
-	Now     func() time.Time // names what is set aside
+	// Tasks is how many tasks the instance may come to own; 0 is 8. The memory of the stores' write
+	// buffers is divided by it unless Store says how large they are.
+	Tasks int
+	// MaxAge is the age at which a store is thrown away and restored as a whole; 0 is 84 hours. It has to be
+	// well below the changelog's delete.retention.ms (7 days as ebb sets it): the tombstones of
+	// customers who were forgotten since disappear after that, and they would come back.
+	MaxAge  time.Duration
+	Now     func() time.Time // wall clock
 	Metrics *Metrics         // may be nil
-	Log     *slog.Logger     // may be nil
+	Log     *slog.Logger     // for the stores' warnings; may be nil
+}
+
+// memtableBudget is the memory of all stores' write buffers; each store has up to three of its size.
+const memtableBudget = 64 << 20
+
+func (d *Dir) setDefaults() {
+	o := &d.o
+	if o.Tasks <= 0 {
+		o.Tasks = 8
+	}
+	if o.MaxAge == 0 {
+		o.MaxAge = 84 * time.Hour
+	}
+	if o.Store.MemtableBytes == 0 {
+		o.Store.MemtableBytes = min(int64(memtableBudget/o.Tasks), 2*defaultMemtable)
+	}
+	if o.Store.Now == nil {
+		o.Store.Now = o.Now
+	}
+	if o.Store.Log == nil {
+		o.Store.Log = o.Log
+	}
+	o.Store.setDefaults()
 }
 
 // Dir is the state directory of one instance: a lock, an identity, and a store for every task. Safe
 // for concurrent use.
 type Dir struct {
-	path string
-	o    DirOptions
-	lock *os.File
+	path   string
+	o      DirOptions
+	lock   *os.File
+	forget func() // takes the metrics back; may be nil
 
 	mu sync.Mutex
 	id identity
@@ -78,17 +112,12 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 	if err := d.identify(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	d.o.Store.setDefaults()
-	free := d.o.Store.Free
-	d.o.Store.Free = func(dir string) (int64, error) {
-		n, err := free(dir)
-		if err == nil {
-			d.o.Metrics.disk(n, d.o.Store.ReserveBytes)
-		}
-		return n, err
-	}
+	d.setDefaults()
 	if _, err := d.FreeBytes(); err != nil {
 		return nil, errors.Join(err, lock.Close())
+	}
+	if m := d.o.Metrics; m != nil {
+		d.forget = m.watchDisk(d.FreeBytes, d.o.Store.ReserveBytes)
 	}
 	return d, nil
 }
@@ -211,9 +240,6 @@ func (d *Dir) RememberMember(id string) error {
 // FreeBytes is the free space on the disk of the directory.
 func (d *Dir) FreeBytes() (int64, error) { return d.o.Store.Free(d.path) }
 
-// ReserveBytes is the free space below which nothing is written; 0 for no check.
-func (d *Dir) ReserveBytes() int64 { return d.o.Store.ReserveBytes }
-
 // Tasks are the partitions of which a local copy exists, in order.
 func (d *Dir) Tasks() ([]int32, error) {
 	list, err := os.ReadDir(d.path)
@@ -242,7 +268,7 @@ const (
 	maxAttempts = 2
 )
 
-// Task opens the store of a task, a new one if there is none. A store that does not open is set aside
+// Task opens the store of a task, a new one if there is none. A store that does not open or is too old is set aside
 // and an empty one returned; aside then says why and where it is. The error
 // is for what setting aside would not mend, a disk without room or without rights for example.
 func (d *Dir) Task(partition int32) (s Store, aside, err error) {
@@ -256,6 +282,9 @@ func (d *Dir) Task(partition int32) (s Store, aside, err error) {
 		cause = fmt.Errorf("%w: the process ended %d times while opening it", ErrCorrupt, maxAttempts)
 	} else {
 		s, cause = OpenBadger(path, d.o.Store)
+	}
+	if cause == nil {
+		s, cause = d.refuseOld(s)
 	}
 	if cause != nil {
 		if environmental(cause) {
@@ -274,6 +303,18 @@ func (d *Dir) Task(partition int32) (s Store, aside, err error) {
 		return nil, aside, errors.Join(unwritable(d.path, err), s.Close())
 	}
 	return s, aside, nil
+}
+
+// refuseOld closes a store that was not written for too long.
+func (d *Dir) refuseOld(s Store) (Store, error) {
+	written, err := s.Written()
+	if err == nil && !written.IsZero() && d.o.Now().Sub(written) > d.o.MaxAge {
+		err = fmt.Errorf("%w: last written %s ago", ErrOld, d.o.Now().Sub(written).Round(time.Hour))
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // countAttempt counts in a file how many openings in a row have not ended, this one included.
@@ -327,6 +368,9 @@ func (d *Dir) Remove(partition int32) error {
 
 // Close gives the directory free. The stores must be closed before.
 func (d *Dir) Close() error {
+	if d.forget != nil {
+		d.forget()
+	}
 	if err := d.lock.Close(); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}

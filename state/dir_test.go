@@ -159,10 +159,37 @@ func TestADamagedStoreIsSetAside(t *testing.T) {
 			t.Errorf("round %d: the new store is at %d, %v", round, p, err)
 		}
 		must(t, s.Close())
-		d.o.Now = func() time.Time { return time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC) }
 	}
 	if kept, _ := filepath.Glob(filepath.Join(path, "*"+damagedSuffix+"*")); len(kept) != 1 {
 		t.Errorf("one damaged copy is kept, not %q", kept)
+	}
+}
+
+// Customers who were forgotten while a copy lay idle must not come back.
+func TestAnOldStoreIsNotUsed(t *testing.T) {
+	now := dirOptions().Now()
+	o := dirOptions()
+	o.Now = func() time.Time { return now }
+	d, err := OpenDir(t.TempDir(), o)
+	must(t, err)
+	defer d.Close()
+	for _, c := range []struct {
+		idle  time.Duration
+		reuse bool
+	}{{time.Hour, true}, {83 * time.Hour, true}, {85 * time.Hour, false}, {time.Hour, true}} {
+		s, _, err := d.Task(0)
+		must(t, err)
+		writeOne(t, s, 5)
+		must(t, s.Close())
+		now = now.Add(c.idle)
+		s, aside, err := d.Task(0)
+		must(t, err)
+		p, err := s.Position()
+		must(t, err)
+		if (p == 5) != c.reuse || errors.Is(aside, ErrOld) == c.reuse {
+			t.Errorf("idle for %v: position %d, %v", c.idle, p, aside)
+		}
+		must(t, s.Close())
 	}
 }
 

@@ -49,7 +49,7 @@ func (d *MemDisk) Task(partition int32) (s Store, aside, err error) {
 	}
 	e := &memEngine{disk: d, partition: partition, life: d.life}
 	d.mu.Unlock()
-	s, err = openStore(e)
+	s, err = openStore(e, nil)
 	return s, nil, err
 }
 
@@ -198,12 +198,6 @@ func (f *memFile) apply(ops []op) {
 
 func (e *memEngine) limits() (int, int64) { return txnKeys, 1 << 20 }
 func (e *memEngine) room() error          { return nil }
-
-func (e *memEngine) count() int64 {
-	e.disk.mu.Lock()
-	defer e.disk.mu.Unlock()
-	return int64(len(e.disk.stores[e.partition].data))
-}
 
 func (e *memEngine) size() int64 {
 	e.disk.mu.Lock()

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +13,7 @@ type Metrics struct {
 	loads, evictions              prometheus.Counter
 	flushSeconds                  prometheus.Histogram
 	flushedKeys                   prometheus.Counter
-	free, reserve, active         prometheus.Gauge
+	reg                           prometheus.Registerer
 }
 
 // NewMetrics registers the metrics. It panics if they are registered already.
@@ -36,17 +37,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		flushedKeys: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ebb_state_flushed_customers_total", Help: "Customers written to the local store.",
 		}),
-		free: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "ebb_disk_free_bytes", Help: "Free space on the disk of the state directory.",
-		}),
-		reserve: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "ebb_disk_reserve_bytes", Help: "Free space below which the local store is not written.",
-		}),
-		active: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "ebb_disk_reserve_active", Help: "1 while the local store is not written because free space is below the reserve.",
-		}),
+		reg: reg,
 	}
-	reg.MustRegister(m.entries, m.bytes, m.pending, m.size, m.loads, m.evictions, m.flushSeconds, m.flushedKeys, m.free, m.reserve, m.active)
+	reg.MustRegister(m.entries, m.bytes, m.pending, m.size, m.loads, m.evictions, m.flushSeconds, m.flushedKeys)
 	return m
 }
 
@@ -54,17 +47,36 @@ func partitionGauge(name, help string) *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"partition"})
 }
 
-// disk notes the free space that a directory found.
-func (m *Metrics) disk(free, reserve int64) {
-	if m == nil {
-		return
+// watchDisk registers the metrics of a state directory, asked at each scrape, and returns what takes them back.
+func (m *Metrics) watchDisk(free func() (int64, error), reserve int64) (forget func()) {
+	left := func() float64 {
+		n, err := free()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(n)
 	}
-	m.free.Set(float64(free))
-	m.reserve.Set(float64(reserve))
-	m.active.Set(0)
-	if free < reserve {
-		m.active.Set(1)
+	watched := []prometheus.Collector{
+		gaugeFunc("ebb_disk_free_bytes", "Free space on the disk of the state directory.", left),
+		gaugeFunc("ebb_disk_reserve_bytes", "Free space below which the local store is not written.",
+			func() float64 { return float64(reserve) }),
+		gaugeFunc("ebb_disk_reserve_active", "1 while the local store is not written because free space is below the reserve.", func() float64 {
+			if left() < float64(reserve) {
+				return 1
+			}
+			return 0
+		}),
 	}
+	m.reg.MustRegister(watched...)
+	return func() {
+		for _, c := range watched {
+			m.reg.Unregister(c)
+		}
+	}
+}
+
+func gaugeFunc(name, help string, f func() float64) prometheus.GaugeFunc {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 }
 
 // Task returns the metrics of one task. They disappear when its table is closed.

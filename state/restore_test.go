@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,16 +110,23 @@ func TestMetrics(t *testing.T) {
 	if n := testutil.ToFloat64(m.flushedKeys); n != 1 {
 		t.Errorf("%v customers flushed", n)
 	}
-	m.disk(5, 10)
-	if testutil.ToFloat64(m.active) != 1 {
-		t.Error("below the reserve, and it does not show")
-	}
+	o := dirOptions()
+	o.Metrics, o.Store.ReserveBytes, o.Store.Free = m, 10, func(string) (int64, error) { return 5, nil }
+	d, err := OpenDir(t.TempDir(), o)
+	must(t, err)
+	const shown = "# HELP ebb_disk_reserve_active 1 while the local store is not written because free space is below the reserve.\n" +
+		"# TYPE ebb_disk_reserve_active gauge\nebb_disk_reserve_active 1\n"
+	must(t, testutil.GatherAndCompare(reg, strings.NewReader(shown), "ebb_disk_reserve_active"))
 	problems, err := testutil.GatherAndLint(reg)
 	must(t, err)
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
+	must(t, d.Close())
 	tab.Close()
+	if n, _ := testutil.GatherAndCount(reg, "ebb_disk_free_bytes"); n != 0 {
+		t.Error("the disk is watched after its directory was closed")
+	}
 	if n := testutil.CollectAndCount(m.entries); n != 0 {
 		t.Errorf("%d series after the task is gone", n)
 	}

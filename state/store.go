@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Errors of the store and of the state directory.
@@ -62,8 +63,8 @@ type Store interface {
 	// Scan calls fn for every customer in the order of the ids. Both slices are valid
 	// during the call. An error of fn ends the scan and is returned.
 	Scan(fn func(id, value []byte) error) error
-	// Count is the approximate number of entries, those not yet cleaned up included.
-	Count() int64
+	// Written is the wall-clock time of the newest Write that set the position, zero when unknown.
+	Written() (time.Time, error)
 	// Size is the approximate size on disk in bytes.
 	Size() int64
 	// Close waits for a Write to end at its next transaction and closes the store.
@@ -135,7 +136,6 @@ type engine interface {
 	limits() (keys int, bytes int64)
 	// room says ErrDiskReserve when nothing may be written.
 	room() error
-	count() int64
 	size() int64
 	close() error
 }
@@ -155,6 +155,7 @@ const (
 	metaPosition = "position"
 	metaEpoch    = "epoch"
 	metaFloor    = "timer-floor"
+	metaWritten  = "written"
 
 	// txnKeys is the number of keys of a transaction: large enough to share its sync, small
 	// enough to go into a memtable beside others and not to hold up a reader.
@@ -168,6 +169,7 @@ type localStore struct {
 	db    engine
 	floor atomic.Int64 // no bucket lies before this hour
 	stop  atomic.Bool  // Close was called
+	now   func() time.Time
 
 	writing sync.Mutex // held by Write; guards what follows
 	epoch   uint32     // counts the openings that wrote timers: makes the keys of pieces unique
@@ -177,8 +179,8 @@ type localStore struct {
 }
 
 // openStore prepares an engine that was just opened.
-func openStore(db engine) (*localStore, error) {
-	s := &localStore{db: db}
+func openStore(db engine, now func() time.Time) (*localStore, error) {
+	s := &localStore{db: db, now: now}
 	epoch, err := s.number(metaEpoch)
 	if err != nil {
 		return nil, err
@@ -221,8 +223,15 @@ func (s *localStore) Meta(name string) ([]byte, error) {
 }
 
 func (s *localStore) Position() (int64, error) { return s.number(metaPosition) }
-func (s *localStore) Count() int64             { return s.db.count() }
 func (s *localStore) Size() int64              { return s.db.size() }
+
+func (s *localStore) Written() (time.Time, error) {
+	ms, err := s.number(metaWritten)
+	if err != nil || ms == 0 {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(ms), nil
+}
 
 func (s *localStore) Close() error {
 	if s.stop.Swap(true) {
@@ -312,6 +321,9 @@ func (s *localStore) addMeta(b *Batch, floor int64) {
 	}
 	for _, m := range b.meta {
 		s.add(prefixMeta, m.name, m.value)
+	}
+	if b.moved && s.now != nil {
+		s.add(prefixMeta, metaWritten, number8(s.now().UnixMilli()))
 	}
 	if b.moved {
 		s.add(prefixMeta, metaPosition, number8(b.position))

@@ -256,7 +256,7 @@ func TestOpenRefusesADiskWithoutRoom(t *testing.T) {
 func TestCloseEndsAWriteAtItsNextTransaction(t *testing.T) {
 	e := &slowEngine{engine: &memEngine{disk: NewMemDisk()}, entered: make(chan struct{}), release: make(chan struct{})}
 	e.engine.(*memEngine).disk.stores[0] = &memFile{data: map[string][]byte{}}
-	s, err := openStore(e)
+	s, err := openStore(e, nil)
 	must(t, err)
 	b := &Batch{}
 	for i := range 2500 {

@@ -381,51 +381,6 @@ func has(w *waiting, id []byte) bool {
 	return ok
 }
 
-// Revert decodes a customer again from the newest form that a cut had, after a failure that may have
-// left the record half changed. complete is false when changes since that cut were lost
-// with it: the caller has to apply them again, or to reopen the task from its last cut.
-func (t *Table) Revert(e *Entry) (complete bool, err error) {
-	complete = e.flags&flagDirty == 0
-	id := e.Record.ID
-	value, err := t.lastForm(id)
-	if err != nil {
-		return false, err
-	}
-	if value == nil {
-		e.Record = customer.Record{ID: id}
-		return complete, nil
-	}
-	if err := decode(value, &e.Record); err != nil {
-		return false, err
-	}
-	if e.Record.Armed != 0 { // its entry may have been used up since
-		t.timers.add(e.Record.Armed, id, t.gen)
-	}
-	t.resize(e)
-	return complete, nil
-}
-
-// lastForm is the newest encoded form of a customer, nil if there is none.
-func (t *Table) lastForm(id string) ([]byte, error) {
-	if t.inCut {
-		for _, it := range t.cut.items {
-			if it.id == id {
-				return it.value, nil
-			}
-		}
-	}
-	for _, w := range []*waiting{t.pending, t.flushing} {
-		if v, ok := w.get(unsafeBytes(id)); ok {
-			return v, nil
-		}
-	}
-	v, err := t.store.Get(nil, unsafeBytes(id))
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	return v, err
-}
-
 // Close drops the table. Changes that are not in the store are in the changelog, or not committed.
 func (t *Table) Close() {
 	if t.closed {
@@ -434,7 +389,7 @@ func (t *Table) Close() {
 	t.closed = true
 	close(t.quit)
 	if t.flushing != nil {
-		<-t.flushed
+		_ = <-t.flushed // whatever came of it
 	}
 	t.o.Metrics.close()
 }

@@ -474,37 +474,6 @@ func TestForgottenCustomers(t *testing.T) {
 	}
 }
 
-func TestRevert(t *testing.T) {
-	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{FlushAge: time.Hour})
-	defer tab.Close()
-	e, err := tab.Get([]byte("a"))
-	must(t, err)
-	revert := func(want int64, wantComplete bool) {
-		t.Helper()
-		e.Record.Decided = 99
-		complete, err := tab.Revert(e)
-		must(t, err)
-		if content(&e.Record) != want || complete != wantComplete {
-			t.Errorf("reverted to content %d, complete %v; want %d, %v", content(&e.Record), complete, want, wantComplete)
-		}
-	}
-	revert(0, true)
-	bump(e, 1)
-	tab.Changed(e)
-	c := tab.BeginCut()
-	revert(1, true)
-	bump(e, 2)
-	tab.Changed(e)
-	revert(1, false)
-	tab.Commit(c, 1, nil)
-	revert(1, false)
-	bump(e, 3)
-	tab.Commit(tab.BeginCut(), 2, nil)
-	revert(3, true)
-	must(t, tab.Drain(t.Context()))
-	revert(3, true)
-}
-
 // Below the reserve nothing is written and nothing is lost: the changes wait.
 func TestTableWaitsWhileTheReserveIsInForce(t *testing.T) {
 	store := &refusing{Store: NewMemory(NewMemDisk()), full: &atomic.Bool{}}
