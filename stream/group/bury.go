@@ -2,10 +2,17 @@ package group
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+
+	"ebb/stream/conn"
 )
 
 // signalJoin is called by the balancer when kafka-go is about to send a JoinGroup.
@@ -54,20 +61,48 @@ func (m *member) bury(ctx context.Context) {
 func (m *member) leave(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
-	resp, err := m.cfg.Cluster.Client().LeaveGroup(ctx, &kafka.LeaveGroupRequest{
-		GroupID: m.cfg.Group, Members: []kafka.LeaveGroupRequestMember{{ID: id}},
-	})
+	addr, err := m.coordinator(ctx)
 	if err != nil {
 		return err
 	}
-	err = resp.Error
-	for _, member := range resp.Members {
-		err = errors.Join(err, member.Error)
+	c, err := m.cfg.Cluster.Open(ctx, addr)
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, kafka.UnknownMemberId) {
-		return nil
+	defer c.Close()
+	code, err := leaveGroup(ctx, c, m.cfg.Group, id)
+	if err != nil || code == int16(kafka.UnknownMemberId) {
+		return err
 	}
-	return err
+	return conn.CodeError(code)
+}
+
+// leaveGroup sends a LeaveGroup of version 0. kafka-go's own message cannot be used: from version 1 on it takes two bytes of the throttle time
+// for the error code, which is then always 0.
+func leaveGroup(ctx context.Context, c *conn.Conn, group, member string) (code int16, err error) {
+	var body []byte
+	for _, s := range []string{group, member} {
+		body = append(binary.BigEndian.AppendUint16(body, uint16(len(s))), s...)
+	}
+	err = c.Exchange(ctx, protocol.LeaveGroup, 0, body, func(a *conn.Answer) error {
+		code = a.Int16()
+		return a.Err()
+	})
+	return code, err
+}
+
+// coordinator asks the cluster who coordinates the group.
+func (m *member) coordinator(ctx context.Context) (addr string, err error) {
+	for _, broker := range m.cfg.Cluster.Brokers() {
+		var answer protocol.Message
+		answer, err = m.cfg.Cluster.RoundTrip(ctx, broker, &findcoordinator.Request{Key: m.cfg.Group})
+		if err != nil {
+			continue
+		}
+		r := answer.(*findcoordinator.Response)
+		return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), conn.CodeError(r.ErrorCode)
+	}
+	return "", fmt.Errorf("find coordinator: %w", err)
 }
 
 // sleep waits for d, and says whether ctx still goes on.

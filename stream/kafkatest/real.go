@@ -82,6 +82,8 @@ var shared struct {
 	once sync.Once
 	b    *Broker
 	err  error
+	// release holds the lock file open: unreachable, it would be closed by the garbage collector, and the broker's directory swept away.
+	release func()
 }
 
 // Real returns the test binary's real broker, with names of the test's own. Without Java, Maven or Linux, and without KAFKA_BROKERS, the
@@ -91,7 +93,7 @@ func Real(t testing.TB) *Broker {
 	if addrs := os.Getenv("KAFKA_BROKERS"); addrs != "" {
 		return &Broker{Addrs: strings.Split(addrs, ","), prefix: newPrefix()}
 	}
-	shared.once.Do(func() { shared.b, _, shared.err = startReal(nil) })
+	shared.once.Do(func() { shared.b, shared.release, shared.err = startReal(nil) })
 	fatalOrAbsent(t, shared.err)
 	return shared.b.forTest()
 }

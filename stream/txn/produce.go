@@ -83,20 +83,25 @@ func (r *run) send(ctx context.Context, todo []*part, round int) (left []*part, 
 		mu sync.Mutex
 		wg sync.WaitGroup
 	)
-	for addr, parts := range byLeader {
-		wg.Go(func() {
-			offsets, failed := r.sendTo(ctx, addr, parts, round)
-			mu.Lock()
-			defer mu.Unlock()
-			for _, part := range parts {
-				if base, ok := offsets[part.TopicPartition]; ok {
-					r.next[part.TopicPartition] = base + int64(part.batches[round].records)
-					continue
-				}
-				left = append(left, part)
+	one := func(addr string, parts []*part) {
+		offsets, failed := r.sendTo(ctx, addr, parts, round)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, part := range parts {
+			if base, ok := offsets[part.TopicPartition]; ok {
+				r.next[part.TopicPartition] = base + int64(part.batches[round].records)
+				continue
 			}
-			err = graver(err, failed)
-		})
+			left = append(left, part)
+		}
+		err = graver(err, failed)
+	}
+	for addr, parts := range byLeader {
+		if len(byLeader) == 1 {
+			one(addr, parts) // spares a goroutine's wake-up
+			break
+		}
+		wg.Go(func() { one(addr, parts) })
 	}
 	wg.Wait()
 	return left, err

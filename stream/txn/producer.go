@@ -106,7 +106,8 @@ func (p *Producer) Init(ctx context.Context) error {
 			return err
 		}
 	}
-	run := &run{p: p}
+	run, done := p.newRun(ctx, nil)
+	defer done()
 	err := run.attempt(ctx, StepInit, p.cfg.TransactionalID, func(ctx context.Context) error {
 		m, err := p.transactions.ask(ctx, p.pool, &initproducerid.Request{
 			TransactionalID: p.cfg.TransactionalID, TransactionTimeoutMs: millis(p.cfg.Timeout), ProducerID: -1, ProducerEpoch: -1,
@@ -133,7 +134,8 @@ func (p *Producer) Init(ctx context.Context) error {
 // checkMember sends a heartbeat in the name of the transaction's member.
 func (p *Producer) checkMember(ctx context.Context, tx *Transaction) error {
 	p.groups.of(tx.Group)
-	run := &run{p: p}
+	run, done := p.newRun(ctx, tx)
+	defer done()
 	return run.attempt(ctx, StepInit, tx.Group, func(ctx context.Context) error {
 		code, err := p.groups.heartbeat(ctx, p.pool, tx.Generation, tx.MemberID)
 		if err != nil {
@@ -164,7 +166,9 @@ func (p *Producer) Commit(ctx context.Context, tx *Transaction) (Result, error) 
 	}
 	p.groups.of(tx.Group)
 	p.stamp(tx)
-	run := &run{p: p, tx: tx, next: make(map[TopicPartition]int64, len(tx.parts))}
+	run, done := p.newRun(ctx, tx)
+	defer done()
+	run.next = make(map[TopicPartition]int64, len(tx.parts))
 	err := run.commit(ctx)
 	if err != nil {
 		p.ready = false

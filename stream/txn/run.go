@@ -26,8 +26,18 @@ type run struct {
 	tx   *Transaction
 	next map[TopicPartition]int64 // owned by the produce side until both sides have ended
 
+	// network outlives the caller's context by Config.Grace: a request that is under way then is given a while to be answered. Cut off, it might
+	// be carried out all the same.
+	network context.Context
+
 	failing atomic.Bool // one side has failed for good: the other does not try again
 	died    atomic.Bool // the test seam has ended the process, so to speak
+}
+
+// newRun begins a pass. The second result ends it.
+func (p *Producer) newRun(ctx context.Context, tx *Transaction) (*run, context.CancelFunc) {
+	network, cancel := lingering(ctx, p.cfg.Grace)
+	return &run{p: p, tx: tx, network: network}, cancel
 }
 
 // commit goes through all steps.
@@ -109,7 +119,7 @@ func (r *run) attempt(ctx context.Context, step Step, target string, send func(c
 	backoff := conn.Backoff{Min: 10 * time.Millisecond, Max: time.Second}
 	missing := 0
 	for {
-		err := r.once(ctx, send)
+		err := r.once(send)
 		if err == nil {
 			return nil
 		}
@@ -135,10 +145,9 @@ func (r *run) attempt(ctx context.Context, step Step, target string, send func(c
 	}
 }
 
-// once gives one attempt its time. A request that is under way when ctx ends is given a while to be answered: cut off, it might be
-// carried out all the same.
-func (r *run) once(ctx context.Context, send func(ctx context.Context) error) error {
-	ctx, cancel := lingering(ctx, r.p.cfg.RequestTimeout, r.p.cfg.Grace)
+// once gives one attempt its time.
+func (r *run) once(send func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(r.network, r.p.cfg.RequestTimeout)
 	defer cancel()
 	return send(ctx)
 }
@@ -171,6 +180,7 @@ func (r *run) abort(ctx context.Context, cause error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.p.cfg.Grace)
 	defer cancel()
+	r.network = ctx
 	r.failing.Store(false)
 	if err := r.attempt(ctx, StepEnd, r.p.cfg.TransactionalID, func(ctx context.Context) error { return r.endOnce(ctx, false) }); err != nil {
 		r.p.log.Debug("transaction could not be aborted; its timeout or the next Init does", "transactional_id", r.p.cfg.TransactionalID, "err", err)
@@ -182,12 +192,12 @@ func (r *run) end(ctx context.Context) error {
 	if err := r.step(StepEnd); err != nil {
 		return err
 	}
-	ctx, cancel := lingering(ctx, r.p.cfg.Timeout, r.p.cfg.Grace)
+	ctx, cancel := context.WithTimeout(r.network, r.p.cfg.Timeout)
 	defer cancel()
 	backoff := conn.Backoff{Min: 10 * time.Millisecond, Max: time.Second}
 	unanswered := false
 	for {
-		err := r.once(ctx, func(ctx context.Context) error { return r.endOnce(ctx, true) })
+		err := r.once(func(ctx context.Context) error { return r.endOnce(ctx, true) })
 		if err == nil {
 			return r.step(StepDone)
 		}
@@ -213,9 +223,9 @@ func (r *run) unknown(err error) error {
 	return &Error{Step: StepEnd, Target: r.p.cfg.TransactionalID, Kind: ErrUnknownOutcome, Err: err}
 }
 
-// lingering ends after limit, or grace after ctx.
-func lingering(ctx context.Context, limit, grace time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+// lingering ends grace after ctx.
+func lingering(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()

@@ -36,7 +36,7 @@ type world struct {
 	members   int
 }
 
-func newWorld(t *testing.T, b *kafkatest.Broker) *world {
+func newWorld(t testing.TB, b *kafkatest.Broker) *world {
 	t.Helper()
 	w := &world{Broker: b, faults: &kafkatest.Faults{}, changelog: b.Name("changelog"), alerts: b.Name("alerts"), feed: b.Name("usage"), group: b.Name("group")}
 	b.CreateTopic(t, w.changelog, 2, nil)
@@ -49,6 +49,17 @@ func newWorld(t *testing.T, b *kafkatest.Broker) *world {
 	}
 	t.Cleanup(w.cluster.Close)
 	return w
+}
+
+// direct takes the faults out of the way.
+func (w *world) direct(t testing.TB) {
+	t.Helper()
+	c, err := conn.New(conn.Config{Brokers: w.Addrs, Dial: w.Dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	w.cluster = c
 }
 
 // everywhere runs a test on the embedded broker in virtual time and on a real one.
@@ -69,7 +80,7 @@ func (m *membership) Assigned(_ context.Context, g group.Generation) { m.generat
 func (m *membership) Revoked(group.Generation, error)                {}
 
 // join adds a member to the group, and returns its generations.
-func (w *world) join(t *testing.T) *membership {
+func (w *world) join(t testing.TB) *membership {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &membership{generations: make(chan group.Generation, 16), cancel: cancel}
@@ -88,7 +99,7 @@ func (w *world) join(t *testing.T) *membership {
 	return m
 }
 
-func (m *membership) next(t *testing.T) group.Generation {
+func (m *membership) next(t testing.TB) group.Generation {
 	t.Helper()
 	timer := time.NewTimer(30 * time.Second)
 	defer timer.Stop()
