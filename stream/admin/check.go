@@ -134,7 +134,7 @@ func (k *checker) own(o own) {
 			k.add(Error, where, "may not be seen", k.grant("topic", o.topic, k.needs(o)...))
 			return
 		}
-		k.add(Error, where, "does not exist", "ebb topics create -c FILE, or set topics.create: true")
+		k.add(Error, where, "does not exist", k.spec.createCommand()+", or set topics.create: true")
 		return
 	}
 	k.allowed(t, where, "topic", o.topic, k.needs(o)...)
@@ -143,7 +143,7 @@ func (k *checker) own(o own) {
 	if n := k.seen.feedPartitions(k.spec); o.asFeeds && n > 0 && len(t.partitions) != n {
 		k.add(
 			Error, where, fmt.Sprintf("has %d partitions, the feeds have %d", len(t.partitions), n),
-			"name an unused topic in "+o.key+" and run ebb topics create -c FILE",
+			"name an unused topic in "+o.key+" and run "+k.spec.createCommand(),
 		)
 	}
 	if t.settings == nil {

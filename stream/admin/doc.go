@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -18,6 +19,7 @@ type Spec struct {
 	// TransactionalID is one of the transactional ids that will be used, to find out whether the login may. Empty: not asked.
 	TransactionalID string
 	Feeds           []Feed
+	ConfigFile      string // for the commands that mend; empty: FILE
 
 	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
 
@@ -93,6 +95,9 @@ func (s *Spec) batchBytes() int {
 	}
 	return 1 << 20
 }
+
+// createCommand is the command that creates missing topics.
+func (s *Spec) createCommand() string { return "ebb topics create -c " + cmp.Or(s.ConfigFile, "FILE") }
 
 func (s *Spec) recordBytes() int {
 	if s.MaxRecordBytes > 0 {

@@ -218,7 +218,7 @@ func TestTopicsAreCheckedAndCreated(t *testing.T) {
 	if code := p.run(t.Context(), "topics", "check"); code != cli.Failed {
 		t.Errorf("exit code %d", code)
 	}
-	compare(t, "stdout", p.out.String(), "error: topic "+b.Name("alerts")+": does not exist; ebb topics create -c FILE")
+	compare(t, "stdout", p.out.String(), "error: topic "+b.Name("alerts")+": does not exist; ebb topics create -c ebb.yaml, or set topics.create: true")
 	compare(t, "stderr", p.errOut.String(), "")
 	if code := p.run(t.Context(), "topics", "create"); code != cli.Done {
 		t.Errorf("exit code %d: %s%s", code, p.out.String(), p.errOut.String())

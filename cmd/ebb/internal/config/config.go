@@ -66,6 +66,7 @@ type Config struct {
 	// What ebb says on standard error.
 	Log Log `yaml:"log"`
 
+	file string
 	hash string
 	tls  *tls.Config
 }
@@ -153,8 +154,6 @@ type Feeds struct {
 	// Who the customers are: tier, segment, region, owner, time zone. Optional; at a first start it is read to its end
 	// before the others.
 	Customers Feed `yaml:"customers"`
-	// What people do about alerts: acknowledge, assign, snooze. Optional.
-	Control Feed `yaml:"control"`
 }
 
 // Feed is one topic that is read.
@@ -399,7 +398,6 @@ func (f Feeds) Read() []Named {
 		{event.Payments, f.Payments},
 		{event.Complaints, f.Complaints},
 		{event.Customers, f.Customers},
-		{event.Control, f.Control},
 	}
 	return slices.DeleteFunc(all, func(n Named) bool { return n.Topic == "" })
 }

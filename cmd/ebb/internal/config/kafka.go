@@ -22,6 +22,7 @@ func (c *Config) Connection() conn.Config {
 func (c *Config) TopicSpec() admin.Spec {
 	s := admin.Spec{
 		Group:               c.Group,
+		ConfigFile:          c.file,
 		User:                c.Security.SASL.Username,
 		TransactionalID:     c.Group + "-0",
 		Alerts:              c.Topics.Alerts,

@@ -64,7 +64,7 @@ func Load(path string, src Source) (*Config, error) {
 	if len(r.faults) > 0 {
 		return nil, r.faults.sorted()
 	}
-	c.hash = hash(&c)
+	c.file, c.hash = path, hash(&c)
 	return &c, nil
 }
 

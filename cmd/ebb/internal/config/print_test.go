@@ -71,12 +71,29 @@ func TestSchema(t *testing.T) {
 	if err := config.Schema(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/schema.json", b.String())
 	var parsed map[string]any
 	if err := json.Unmarshal(b.Bytes(), &parsed); err != nil {
 		t.Fatal(err)
 	}
 	defaultsAreAllowed(t, parsed, "")
+	if parsed["properties"].(map[string]any)["group"].(map[string]any)["description"] == "" {
+		t.Error("keys are not described")
+	}
+	withoutDescriptions(parsed) // They follow the comments in the sources.
+	bare, err := json.MarshalIndent(parsed, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "testdata/schema.json", string(bare)+"\n")
+}
+
+func withoutDescriptions(s map[string]any) {
+	delete(s, "description")
+	for _, v := range s {
+		if m, ok := v.(map[string]any); ok {
+			withoutDescriptions(m)
+		}
+	}
 }
 
 // defaultsAreAllowed checks every default against its own schema.
