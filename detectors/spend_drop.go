@@ -67,8 +67,7 @@ func (*spendDrop) Name() string    { return SpendDropName }
 func (*spendDrop) Version() string { return "1" }
 
 // Evaluate judges the newest day whose windows are known: the day of the newest activity, or an earlier one while payments
-// are incomplete up to it. A late event is therefore no reason to judge an old day again, except to find that an alert
-// should not have fired.
+// are incomplete up to it. A late event is no reason to judge an old day again; it can only end an alert.
 func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {
 	open := r.Lifecycle(SpendDropName, "")
 	ask := int64(0)
@@ -86,6 +85,9 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 	if trigger == nil || !trigger.IsActivity() || r.LastActivity == 0 || len(r.Spend) == 0 && open < 0 {
 		return out, ask
 	}
+	if open < 0 && trigger.Time < r.LastActivity {
+		return out, 0
+	}
 	day := d.judgedDay(r, env)
 	w := d.windows(r, env, day)
 	if open >= 0 {
@@ -100,13 +102,10 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 	return append(out, s), r.LastActivity + d.lapse
 }
 
-// judgedDay is the newest day before which all payments are known.
+// judgedDay is the newest day before which all payments are known, as far as the newest activity goes.
 func (d *spendDrop) judgedDay(r *customer.Record, env *Env) int32 {
-	day := env.Calendar.DayOf(r, r.LastActivity)
-	if known := env.KnownUntil[event.Payments]; known < r.LastActivity {
-		day = min(day, env.Calendar.DayOf(r, known))
-	}
-	return day
+	missing := max(0, env.Now-env.KnownUntil[event.Payments])
+	return env.Calendar.DayOf(r, r.LastActivity-missing)
 }
 
 // goesOn judges a customer whose alert is open.
