@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,7 +38,11 @@ func (b *bench) start(ctx context.Context, group, dir string) (*engine, error) {
 		return nil, err
 	}
 	defer log.Close()
-	e := &engine{listen: env("EBB_LISTEN", "127.0.0.1:19464"), log: log.Name(), ended: make(chan struct{}), now: b.now}
+	listen, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{listen: listen, log: log.Name(), ended: make(chan struct{}), now: b.now}
 	e.cmd = exec.CommandContext(ctx, b.ebb, "run", "-c", b.config)
 	e.cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+b.brokers, "BENCH_PREFIX="+b.prefix, "BENCH_GROUP="+group, "STATE_DIR="+dir, "EBB_LISTEN="+e.listen)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
@@ -51,6 +56,16 @@ func (b *bench) start(ctx context.Context, group, dir string) (*engine, error) {
 		close(e.ended)
 	}()
 	return e, nil
+}
+
+// freeAddress is one that nobody listens on at the moment.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // of this machine; it does not wait
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 func (e *engine) seconds() float64 { return e.now().Sub(e.began).Seconds() }
