@@ -110,6 +110,10 @@ func (t *Rates) Convert(c event.Currency, m event.Money) (event.Money, bool) {
 	if c == t.reporting || c == (event.Currency{}) {
 		return m, true
 	}
+	return t.convert(c, m)
+}
+
+func (t *Rates) convert(c event.Currency, m event.Money) (event.Money, bool) {
 	for i := range t.list {
 		if r := &t.list[i]; r.currency == c {
 			v, ok := m.MulDiv(r.num, r.den)
@@ -141,8 +145,8 @@ func saturated(positive bool) event.Money {
 
 // add is a sum that stops at the largest amount.
 func add(a, b event.Money) event.Money {
-	s, ok := a.Add(b)
-	if !ok {
+	s := a + b
+	if (a^s)&(b^s) < 0 {
 		return saturated(a > 0)
 	}
 	return s

@@ -78,8 +78,10 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 				return out, env.again(ask, known)
 			}
 			l := &r.Lifecycles[open]
-			return append(out, Signal{Detector: SpendDropName, State: Clear, Reason: Churned, At: max(ask, l.FiredAt), Since: l.Since,
-				Day: d.judgedDay(r, env), Observed: l.Observed, Expected: l.Expected, AtRisk: l.AtRisk}), 0
+			return append(out, Signal{
+				Detector: SpendDropName, State: Clear, Reason: Churned, At: max(ask, l.FiredAt), Since: l.Since,
+				Day: d.judgedDay(r, env), Observed: l.Observed, Expected: l.Expected, AtRisk: l.AtRisk,
+			}), 0
 		}
 	}
 	if trigger == nil || !trigger.IsActivity() || r.LastActivity == 0 || len(r.Spend) == 0 && open < 0 {
@@ -89,6 +91,9 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 		return out, 0
 	}
 	day := d.judgedDay(r, env)
+	if open < 0 && !d.knownLongEnough(r, env, day) {
+		return out, 0
+	}
 	w := d.windows(r, env, day)
 	if open >= 0 {
 		return append(out, d.goesOn(r, env, trigger, &r.Lifecycles[open], day, w)), ask
@@ -104,8 +109,7 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 
 // judgedDay is the newest day before which all payments are known, as far as the newest activity goes.
 func (d *spendDrop) judgedDay(r *customer.Record, env *Env) int32 {
-	missing := max(0, env.Now-env.KnownUntil[event.Payments])
-	return env.Calendar.DayOf(r, r.LastActivity-missing)
+	return env.Calendar.DayOf(r, r.LastActivity-max(0, env.Now-env.KnownUntil[event.Payments]))
 }
 
 // goesOn judges a customer whose alert is open.
@@ -159,7 +163,11 @@ func (d *spendDrop) windows(r *customer.Record, env *Env, day int32) window {
 func (d *spendDrop) fires(r *customer.Record, env *Env, day int32, w window) bool {
 	return d.below(w, d.cfg.FiresBelowPercent) && w.share*2 >= wholeShare &&
 		!less(w.baseline, 7, event.Money(d.cfg.MinWeekly), d.baseline) &&
-		int(day-env.Calendar.DayOf(r, r.First)) >= d.cfg.MinHistoryDays
+		d.knownLongEnough(r, env, day)
+}
+
+func (d *spendDrop) knownLongEnough(r *customer.Record, env *Env, day int32) bool {
+	return int(day-env.Calendar.DayOf(r, r.First)) >= d.cfg.MinHistoryDays
 }
 
 // below reports whether recent spend a day is less than percent of the baseline's.

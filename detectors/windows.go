@@ -13,28 +13,30 @@ import (
 // reporting currency. Currencies without a rate are left out.
 func spendOf(r *customer.Record, t *Rates, from, mid, to int32) (older, newer event.Money) {
 	for cur := range r.Currencies {
-		var o, n event.Money
-		for i := len(r.Spend) - 1; i >= 0; i-- {
-			s := &r.Spend[i]
-			day := s.Day()
-			if day < from {
-				break
-			}
-			if day >= to || s.Currency() != cur {
-				continue
-			}
-			if day >= mid {
-				n = add(n, s.Amount)
-			} else {
-				o = add(o, s.Amount)
-			}
-		}
+		o, n := spendIn(r, cur, from, mid, to)
 		if o == 0 && n == 0 {
 			continue
 		}
 		o, _ = t.Convert(r.Currencies[cur], o)
 		n, _ = t.Convert(r.Currencies[cur], n)
 		older, newer = add(older, o), add(newer, n)
+	}
+	return older, newer
+}
+
+// spendIn is spendOf for one currency, not converted.
+func spendIn(r *customer.Record, cur int, from, mid, to int32) (older, newer event.Money) {
+	for i := len(r.Spend) - 1; i >= 0; i-- {
+		s := &r.Spend[i]
+		switch day := s.Day(); {
+		case day < from:
+			return older, newer
+		case day >= to || s.Currency() != cur:
+		case day >= mid:
+			newer = add(newer, s.Amount)
+		default:
+			older = add(older, s.Amount)
+		}
 	}
 	return older, newer
 }
