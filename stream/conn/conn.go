@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
@@ -96,6 +97,9 @@ func (c *Conn) RoundTrip(ctx context.Context, req protocol.Message) (protocol.Me
 		if x, ok := req.(interface{ HasResponse() bool }); ok && !x.HasResponse() {
 			return nil
 		}
+		if err := c.plausible(); err != nil {
+			return err
+		}
 		corr, m, err := protocol.ReadResponse(c.br, req.ApiKey(), version)
 		if err == nil && corr != c.corr {
 			err = fmt.Errorf("answer to request %d instead of %d", corr, c.corr)
@@ -107,6 +111,21 @@ func (c *Conn) RoundTrip(ctx context.Context, req protocol.Message) (protocol.Me
 		return nil, fmt.Errorf("%v to %s: %w", req.ApiKey(), c.addr, err)
 	}
 	return res, nil
+}
+
+// plausible looks at the size of the answer that is coming: kafka-go panics on a negative one.
+func (c *Conn) plausible() error {
+	b, err := c.br.Peek(4)
+	if err != nil {
+		if err == io.EOF && len(b) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	if size := int32(binary.BigEndian.Uint32(b)); size < 4 || size > maxAnswer {
+		return fmt.Errorf("answer of %d bytes", size)
+	}
+	return nil
 }
 
 // Exchange sends a request whose body the caller has encoded (non-flexible header version 1) and hands the answer's body,
@@ -426,12 +445,12 @@ func (c *Cluster) login(ctx context.Context, k *Conn) error {
 		return c.loginFault(k.addr, err)
 	}
 	hs := m.(*saslhandshake.Response)
-	switch err := CodeError(hs.ErrorCode); hs.ErrorCode {
+	switch code := kafka.Error(hs.ErrorCode); code {
 	case 0:
-	case 34:
-		return refused(err, "this listener takes no login; remove sasl from the configuration or use the port of a SASL listener")
+	case kafka.IllegalSASLState:
+		return refused(code, "this listener takes no login; remove sasl from the configuration or use the port of a SASL listener")
 	default:
-		return refused(err, fmt.Sprintf("mechanism %s is not offered here, but %v", c.mechanism.Name(), hs.Mechanisms))
+		return refused(code, fmt.Sprintf("mechanism %s is not offered here, but %v", c.mechanism.Name(), hs.Mechanisms))
 	}
 	host, port, _ := net.SplitHostPort(k.addr)
 	n, _ := strconv.Atoi(port)
@@ -445,8 +464,8 @@ func (c *Cluster) login(ctx context.Context, k *Conn) error {
 			return c.loginFault(k.addr, err)
 		}
 		r := m.(*saslauthenticate.Response)
-		if err := CodeError(r.ErrorCode); err != nil {
-			return refused(fmt.Errorf("%w: %s", err, r.ErrorMessage), "check the user name and password; SCRAM users must be created on the cluster for this mechanism")
+		if r.ErrorCode != 0 {
+			return refused(&said{kafka.Error(r.ErrorCode), r.ErrorMessage}, "check the user name and password; SCRAM users must be created on the cluster for this mechanism")
 		}
 		if done, say, err = session.Next(ctx, r.AuthBytes); err != nil {
 			return refused(err, "check the user name and password")

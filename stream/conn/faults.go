@@ -98,6 +98,15 @@ type codeError struct {
 func (e *codeError) Error() string   { return fmt.Sprintf("%v: %v", e.kind, e.code) }
 func (e *codeError) Unwrap() []error { return []error{e.kind, e.code} }
 
+// said is a code together with the broker's own words.
+type said struct {
+	code kafka.Error
+	text string
+}
+
+func (e *said) Error() string { return fmt.Sprintf("%s (code %d)", e.text, int(e.code)) }
+func (e *said) Unwrap() error { return e.code }
+
 // Code is the Kafka error code within err, 0 if there is none.
 func Code(err error) kafka.Error {
 	var e kafka.Error
@@ -148,6 +157,9 @@ func Retriable(err error) bool {
 
 // IsNetwork says that err comes from the network and not from a broker's judgement of the request.
 func IsNetwork(err error) bool {
+	if Code(err) != 0 { // which satisfies net.Error too
+		return false
+	}
 	var ne net.Error
 	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, ErrClosed) ||
