@@ -57,6 +57,9 @@ func OpenBadger(dir string, o Options) (Store, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, unwritable(dir, err)
 	}
+	if err := notInUse(dir); err != nil {
+		return nil, err
+	}
 	if err := roomToOpen(dir, &o); err != nil {
 		return nil, err
 	}
@@ -69,6 +72,20 @@ func OpenBadger(dir string, o Options) (Store, error) {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), db.Close())
 	}
 	return s, nil
+}
+
+// notInUse says ErrLocked when the store is open already, here or in another process. Badger would say so
+// too, but in words that cannot be told from damage.
+func notInUse(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return unwritable(dir, err)
+	}
+	held, err := lockFile(f)
+	if held {
+		err = fmt.Errorf("%w: store %s is open already", ErrLocked, dir)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // openBadgerDB turns a panic over damaged files into an error.

@@ -290,19 +290,51 @@ func (d *Dir) Task(partition int32) (s Store, aside, err error) {
 		if environmental(cause) {
 			return nil, nil, errors.Join(cause, os.Remove(path+attemptSuffix))
 		}
-		to, err := d.setAside(path)
-		if err != nil {
-			return nil, nil, errors.Join(cause, err)
-		}
-		aside = fmt.Errorf("local state of partition %d set aside as %s: %w", partition, to, cause)
-		if s, err = OpenBadger(path, d.o.Store); err != nil {
-			return nil, aside, errors.Join(err, os.Remove(path+attemptSuffix))
+		if s, aside, err = d.replace(path, cause); err != nil {
+			return nil, nil, errors.Join(err, os.Remove(path+attemptSuffix))
 		}
 	}
 	if err := os.Remove(path + attemptSuffix); err != nil {
 		return nil, aside, errors.Join(unwritable(d.path, err), s.Close())
 	}
 	return s, aside, nil
+}
+
+// replace sets a store aside and opens an empty one. If that does not open either, the cause was
+// none of the store's, and it is put back.
+func (d *Dir) replace(path string, cause error) (s Store, aside, err error) {
+	to := path + damagedSuffix + d.o.Now().UTC().Format("20060102T150405Z")
+	if err := os.RemoveAll(to); err != nil {
+		return nil, nil, fmt.Errorf("set aside %s: %w", path, errors.Join(cause, err))
+	}
+	if err := os.Rename(path, to); err != nil {
+		return nil, nil, fmt.Errorf("set aside %s: %w", path, errors.Join(cause, err))
+	}
+	s, err = OpenBadger(path, d.o.Store)
+	if err != nil {
+		return nil, nil, errors.Join(cause, err, os.RemoveAll(path), os.Rename(to, path))
+	}
+	if err := keepOnly(path, to); err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return s, fmt.Errorf("%s set aside as %s: %w", path, to, cause), nil
+}
+
+// keepOnly removes what was set aside of a partition before.
+func keepOnly(path, keep string) error {
+	old, err := filepath.Glob(path + damagedSuffix + "*")
+	if err != nil {
+		return fmt.Errorf("set aside %s: %w", path, err)
+	}
+	for _, o := range old {
+		if o == keep {
+			continue
+		}
+		if err := os.RemoveAll(o); err != nil {
+			return fmt.Errorf("set aside %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // refuseOld closes a store that was not written for too long.
@@ -327,35 +359,23 @@ func countAttempt(name string) (int, error) {
 	return n, os.WriteFile(name, make([]byte, n), 0o640)
 }
 
-// environmental says that an error comes from the machine and not from the files.
+// environmental says that an error comes from the machine and not from the files. Badger passes most
+// causes on as text only, so the text is looked at as well; what is missed here, replace puts right.
 func environmental(err error) bool {
-	for _, e := range []error{
-		ErrDiskReserve, ErrUnwritable, fs.ErrPermission, syscall.ENOSPC, syscall.EDQUOT,
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS,
-	} {
+	for _, e := range []error{ErrDiskReserve, ErrLocked, ErrUnwritable, fs.ErrPermission} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	return false
-}
-
-// setAside renames a directory and removes the ones of the partition that were set aside before.
-func (d *Dir) setAside(path string) (string, error) {
-	old, err := filepath.Glob(path + damagedSuffix + "*")
-	if err != nil {
-		return "", fmt.Errorf("set aside %s: %w", path, err)
-	}
-	for _, o := range old {
-		if err := os.RemoveAll(o); err != nil {
-			return "", fmt.Errorf("set aside %s: %w", path, err)
+	for _, e := range []syscall.Errno{
+		syscall.EACCES, syscall.EPERM, syscall.ENOSPC, syscall.EDQUOT,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS,
+	} {
+		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) {
+			return true
 		}
 	}
-	to := path + damagedSuffix + d.o.Now().UTC().Format("20060102T150405Z")
-	if err := os.Rename(path, to); err != nil {
-		return "", fmt.Errorf("set aside %s: %w", path, err)
-	}
-	return to, nil
+	return false
 }
 
 // Remove deletes the local copy of a task, which must not be open.

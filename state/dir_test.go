@@ -246,8 +246,53 @@ func TestWantOfRoomIsNoDamage(t *testing.T) {
 	}
 }
 
+func TestAStoreThatIsOpenIsNotSetAside(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	defer d.Close()
+	s, _, err := d.Task(0)
+	must(t, err)
+	writeOne(t, s, 5)
+	for range 4 {
+		if _, aside, err := d.Task(0); aside != nil || !errors.Is(err, ErrLocked) {
+			t.Fatalf("set aside %v, error %v", aside, err)
+		}
+	}
+	writeOne(t, s, 6)
+	must(t, s.Close())
+}
+
+// A store that does not open for a reason that hits an empty one too is put back.
+func TestAGoodStoreIsPutBack(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	defer d.Close()
+	s, _, err := d.Task(0)
+	must(t, err)
+	writeOne(t, s, 5)
+	must(t, s.Close())
+	good := d.o.Store
+	d.o.Store.Free = func(string) (int64, error) { return 0, errors.New("unheard of") }
+	d.o.Store.ReserveBytes = 1
+	for range 2 {
+		if _, aside, err := d.Task(0); aside != nil || err == nil {
+			t.Fatalf("set aside %v, error %v", aside, err)
+		}
+	}
+	d.o.Store = good
+	s, aside, err := d.Task(0)
+	must(t, errors.Join(err, aside))
+	defer s.Close()
+	if p, _ := s.Position(); p != 5 {
+		t.Errorf("position %d", p)
+	}
+	if left, _ := filepath.Glob(filepath.Join(path, "*"+damagedSuffix+"*")); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
 func TestOnlyTheFilesCanBeDamaged(t *testing.T) {
-	for _, err := range []error{syscall.ENOSPC, syscall.EMFILE, &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}} {
+	for _, err := range []error{errors.New("while opening: too many open files"), syscall.ENOSPC, syscall.EMFILE, &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}} {
 		if !environmental(err) {
 			t.Errorf("%v would set a good store aside", err)
 		}

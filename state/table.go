@@ -389,7 +389,7 @@ func (t *Table) Close() {
 	t.closed = true
 	close(t.quit)
 	if t.flushing != nil {
-		_ = <-t.flushed // whatever came of it
+		t.held = <-t.flushed
 	}
 	t.o.Metrics.close()
 }
