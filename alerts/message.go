@@ -47,7 +47,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	o.Text("customer_id", r.ID)
 	o.Object("customer", func(o *detectors.Object) { profile(o, r, s.At) })
 	o.Text("severity", s.Severity.String())
-	o.Text("summary", summary(s, d, r, env))
+	o.TextWith("summary", func(dst []byte) []byte { return summarize(dst, s, d, r, env) })
 	times(&o, s.At, s.Since, s.FiredAt)
 	if s.signal.Observed != 0 || s.signal.Expected != 0 {
 		o.Money("observed", s.signal.Observed)
@@ -72,7 +72,8 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	value := o.End()
 
-	alert = Message{Key: []byte(r.ID), Value: value, Headers: p.headers("io.ebb.alert.", s.Kind, id, s.Revision, r.ID, s.At, AlertSchema)}
+	key := []byte(r.ID)
+	alert = Message{Key: key, Value: value, Headers: p.headers(alertTypes[s.Kind], id, s.Revision, key, s.At, alertSchema)}
 	if s.Traceparent != "" {
 		alert.Headers = append(alert.Headers, Header{"traceparent", []byte(s.Traceparent)})
 	}
@@ -83,19 +84,20 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	return alert, open
 }
 
-// summary is the detector's sentence, or that of a reason that is none of its own.
-func summary(s *Step, d detectors.Detector, r *customer.Record, env *detectors.Env) string {
+// summarize appends the detector's sentence, or that of a reason that is none of its own.
+func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, env *detectors.Env) []byte {
 	switch {
 	case s.Reason == detectors.CustomerClosed:
-		return "The customer relation has ended."
+		return append(dst, "The customer relation has ended."...)
 	case s.Reason == detectors.CustomerMerged:
-		return "The customer was merged into another."
+		return append(dst, "The customer was merged into another."...)
 	case s.Reason == detectors.CustomerErased:
-		return "The customer was erased."
+		return append(dst, "The customer was erased."...)
 	case d == nil || s.Reason == detectors.RuleRemoved:
-		return "The rule " + s.Detector + " is no longer configured."
+		dst = append(dst, "The rule "...)
+		return append(append(dst, s.Detector...), " is no longer configured."...)
 	}
-	return string(d.Summarize(nil, r, env, &s.signal))
+	return d.Summarize(dst, r, env, &s.signal)
 }
 
 // head writes what every step begins with.
@@ -148,16 +150,39 @@ func source(o *detectors.Object, src event.Position) {
 	})
 }
 
-// headers are the CloudEvents attributes in binary mode.
-func (p *Policy) headers(kind string, k StepKind, id []byte, revision uint32, subject string, at int64, schema string) []Header {
-	return []Header{
-		{"ce_specversion", []byte("1.0")},
-		{"ce_id", strconv.AppendUint(append(id[:len(id):len(id)], '/'), uint64(revision), 10)},
-		{"ce_source", p.source},
-		{"ce_type", []byte(kind + k.String() + ".v1")},
-		{"ce_subject", []byte(subject)},
-		{"ce_time", detectors.AppendTime(nil, at)},
-		{"ce_dataschema", []byte(schema)},
-		{"content-type", []byte("application/json")},
+// Header values that are always the same. Nobody writes into them.
+var (
+	specVersion       = []byte("1.0")
+	contentType       = []byte("application/json")
+	alertSchema       = []byte(AlertSchema)
+	operationalSchema = []byte(OperationalSchema)
+	alertTypes        = types("io.ebb.alert.")
+	operationalTypes  = types("io.ebb.operational.")
+)
+
+func types(prefix string) (t [len(stepNames)][]byte) {
+	for _, k := range StepKinds() {
+		t[k] = []byte(prefix + k.String() + ".v1")
 	}
+	return t
+}
+
+// headers are the CloudEvents attributes in binary mode, with room for one more.
+func (p *Policy) headers(kind []byte, id []byte, revision uint32, subject []byte, at int64, schema []byte) []Header {
+	b := make([]byte, 0, 72)
+	b = append(append(b, id...), '/')
+	b = strconv.AppendUint(b, uint64(revision), 10)
+	n := len(b)
+	b = detectors.AppendTime(b, at)
+	return append(
+		make([]Header, 0, 9),
+		Header{"ce_specversion", specVersion},
+		Header{"ce_id", b[:n:n]},
+		Header{"ce_source", p.source},
+		Header{"ce_type", kind},
+		Header{"ce_subject", subject},
+		Header{"ce_time", b[n:]},
+		Header{"ce_dataschema", schema},
+		Header{"content-type", contentType},
+	)
 }

@@ -89,7 +89,7 @@ func (op *Operational) about() (kind, id string) {
 
 // OperationalMessage writes an operational step in the envelope of alerts, without a customer.
 func (p *Policy) OperationalMessage(op *Operational) Message {
-	key := op.Key()
+	key := []byte(op.Key())
 	sum := p.alertID("", string(op.Kind), op.Subject, op.Since)
 	id := hex.AppendEncode(nil, sum[:])
 	o := detectors.Begin(make([]byte, 0, 512))
@@ -108,7 +108,7 @@ func (p *Policy) OperationalMessage(op *Operational) Message {
 	}
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	return Message{
-		Key: []byte(key), Value: o.End(),
-		Headers: p.headers("io.ebb.operational.", op.Step, id, op.Revision, key, op.At, OperationalSchema),
+		Key: key, Value: o.End(),
+		Headers: p.headers(operationalTypes[op.Step], id, op.Revision, key, op.At, operationalSchema),
 	}
 }

@@ -3,7 +3,6 @@ package alerts
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
 	"math"
 
 	"ebb/detectors"
@@ -318,22 +317,12 @@ func (p *Policy) lastHeard(r *customer.Record) int64 { return max(r.Latest, r.Pr
 
 // alertID is the first 16 bytes of SHA-256 over group, customer, detector and subject, each behind its length in four bytes,
 // and the event time in milliseconds in eight bytes, all big-endian.
-func (p *Policy) alertID(customer, detector, subject string, firedAt int64) (id [16]byte) {
-	h := sha256.New()
+func (p *Policy) alertID(customer, detector, subject string, firedAt int64) [16]byte {
+	b := make([]byte, 0, 256)
 	for _, part := range [...]string{p.cfg.Group, customer, detector, subject} {
-		writePart(h, part)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
+		b = append(b, part...)
 	}
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(firedAt))
-	h.Write(b[:])
-	var sum [sha256.Size]byte
-	copy(id[:], h.Sum(sum[:0]))
-	return id
-}
-
-func writePart(h hash.Hash, s string) {
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], uint32(len(s)))
-	h.Write(n[:])
-	h.Write([]byte(s))
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, uint64(firedAt)))
+	return [16]byte(sum[:16])
 }

@@ -444,3 +444,14 @@ func BenchmarkEvaluate(b *testing.B) {
 		})
 	}
 }
+
+// TestAppendTime compares dates and times with package time.
+func TestAppendTime(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for range 20000 {
+		ms := rng.Int64N(253_402_300_800_000+62_135_596_800_000) - 62_135_596_800_000 // years 1 to 9999
+		if got, want := string(AppendTime(nil, ms)), time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Fatalf("%d: %s, want %s", ms, got, want)
+		}
+	}
+}

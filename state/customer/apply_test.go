@@ -119,7 +119,7 @@ func TestRepeatedIDs(t *testing.T) {
 	}
 	no := use(t0, 1)
 	no.IDHash = 0
-	if q.Apply(no, &p) == Duplicate || q.Apply(no, &p) == Duplicate {
+	if first, again := q.Apply(no, &p), q.Apply(no, &p); first == Duplicate || again == Duplicate {
 		t.Fatal("hash 0 is no id")
 	}
 }
