@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -162,17 +162,18 @@ func (r *result) latencyRows(t io.Writer) {
 }
 
 func (r *result) restartRows(t io.Writer) {
-	names := make([]string, 0, len(r.Restart.Ebb))
-	for name := range r.Restart.Ebb {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	slices.Reverse(names) // SIGTERM first
-	for _, name := range names {
-		e, p := r.Restart.Ebb[name], orZero(r.Restart.Peer[name])
-		short := strings.ReplaceAll(name, "state dir ", "state ")
-		row(t, "restart ("+short+"), first event s", "%.2f", e.First, p.First, less)
-		row(t, "restart ("+short+"), worst alert gap ms", "%.0f", e.Gap, p.Gap, less)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		for _, wiped := range []bool{false, true} {
+			name := caseName(sig, wiped)
+			e := r.Restart.Ebb[name]
+			if e == nil {
+				continue
+			}
+			p := orZero(r.Restart.Peer[name])
+			short := strings.ReplaceAll(name, "state dir ", "state ")
+			row(t, "restart ("+short+"), first event s", "%.2f", e.First, p.First, less)
+			row(t, "restart ("+short+"), worst alert gap ms", "%.0f", e.Gap, p.Gap, less)
+		}
 	}
 }
 
