@@ -455,3 +455,45 @@ func TestAppendTime(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgedDay: the day that spend is judged for is as old as the payments that are missing.
+func TestJudgedDay(t *testing.T) {
+	p := customer.DefaultParams(customer.NewCalendar(nil))
+	r, at := regular(&p) // noon
+	d := newSpendDrop(DefaultSpendDrop(), 60*Day, 180*Day)
+	for _, c := range []struct {
+		rule  string
+		known int64
+		days  int32
+	}{
+		{"all is known", at, 0},
+		{"more than all", at + dayMs, 0},
+		{"the grace of the clock", at - 59_999, 0},
+		{"the morning is missing", at - dayMs/2, 0},
+		{"a millisecond of yesterday is missing", at - dayMs/2 - 1, 1},
+		{"the feed has stood still for a week", at - 7*dayMs, 7},
+	} {
+		env := regularEnv(&p, at)
+		env.KnownUntil[event.Payments] = c.known
+		if got := p.Calendar.Day(at) - d.judgedDay(r, env); got != c.days {
+			t.Errorf("%s: %d days back, want %d", c.rule, got, c.days)
+		}
+	}
+	env := regularEnv(&p, at)
+	env.KnownUntil[event.Payments] = math.MinInt64
+	if day := d.judgedDay(r, env); day > 0 {
+		t.Errorf("nothing is known: day %d", day)
+	}
+	out, next := newSilence(DefaultSilence(), 60*Day, 180*Day).Evaluate(r, regularEnvUnknown(&p, at+100*dayMs), nil, nil)
+	if len(out) != 1 || out[0].State != Hold || next <= at+100*dayMs || next > at+101*dayMs {
+		t.Errorf("silence of which nothing is known: %+v, again after %d ms", out, next-at-100*dayMs)
+	}
+}
+
+func regularEnvUnknown(p *customer.Params, at int64) *Env {
+	env := regularEnv(p, at)
+	for i := range env.KnownUntil {
+		env.KnownUntil[i] = math.MinInt64
+	}
+	return env
+}

@@ -107,10 +107,17 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 	return append(out, s), r.LastActivity + d.lapse
 }
 
-// judgedDay is the newest day before which all payments are known, as far as the newest activity goes.
+// judgedDay is the newest day before which all payments are known, as far as the newest activity goes. What is missing for less
+// than a minute does not count: it is the grace of a clock that runs live, and a replay would not see it.
 func (d *spendDrop) judgedDay(r *customer.Record, env *Env) int32 {
-	return env.Calendar.DayOf(r, r.LastActivity-max(0, env.Now-env.KnownUntil[event.Payments]))
+	missing := env.Now - max(0, env.KnownUntil[event.Payments])
+	if missing < graceMs {
+		missing = 0
+	}
+	return env.Calendar.DayOf(r, r.LastActivity-missing)
 }
+
+const graceMs = 60_000
 
 // goesOn judges a customer whose alert is open.
 func (d *spendDrop) goesOn(r *customer.Record, env *Env, trigger *event.Event, l *customer.Lifecycle, day int32, w window) Signal {
