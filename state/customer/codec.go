@@ -499,8 +499,9 @@ func (d *decoder) usage(r *Record) {
 	head := d.uvarint()
 	unit, n := head%5, d.count(head/5, 2)
 	r.Usage = sized(r.Usage, n)
-	day, one := dayOfFirst(r.First), false
+	day := dayOfFirst(r.First)
 	for i := range n {
+		var one bool
 		before := day
 		day, one = d.day(i == 0, day)
 		u := UsageDay{Day: int32(day), Count: 1}
@@ -535,8 +536,9 @@ func (d *decoder) spend(r *Record) {
 	head := d.uvarint()
 	unit, n := head%5, d.count(head/5, 2)
 	r.Spend = sized(r.Spend, n)
-	day, one := dayOfFirst(r.First), false
+	day := dayOfFirst(r.First)
 	for i := range n {
+		var one bool
 		day, one = d.day(i == 0, day)
 		s := SpendDay{Purchases: 1}
 		if !one {
