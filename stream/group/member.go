@@ -105,15 +105,15 @@ func (m *member) generations(ctx context.Context, cg *kafka.ConsumerGroup) error
 		case fatal != nil:
 			return fatal
 		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+			return nil //nolint:nilerr // the end of ctx is why Next failed, and no error of Run
+		case err == nil:
+			failures = 0
+			m.begin(ctx, gen)
+		default:
 			if fatal := m.joinFailed(err, failures); fatal != nil {
 				return fatal
 			}
 			failures++
-		default:
-			failures = 0
-			m.begin(ctx, gen)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds every helper's wait for the cluster.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // DialFunc opens a connection to a broker's address.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)

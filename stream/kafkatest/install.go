@@ -110,7 +110,7 @@ func (in *installation) fetchJars() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := os.WriteFile(filepath.Join(tmp, "pom.xml"), []byte(pom), 0o644); err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (in *installation) makeTemplate() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := in.format(tmp, nil); err != nil {
 		return err
 	}

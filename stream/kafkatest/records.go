@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -25,7 +26,8 @@ type Record struct {
 	Headers   map[string]string
 }
 
-// CreateTopic makes a topic with one replica and waits until its partitions have leaders. configs may be nil.
+// CreateTopic makes a topic with one replica and waits until its partitions have leaders. configs may be nil. Unless they say otherwise, records
+// are kept for ever: retention goes by the records' own times, and those of a history are over.
 func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, configs map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -36,7 +38,9 @@ func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, confi
 	req.TimeoutMillis = 10000
 	rt := kmsg.NewCreateTopicsRequestTopic()
 	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
-	for k, v := range configs {
+	all := map[string]string{"retention.ms": "-1"}
+	maps.Copy(all, configs)
+	for k, v := range all {
 		c := kmsg.NewCreateTopicsRequestTopicConfig()
 		c.Name, c.Value = k, kmsg.StringPtr(v)
 		rt.Configs = append(rt.Configs, c)
@@ -121,7 +125,8 @@ func (b *Broker) StableOffsets(t testing.TB, topic string) map[int32]int64 {
 	return b.offsets(t, topic, 1)
 }
 
-// GroupOffsets returns the offsets that a group has committed for a topic. A partition without one is absent.
+// GroupOffsets returns the offsets that a group has committed for a topic. A partition without one, or with one in a transaction that is
+// still open or being ended, is absent.
 func (b *Broker) GroupOffsets(t testing.TB, group, topic string) map[int32]int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -310,5 +315,3 @@ func consumed(r *kgo.Record) Record {
 	}
 	return out
 }
-
-var errNever = errors.New("the condition was never tried")

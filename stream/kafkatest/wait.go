@@ -13,9 +13,9 @@ func unixMilli(ms int64) time.Time { return time.UnixMilli(ms) }
 func Poll(ctx context.Context, f func() error) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	err := errNever
 	for {
-		if err = f(); err == nil {
+		err := f()
+		if err == nil {
 			return nil
 		}
 		select {

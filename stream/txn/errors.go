@@ -117,6 +117,10 @@ func mend(err error) string {
 		return "the transaction timeout is longer than the broker's transaction.max.timeout.ms"
 	case kafka.InvalidRecord:
 		return "the broker's settings of the topic do not take such records (a compacted topic takes no record without a key)"
+	case kafka.InvalidTimestamp:
+		return "a record's time lies too far from the broker's clock: message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic"
+	case kafka.UnknownTopicOrPartition:
+		return "create the topic (ebb topics create), or correct its name or number of partitions"
 	case kafka.PolicyViolation:
 		return "a policy of the broker forbids it"
 	}

@@ -164,6 +164,9 @@ func (p *Producer) Commit(ctx context.Context, tx *Transaction) (Result, error) 
 	if !p.ready {
 		return Result{}, &Error{Step: StepAddPartitions, Kind: ErrReinit, Err: errors.New("the producer is not initialised")}
 	}
+	if ctx.Err() != nil {
+		return Result{}, &Error{Step: StepAddPartitions, Err: ctx.Err()} // nothing was sent: the producer stays as it is
+	}
 	p.groups.of(tx.Group)
 	p.stamp(tx)
 	run, done := p.newRun(ctx, tx)

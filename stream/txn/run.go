@@ -56,7 +56,7 @@ func (r *run) commit(ctx context.Context) error {
 		r.abort(ctx, err)
 		return err
 	}
-	return r.end(ctx)
+	return r.end()
 }
 
 // content opens the transaction and fills it. The produce and the offsets go different ways in the broker and side by side.
@@ -187,8 +187,8 @@ func (r *run) abort(ctx context.Context, cause error) {
 	}
 }
 
-// end asks for the commit until it is answered.
-func (r *run) end(ctx context.Context) error {
+// end asks for the commit until it is answered, or the caller's context has ended for a while.
+func (r *run) end() error {
 	if err := r.step(StepEnd); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,7 +34,6 @@ type world struct {
 	alerts    string
 	feed      string
 	group     string
-	members   int
 }
 
 func newWorld(t testing.TB, b *kafkatest.Broker) *world {
@@ -173,6 +173,16 @@ func (w *world) mustSee(t *testing.T, want string) {
 	})
 }
 
+func (w *world) mustHaveCommitted(t *testing.T, want map[int32]int64) {
+	t.Helper()
+	kafkatest.Eventually(t, "committed offsets", func() error {
+		if got := w.GroupOffsets(t, w.group, w.feed); !maps.Equal(got, want) {
+			return fmt.Errorf("%v, want %v", got, want)
+		}
+		return nil
+	})
+}
+
 const nothing = " | "
 
 // mustSeeNothing waits until no transaction is open, and then looks.
@@ -223,9 +233,7 @@ func TestCommitIsAtomic(t *testing.T) {
 			t.Errorf("before EndTxn a reader saw %q and offsets %v", before, offsets)
 		}
 		w.mustSee(t, "a | a a")
-		if got := w.GroupOffsets(t, w.group, w.feed); got[0] != 7 {
-			t.Errorf("committed offset %v, want 7", got)
-		}
+		w.mustHaveCommitted(t, map[int32]int64{0: 7})
 		if got := res.Next[txn.TopicPartition{Topic: w.changelog, Partition: 0}]; got != 1 {
 			t.Errorf("next changelog offset %d, want 1", got)
 		}
@@ -251,9 +259,7 @@ func TestOffsetsAlone(t *testing.T) {
 		if _, err := p.Commit(t.Context(), tx); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.GroupOffsets(t, w.group, w.feed); got[0] != 3 || got[1] != 4 {
-			t.Errorf("offsets %v", got)
-		}
+		w.mustHaveCommitted(t, map[int32]int64{0: 3, 1: 4})
 	})
 }
 
@@ -448,9 +454,7 @@ func TestRebalanceDuringEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.mustSee(t, "a | a a")
-		if got := w.GroupOffsets(t, w.group, w.feed); got[0] != 5 {
-			t.Errorf("offsets %v, want 5", got)
-		}
+		w.mustHaveCommitted(t, map[int32]int64{0: 5})
 	})
 }
 
@@ -627,8 +631,11 @@ func TestMoves(t *testing.T) {
 		g := w.join(t).next(t)
 		p := initialised(t, w.producer(t, func(c *txn.Config) {
 			c.Step = func(s txn.Step) error {
-				if s == txn.StepProduce || s == txn.StepEnd {
+				switch s {
+				case txn.StepProduce:
 					w.Fake.ShufflePartitionLeaders()
+				case txn.StepCommitOffsets, txn.StepEnd:
+					w.Fake.RehashCoordinators()
 				}
 				return nil
 			}
