@@ -94,17 +94,23 @@ func band(b *svg, spans []span, x func(int) float64, y func(event.Money) float64
 			}
 		}
 		b.WriteString(`Z"/>`)
-		if half > 0 {
-			b.WriteString(`<path class="mean" d="`)
-			move = "M"
-			for k := i; k <= j; k++ {
-				b.add("%s%s %sH%s", move, f1(x(k)-half), f1(y(spans[k].Mean)), f1(x(k)+half))
-				move = "L"
-			}
-			b.WriteString(`"/>`)
-		}
 		i = j
 	}
+}
+
+// means draws the middle of the expected range, over the bars.
+func means(b *svg, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
+	b.WriteString(`<path class="mean" d="`)
+	move := "M"
+	for i := range spans {
+		if !spans[i].Band {
+			move = "M"
+			continue
+		}
+		b.add("%s%s %sH%s", move, f1(x(i)-half), f1(y(spans[i].Mean)), f1(x(i)+half))
+		move = "L"
+	}
+	b.WriteString(`"/>`)
 }
 
 // mark is an instant worth seeing on the time axis.
@@ -163,7 +169,7 @@ func picture(d *pictureData, width float64) template.HTML {
 }
 
 func arrange(d *pictureData, width float64) layout {
-	l := layout{w: width, left: 64, right: 12, small: width < 600, markTop: 4, spendH: 190, usageH: 64, laneH: 12}
+	l := layout{w: width, left: 78, right: 12, small: width < 600, markTop: 4, spendH: 190, usageH: 64, laneH: 12}
 	if l.small {
 		l.left, l.right, l.spendH, l.usageH = 44, 6, 150, 50
 	}
@@ -182,14 +188,14 @@ func arrange(d *pictureData, width float64) layout {
 	}
 	l.perDay = (l.w - l.left - l.right) / (l.to.Sub(l.from).Hours() / 24)
 	l.markRow = 15 * float64(markRows(d, &l))
-	l.spendTop = l.markTop + l.markRow + 6
+	l.spendTop = l.markTop + l.markRow + 18
 	l.laneTop = l.spendTop + l.spendH + 14
 	if len(d.complaints) == 0 {
 		l.laneH = 0
-		l.usageTop = l.laneTop + 6
+		l.usageTop = l.laneTop + 16
 	} else {
 		l.lanes = laneCount(d.complaints, d.now)
-		l.usageTop = l.laneTop + float64(l.lanes)*l.laneH + 18
+		l.usageTop = l.laneTop + float64(l.lanes)*l.laneH + 20
 	}
 	l.axisTop = l.usageTop + l.usageH
 	l.h = l.axisTop + 22
@@ -239,8 +245,8 @@ func grid(b *svg, d *pictureData, l *layout) {
 		}
 	}
 	name := "spend a " + d.unit + ", " + d.currency
-	b.add(`<text class="axis" x="%s" y="%s">%s</text>`, f1(l.left+4), f1(l.spendTop+10), template.HTMLEscapeString(name))
-	b.add(`<text class="axis" x="%s" y="%s">usage a %s</text>`, f1(l.left+4), f1(l.usageTop+4), d.unit)
+	b.add(`<text class="axis" x="%s" y="%s">%s</text>`, f1(l.left), f1(l.spendTop-6), template.HTMLEscapeString(name))
+	b.add(`<text class="axis" x="%s" y="%s">usage a %s</text>`, f1(l.left), f1(l.usageTop-6), d.unit)
 	b.add(`<path class="grid" d="M%s %sH%s"/>`, f1(l.left), f1(l.usageTop+l.usageH), f1(l.w-l.right))
 	b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">0</text>`, f1(l.left-6), f1(l.usageTop+l.usageH+4))
 	if l.usageMax > 0 {
@@ -303,11 +309,12 @@ func spendBars(b *svg, d *pictureData, l *layout) {
 			class = "bar low"
 		}
 		y := l.spendY(s.Spend)
-		if s.Spend > 0 {
-			y = min(y, l.spendTop+l.spendH-1)
+		if s.Spend > 0 || class == "bar low" {
+			y = min(y, l.spendTop+l.spendH-2) // a trace of it is to be seen
 		}
 		b.add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/></g>`, class, f1(bx), f1(y), f1(bw), f1(l.spendTop+l.spendH-y))
 	}
+	means(b, d.spans, x, l.spendY, half)
 }
 
 func usageBars(b *svg, d *pictureData, l *layout) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"html/template"
+	"strconv"
 	"time"
 )
 
@@ -106,11 +107,9 @@ func speedText(s float64) string {
 	case 0:
 		return "pause"
 	case 0.25:
-		return "¼ day/s"
-	case 1:
-		return "1 day/s"
+		return "¼"
 	}
-	return perSecond(s) + " days/s"
+	return strconv.FormatFloat(s, 'f', -1, 64)
 }
 
 // scoreSide is one of the two columns of the demo's score.

@@ -296,18 +296,19 @@ func (c *Console) truth(p *page, customer string) *Truth {
 
 type customerPage struct {
 	page
-	ID           string
-	Customer     *Customer
-	Missing      string // why there is no picture
-	Open         []why
-	Past         []*Alert
-	Truth        *Truth
-	By           string
-	Wide, Narrow template.HTML
-	Spans        []span
-	Last         Date
-	ByWeek       string
-	ByDay        string
+	ID       string
+	Customer *Customer
+	Missing  string // why there is no picture
+	Open     []why
+	Past     []*Alert
+	Truth    *Truth
+	By       string
+	// The picture for three widths; the style sheet shows one of them.
+	Wide, Mid, Narrow template.HTML
+	Spans             []span
+	Last              Date
+	ByWeek            string
+	ByDay             string
 }
 
 // why is an open alert with the rule behind it.
@@ -399,7 +400,8 @@ func (c *Console) why(a *Alert) why {
 
 const (
 	weeksShown = 13
-	wideChart  = 1040
+	wideChart  = 1310
+	midChart   = 930
 	smallChart = 358
 )
 
@@ -427,7 +429,7 @@ func (c *Console) draw(p *customerPage) {
 	}
 	d.marks = c.marks(p)
 	p.Spans = d.spans
-	p.Wide, p.Narrow = picture(&d, wideChart), picture(&d, smallChart)
+	p.Wide, p.Mid, p.Narrow = picture(&d, wideChart), picture(&d, midChart), picture(&d, smallChart)
 }
 
 func (c *Console) marks(p *customerPage) []mark {

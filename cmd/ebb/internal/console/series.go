@@ -115,7 +115,8 @@ func fill(out []span, days []Day, first Date, width int) {
 }
 
 // expect draws the range for one week from those before it: the mean of the last four, give or take twice a robust spread (1.4826
-// times the median absolute deviation, over up to twelve weeks), and never narrower than a tenth of the mean to either side.
+// times the median absolute deviation, over up to twelve weeks), and never narrower than a tenth of the mean to either side. Of
+// somebody who buys in fewer than half of his weeks the median says nothing; his spread is 1.2533 times the mean deviation.
 func expect(s *span, before []span) {
 	var sum event.Money
 	n := 0
@@ -139,8 +140,20 @@ func expect(s *span, before []span) {
 	for i, a := range amounts {
 		amounts[i] = max(a-middle, middle-a)
 	}
-	spread := max(median(amounts)*14826/10000, mean/20)
+	spread := median(amounts) * 14826 / 10000
+	if middle == 0 {
+		spread = average(amounts) * 12533 / 10000
+	}
+	spread = max(spread, mean/20)
 	s.Low, s.Mean, s.High, s.Band = max(0, mean-2*spread), mean, mean+2*spread, true
+}
+
+func average(v []event.Money) event.Money {
+	var sum event.Money
+	for _, a := range v {
+		sum += a
+	}
+	return sum / event.Money(max(1, len(v)))
 }
 
 func median(v []event.Money) event.Money {

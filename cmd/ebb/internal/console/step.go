@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"ebb/alerts"
 	"ebb/stream/event"
 )
 
@@ -73,82 +74,36 @@ type Step struct {
 // ErrNotAStep is returned by ParseStep for a value that is no step of an alert.
 var ErrNotAStep = errors.New("no step of an alert")
 
-// ParseStep reads the data object of an alert event. Unknown members are ignored.
+// ParseStep reads the data object of an alert event or of an operational event. What is new in it is borne, as any subscriber has
+// to: unknown members, steps and reasons; a severity that is not known counts as info.
 func ParseStep(value []byte) (*Step, error) {
-	var d struct {
-		AlertID  string                                                         `json:"alert_id"`
-		Revision uint32                                                         `json:"revision"`
-		Status   string                                                         `json:"status"`
-		Step     string                                                         `json:"step"`
-		Reason   string                                                         `json:"reason"`
-		Detector string                                                         `json:"detector"`
-		Kind     string                                                         `json:"kind"`
-		Subject  struct{ Type, ID string }                                      `json:"subject"`
-		ID       string                                                         `json:"customer_id"`
-		Customer struct{ Tier, Segment, Region, Owner, Product, Source string } `json:"customer"`
-		Severity string                                                         `json:"severity"`
-		Summary  string                                                         `json:"summary"`
-		Time     time.Time                                                      `json:"time"`
-		Since    time.Time                                                      `json:"since"`
-		First    time.Time                                                      `json:"first_fired_at"`
-		Observed text                                                           `json:"observed"`
-		Expected text                                                           `json:"expected"`
-		P        *float64                                                       `json:"probability"`
-		Horizon  int                                                            `json:"horizon_days"`
-		AtRisk   *struct {
-			Amount   text   `json:"amount"`
-			Currency string `json:"currency"`
-		} `json:"money_at_risk"`
-		Evidence json.RawMessage `json:"evidence"`
-		Version  string          `json:"detector_version"`
-		Config   string          `json:"config_hash"`
-	}
-	if err := json.Unmarshal(value, &d); err != nil {
+	a, err := alerts.Parse(value)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotAStep, err)
 	}
-	if d.AlertID == "" {
-		return nil, fmt.Errorf("%w: alert_id is missing", ErrNotAStep)
-	}
 	s := &Step{
-		AlertID: d.AlertID, Revision: d.Revision, Resolved: d.Status == "resolved", Kind: d.Step, Reason: d.Reason,
-		Detector: d.Detector, SubjectType: d.Subject.Type, SubjectID: d.Subject.ID, Customer: d.ID,
-		Tier: d.Customer.Tier, Segment: d.Customer.Segment, Region: d.Customer.Region, Owner: d.Customer.Owner,
-		Product: d.Customer.Product, Source: d.Customer.Source,
-		Severity: parseSeverity(d.Severity), Summary: d.Summary, Time: d.Time, Since: d.Since, FirstFired: d.First,
-		Observed: string(d.Observed), Expected: string(d.Expected), Probability: -1, HorizonDays: d.Horizon,
-		Evidence: d.Evidence, DetectorVersion: d.Version, ConfigHash: d.Config,
+		AlertID: a.AlertID, Revision: a.Revision, Resolved: a.Status == "resolved", Kind: a.Step, Reason: a.Reason,
+		Detector: a.Detector, Customer: a.CustomerID, Severity: parseSeverity(a.Severity), Summary: a.Summary,
+		Time: a.Time, Since: a.Since, FirstFired: a.FirstFiredAt, Observed: a.Observed, Expected: a.Expected,
+		Probability: -1, HorizonDays: a.HorizonDays, Evidence: a.Evidence, DetectorVersion: a.DetectorVersion, ConfigHash: a.ConfigHash,
 	}
-	if s.Detector == "" {
-		s.Detector = d.Kind
+	if a.Subject != nil {
+		s.SubjectType, s.SubjectID = a.Subject.Type, a.Subject.ID
 	}
-	if d.P != nil {
-		s.Probability = *d.P
+	if c := a.Customer; c != nil {
+		s.Tier, s.Segment, s.Region, s.Owner, s.Product, s.Source = c.Tier, c.Segment, c.Region, c.Owner, c.Product, c.Source
 	}
-	if d.AtRisk != nil {
-		if m, _, err := event.ParseMoney(string(d.AtRisk.Amount)); err == nil {
-			s.AtRisk, s.HasRisk, s.Currency = m, true, d.AtRisk.Currency
+	if a.Probability != nil {
+		s.Probability = *a.Probability
+	}
+	if a.MoneyAtRisk != nil {
+		// An amount that cannot be read is not known; the alert is worth showing without it.
+		if m, _, err := event.ParseMoney(a.MoneyAtRisk.Amount); err == nil {
+			s.AtRisk, s.HasRisk, s.Currency = m, true, a.MoneyAtRisk.Currency
 		}
 	}
 	if s.FirstFired.IsZero() {
 		s.FirstFired = s.Time
 	}
 	return s, nil
-}
-
-// text takes a JSON string or number for what it looks like.
-type text string
-
-func (t *text) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-		*t = text(s)
-		return nil
-	}
-	if string(b) != "null" {
-		*t = text(b)
-	}
-	return nil
 }

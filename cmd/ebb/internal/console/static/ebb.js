@@ -230,15 +230,14 @@
   });
 
   // ---- copy ----------------------------------------------------------------------------------------------------------
-  for (const b of $$("[data-copy]")) {
-    const pre = $("pre", b.closest("div"));
-    if (!pre || !navigator.clipboard) continue;
-    b.hidden = false;
-    b.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(pre.textContent);
-      b.textContent = "copied";
-    });
-  }
+  const showCopy = (root) => { if (navigator.clipboard) for (const b of $$("[data-copy]", root)) b.hidden = !$("pre", b.closest("div")); };
+  document.addEventListener("click", async (e) => {
+    const b = e.target.closest("[data-copy]");
+    if (!b) return;
+    await navigator.clipboard.writeText($("pre", b.closest("div")).textContent);
+    b.textContent = "copied";
+  });
+  showCopy(document);
 
   // ---- the demo's buttons --------------------------------------------------------------------------------------------
   for (const f of $$("form[data-act]")) {
@@ -324,13 +323,14 @@
   const part = $('[data-live="customer"], [data-live="detectors"], [data-live="feeds"]');
   if (part) {
     setInterval(async () => {
-      if (document.hidden || !stale.hidden || $("details[open]", part) || String(getSelection()) || part.matches(":hover")) return;
+      if (document.hidden || !stale.hidden || $("details[open]", part) || String(getSelection()) || $(".pic:hover, pre:hover", part)) return;
       const r = await fetch(location.href).catch(() => null);
       if (!r || !r.ok) return;
       const doc = new DOMParser().parseFromString(await r.text(), "text/html");
       const next = $("[data-live]", doc.querySelector("main"));
       if (!next || $("details[open]", part)) return;
       localTimes(next);
+      showCopy(next);
       part.replaceChildren(...next.childNodes);
     }, 3000);
   }

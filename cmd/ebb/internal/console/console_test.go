@@ -1,0 +1,414 @@
+package console
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/stream/event"
+)
+
+// tiny is a world with a handful of customers and no alerts but those that a test makes.
+func tiny(t *testing.T) *world {
+	t.Helper()
+	w := &world{now: noon, customers: map[string]*Customer{}, book: NewBook()}
+	w.book.Loaded()
+	w.status = Status{Group: "g", AsOf: noon, LastEvent: noon, Customers: map[string]int64{"active": 3012}}
+	return w
+}
+
+func (w *world) add(t *testing.T, id, tier, owner, detector, severity string, risk event.Money, summary string) *Step {
+	t.Helper()
+	c := w.customers[id]
+	if c == nil {
+		c = &Customer{ID: id, Tier: tier, Owner: owner, Segment: "household", Currency: "EUR", Window: dateOf(w.now, time.UTC) - 90, First: w.now.AddDate(-1, 0, 0), LastActivity: w.now.AddDate(0, 0, -15)}
+		w.customers[id] = c
+	}
+	return w.fire(t, c, detector, "", severity, w.now.AddDate(0, 0, -15), w.now.AddDate(0, 0, -1), risk, summary)
+}
+
+func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+	return rec
+}
+
+var rowID = regexp.MustCompile(`class="open" href="([^"]*)"`)
+
+func rowsIn(body string) []string {
+	var out []string
+	for _, m := range rowID.FindAllStringSubmatch(body, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+func TestFiltersAreInTheAddress(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 300*event.MoneyUnit, "Nothing for 15 days.")
+	w.add(t, "c-2", "silver", "bob", "spend_drop", "warning", 200*event.MoneyUnit, "Spent 41.20 a week, 6.00 last week.")
+	w.add(t, "c-3", "gold", "bob", "spend_drop", "info", 100*event.MoneyUnit, "Spent 10.00 a week, 1.00 last week.")
+	c := w.console(false)
+	for query, want := range map[string]string{
+		"":                               "/customers/c-1 /customers/c-2 /customers/c-3",
+		"?tier=gold":                     "/customers/c-1 /customers/c-3",
+		"?owner=bob&detector=spend_drop": "/customers/c-2 /customers/c-3",
+		"?severity=info":                 "/customers/c-3",
+		"?q=41.20":                       "/customers/c-2",
+		"?q=C-3":                         "/customers/c-3",
+		"?q=nobody":                      "",
+		"?step=fired&segment=household":  "/customers/c-1 /customers/c-2 /customers/c-3",
+		"?region=north":                  "",
+		"?from=2":                        "/customers/c-3",
+		"?from=-5":                       "/customers/c-1 /customers/c-2 /customers/c-3",
+	} {
+		rec := get(t, c, "/"+query)
+		if got := strings.Join(rowsIn(rec.Body.String()), " "); rec.Code != 200 || got != want {
+			t.Errorf("%q: %d, rows %q, want %q", query, rec.Code, got, want)
+		}
+	}
+	body := get(t, c, "/?tier=gold").Body.String()
+	for _, want := range []string{`<option value="gold" selected>`, "2 of 3 alerts", `<option value="bob">bob (2)`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the filtered page lacks %q", want)
+		}
+	}
+}
+
+func TestTheCountIsExactAndRowsComeAsNeeded(t *testing.T) {
+	w := tiny(t)
+	for i := range 2500 {
+		w.book.Apply(step(i, 1, int64(i)*int64(event.MoneyUnit)))
+	}
+	body := get(t, w.console(false), "/").Body.String()
+	if n := len(rowsIn(body)); n != pageRows || !strings.Contains(body, "2,500 alerts, 1 to 100 shown") {
+		t.Errorf("%d rows rendered", n)
+	}
+	body = get(t, w.console(false), "/?from=2400").Body.String()
+	if n := len(rowsIn(body)); n != 100 || strings.Contains(body, `rel="next"`) || !strings.Contains(body, `rel="prev"`) {
+		t.Errorf("the last page has %d rows", n)
+	}
+	body = get(t, w.console(false), "/rows?from=200&limit=99999").Body.String()
+	if n := len(rowsIn(body)); n != pageRowsMax {
+		t.Errorf("a window of %d rows", n)
+	}
+}
+
+func TestOtherPeoplesTextIsEscaped(t *testing.T) {
+	w := tiny(t)
+	evil := `c/../<script>alert(1)</script>"'&?#%`
+	s := w.add(t, evil, `<i>gold</i>`, `"onmouseover="x`, "silence", "critical", 1, `</span><script>alert(2)</script>`)
+	s.Evidence = json.RawMessage(`{"x":"</pre><script>alert(3)</script>"}`)
+	w.customers[evil].Complaints = []Complaint{{ID: "<script>alert(4)</script>", Priority: "<b>", Opened: noon.AddDate(0, 0, -3)}}
+	c := w.console(false)
+	queue := get(t, c, "/").Body.String()
+	links := rowsIn(queue)
+	if len(links) != 1 {
+		t.Fatalf("rows %v", links)
+	}
+	if strings.ContainsAny(links[0], `<>"' `) || strings.Count(links[0], "/") != 2 || strings.Contains(links[0], "?") {
+		t.Errorf("the customer's address is %s", links[0])
+	}
+	customer := get(t, c, html.UnescapeString(links[0]))
+	if customer.Code != 200 || !strings.Contains(customer.Body.String(), "&lt;script&gt;alert(1)") {
+		t.Errorf("the customer's page: %d", customer.Code)
+	}
+	for name, body := range map[string]string{
+		"queue": queue, "customer": customer.Body.String(), "search": get(t, c, "/?q="+url.QueryEscape(`"><script>alert(5)</script>`)).Body.String(),
+		"facet": get(t, c, "/?tier="+url.QueryEscape(`"><script>alert(6)</script>`)).Body.String(), "missing": get(t, c, "/customers/"+url.PathEscape("<script>alert(7)</script>")).Body.String(),
+	} {
+		if strings.Contains(body, "<script>alert") || strings.Contains(body, `="x"`) || strings.Contains(body, "<i>gold") {
+			t.Errorf("the %s page has somebody's text as markup", name)
+		}
+	}
+}
+
+func TestEveryIDHasAnAddress(t *testing.T) {
+	w := tiny(t)
+	for _, id := range []string{".", "..", "a/b", "a//b", "ü ñ", "%2e%2e", "?x=1", "#", "a;b", "+", `a\b`} {
+		w.add(t, id, "", "", "silence", "info", 1, "x")
+		u := customerURL(id)
+		rec := get(t, w.console(false), u)
+		if rec.Code != 200 || !strings.Contains(rec.Body.String(), "12 weeks") && !strings.Contains(rec.Body.String(), "spend a week") {
+			t.Errorf("%q at %s: %d", id, u, rec.Code)
+		}
+	}
+}
+
+func TestThePolicyIsStrictOnEveryAnswer(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 1, "x")
+	w.demo = &fakeDemo{w: newWorld(t, 50, 1)}
+	c := w.console(true)
+	inline := regexp.MustCompile(`(?i)<script(?:>| [^>]*[^r]>)[^<]|\sstyle=|\son[a-z]+="|javascript:|https?://`)
+	for _, path := range []string{"/", "/rows", "/customers/c-1", "/customers/c-1?by=day", "/detectors", "/feeds", "/api/alerts", "/api/status", "/nowhere", "/static/ebb.css", "/static/nothing"} {
+		rec := get(t, c, path)
+		h := rec.Header()
+		if h.Get("Content-Security-Policy") != policy || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: policy %q", path, h.Get("Content-Security-Policy"))
+		}
+		if h.Get("Referrer-Policy") != "no-referrer" || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", path, h)
+		}
+		if strings.HasPrefix(h.Get("Content-Type"), "text/html") {
+			if m := inline.FindString(rec.Body.String()); m != "" {
+				t.Errorf("%s: the policy would refuse %q", path, m)
+			}
+		}
+	}
+	if rec := get(t, c, "/nowhere"); rec.Code != http.StatusNotFound {
+		t.Errorf("a page that is not there: %d", rec.Code)
+	}
+	if cc := get(t, c, "/static/ebb.js?v="+c.version).Header().Get("Cache-Control"); !strings.Contains(cc, "immutable") {
+		t.Errorf("an asset of this build is cached: %q", cc)
+	}
+}
+
+func TestStatesAreSaid(t *testing.T) {
+	for _, tc := range []struct {
+		rule string
+		do   func(w *world)
+		path string
+		want []string
+		code int
+	}{
+		{"an empty queue says who is watched", func(*world) {}, "/", []string{"Nothing fires.", "3,012 customers are watched"}, 200},
+		{"a queue that is still being read is not called empty", func(w *world) { w.book = NewBook() }, "/", []string{"Reading the table of open alerts"}, 200},
+		{
+			"a stalled feed is one amber line that says what it means", func(w *world) {
+				w.status.Feeds = []Feed{{Name: "usage", StalledSince: noon.Add(-26 * time.Hour), Lateness: -1, UsualRate: -1}, {Name: "payments"}}
+			}, "/",
+			[]string{"The usage feed brings nothing.", "26 h", "1 stalled", "silence and drop wait"},
+			200,
+		},
+		{"a blind feed too", func(w *world) { w.status.Feeds = []Feed{{Name: "payments", BlindSince: noon}} }, "/", []string{"cannot be read", "1 blind"}, 200},
+		{
+			"a stopped task is said with its cause", func(w *world) { w.status.Tasks = []Task{{Partition: 3, State: TaskStopped, Error: "a corrupt batch"}} }, "/feeds",
+			[]string{"Partition 3 is stopped: a corrupt batch.", "not watched"},
+			200,
+		},
+		{
+			"an engine that does not answer", func(w *world) { w.status.Problem = "The engine does not answer." }, "/",
+			[]string{"As of 12:00:00 UTC: The engine does not answer.", "stands as it was"},
+			200,
+		},
+		{
+			"a customer of another instance has his alerts, no picture", func(w *world) { w.failed = ErrNotHere }, "/customers/c-1",
+			[]string{"Another instance of the group holds this customer", "Nothing for 15 days."},
+			200,
+		},
+		{"a customer whom nobody knows", func(w *world) { w.failed = ErrUnknown }, "/customers/c-9", []string{"No event of this customer"}, 404},
+		{"an engine too slow", func(w *world) { w.failed = errors.New("deadline") }, "/customers/c-1", []string{"did not answer in time", "Nothing for 15 days."}, 503},
+		{"restoring", func(w *world) { w.status.Tasks = []Task{{State: TaskRestoring, RestoreRemaining: 1234567}} }, "/feeds", []string{"1 partition is being restored", "1,234,567"}, 200},
+		{"no outcomes: no percentage", func(*world) {}, "/detectors", []string{"Not enough outcomes yet: 0 of 100"}, 200},
+		{"what is not known is not zero", func(w *world) { w.status.Feeds = []Feed{{Name: "usage", UsualRate: -1, Lateness: -1}} }, "/feeds", []string{`<td class="r">0</td><td class="r">–</td><td class="r">0</td>`, `<td class="r">–</td><td><span class="unknown">`}, 200},
+		{"dead letters have their reason and an example", func(w *world) {
+			w.status.Feeds = []Feed{{Name: "usage", DeadLetters: []DeadLetters{{Reason: "time_missing", Count: 17, Example: "usage/3 offset 44"}}}}
+		}, "/feeds", []string{"<b>17</b> to dead letters: time missing", "usage/3 offset 44"}, 200},
+	} {
+		w := tiny(t)
+		if strings.Contains(tc.path, "c-1") {
+			w.add(t, "c-1", "gold", "ann", "silence", "critical", 1, "Nothing for 15 days.")
+		}
+		tc.do(w)
+		rec := get(t, w.console(false), tc.path)
+		if rec.Code != tc.code {
+			t.Errorf("%s: %d, want %d", tc.rule, rec.Code, tc.code)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(rec.Body.String(), want) {
+				t.Errorf("%s: the page lacks %q:\n%s", tc.rule, want, rec.Body.String())
+			}
+		}
+	}
+}
+
+func TestAnOperationalAlertIsALine(t *testing.T) {
+	w := tiny(t)
+	w.send(t, object{
+		"alert_id": "op1", "revision": 1, "status": "firing", "step": "fired", "detector": "retention_gap", "subject": map[string]string{"type": "feed", "id": "usage"},
+		"severity": "critical", "summary": "Records of the feed usage were deleted by the broker before ebb had read them.", "time": noon, "since": noon,
+	})
+	if body := get(t, w.console(false), "/").Body.String(); strings.Count(body, "were deleted by the broker") != 1 || !strings.Contains(body, "Nothing fires.") {
+		t.Error("the operational alert is to be one line, and no row")
+	}
+}
+
+func TestTheRunPageKnowsNothingOfTheDemo(t *testing.T) {
+	w := newWorld(t, 100, 5)
+	for _, path := range []string{"/", "/customers/c-000001", "/detectors"} {
+		if body := get(t, w.console(false), path).Body.String(); strings.Contains(body, "truly") || strings.Contains(body, "demo,") || strings.Contains(body, "usual rule") {
+			t.Errorf("%s speaks of the simulation", path)
+		}
+	}
+	rec := httptest.NewRecorder()
+	w.console(false).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/demo/kill", nil))
+	if rec.Code/100 != 4 {
+		t.Errorf("a button of the demo answers %d under run", rec.Code)
+	}
+}
+
+func TestTheDemosButtons(t *testing.T) {
+	w := newWorld(t, 100, 5)
+	c := w.console(true)
+	post := func(path, origin string, form url.Values) *httptest.ResponseRecorder {
+		req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if origin != "" {
+			req.Header.Set("Origin", origin)
+		}
+		rec := httptest.NewRecorder()
+		c.ServeHTTP(rec, req)
+		return rec
+	}
+	if rec := post("/demo/kill", "http://example.com", url.Values{"back": {"/?tier=gold"}}); rec.Code != http.StatusSeeOther || rec.Header().Get("Location") != "/?tier=gold" {
+		t.Errorf("a press answers %d, to %q", rec.Code, rec.Header().Get("Location"))
+	}
+	for _, back := range []string{"https://elsewhere.example/", "//elsewhere.example", `/\elsewhere.example`, "x"} {
+		if rec := post("/demo/kill", "", url.Values{"back": {back}}); rec.Header().Get("Location") != "/" {
+			t.Errorf("back=%s leads to %q", back, rec.Header().Get("Location"))
+		}
+	}
+	presses := len(w.demo.pressed)
+	if rec := post("/demo/kill", "https://elsewhere.example", nil); rec.Code != http.StatusForbidden || len(w.demo.pressed) != presses {
+		t.Errorf("another site's press answers %d", rec.Code)
+	}
+	if rec := post("/demo/nothing", "", nil); rec.Code != http.StatusConflict || !strings.Contains(rec.Body.String(), "there is no button") {
+		t.Errorf("a button that is not there answers %d", rec.Code)
+	}
+	body := get(t, c, "/").Body.String()
+	for _, want := range []string{"the usual rule", "Stop the usage feed", "0 twice, 0 missing", "seed 1"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the demo's page lacks %q", want)
+		}
+	}
+	if !strings.Contains(body, "truly left") && !strings.Contains(body, "stays") {
+		t.Error("the truth is to be shown")
+	}
+	w.demo.hidden = true
+	if body = get(t, c, "/").Body.String(); strings.Contains(body, `class="truth`) {
+		t.Error("the truth is to be hidden")
+	}
+}
+
+func TestTheStreamTellsWhatHasChanged(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 300, "x")
+	c := w.console(false)
+	srv := httptest.NewServer(c)
+	t.Cleanup(srv.Close)
+	t.Cleanup(c.Close)
+	resp, err := http.Get(srv.URL + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); ct != "text/event-stream" {
+		t.Fatalf("content type %q", ct)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	next := func(event string) string {
+		for lines.Scan() {
+			if lines.Text() == "event: "+event {
+				lines.Scan()
+				return strings.TrimPrefix(lines.Text(), "data: ")
+			}
+		}
+		t.Fatalf("the stream ended before %s: %v", event, lines.Err())
+		return ""
+	}
+	next("hello")
+	if parts := next("parts"); !strings.Contains(parts, `"bar"`) || !strings.Contains(parts, "alerts firing") {
+		t.Errorf("parts %s", parts)
+	}
+	open, _ := w.book.Of("c-1")
+	gone := *open[0].Step
+	gone.Revision, gone.Resolved, gone.Kind, gone.Reason = 2, true, "resolved", "corrected_by_late_data"
+	w.book.Apply(&gone)
+	var news queueNews
+	if err := json.Unmarshal([]byte(next("queue")), &news); err != nil {
+		t.Fatal(err)
+	}
+	if news.Open != 0 || len(news.Left) != 1 || news.Left[0].Reason != "corrected by late data" {
+		t.Errorf("news %+v", news)
+	}
+	c.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("the stream did not end in order: %v", err)
+	}
+}
+
+func TestTooManyViewersAreTurnedAway(t *testing.T) {
+	c := tiny(t).console(false)
+	for range viewersMax {
+		c.viewers <- struct{}{}
+	}
+	if rec := get(t, c, "/events"); rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" {
+		t.Errorf("answer %d", rec.Code)
+	}
+}
+
+func TestTheQueueForPrograms(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 4_125_000, "Nothing for 15 days.")
+	w.add(t, "c-2", "", "", "spend_drop", "warning", 0, "x")
+	var got struct {
+		Total, Open int
+		Alerts      []map[string]any
+	}
+	rec := get(t, w.console(false), "/api/alerts?detector=silence")
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Total != 1 || got.Open != 2 || got.Alerts[0]["customer_id"] != "c-1" || fmt.Sprint(got.Alerts[0]["money_at_risk"]) != "map[amount:412.50 currency:EUR]" {
+		t.Errorf("%s", rec.Body)
+	}
+	rec = get(t, w.console(false), "/api/alerts?detector=spend_drop")
+	if strings.Contains(rec.Body.String(), "money_at_risk") || strings.Contains(rec.Body.String(), `"tier"`) {
+		t.Errorf("what is not known is to be absent: %s", rec.Body)
+	}
+	var st map[string]any
+	if err := json.Unmarshal(get(t, w.console(false), "/api/status").Body.Bytes(), &st); err != nil || st["alerts_firing"] != 2.0 || st["group"] != "g" {
+		t.Errorf("status %v, %v", st, err)
+	}
+}
+
+func TestStepsAreReadTolerantly(t *testing.T) {
+	s, err := ParseStep([]byte(`{"alert_id":"a","revision":3,"status":"firing","step":"reminded","detector":"new_one","customer_id":"c","severity":"catastrophic",
+		"summary":"s","time":"2026-01-05T10:00:00Z","money_at_risk":{"amount":"no number","currency":"EUR"},"novel":{"x":[1]}}`))
+	if err != nil || s.Severity != Info || s.HasRisk || s.Kind != "reminded" || s.Probability >= 0 || !s.FirstFired.Equal(s.Time) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, bad := range []string{"", "null", "[]", "{}", `{"revision":1}`, `{"alert_id":3}`, "{\"alert_id\":\"a\"", "\xff"} {
+		if _, err := ParseStep([]byte(bad)); !errors.Is(err, ErrNotAStep) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func FuzzParseStep(f *testing.F) {
+	f.Add([]byte(`{"alert_id":"a","step":"fired","revision":1,"customer_id":"c","money_at_risk":{"amount":"1.5","currency":"EUR"},"time":"2026-01-05T10:00:00Z"}`))
+	f.Add([]byte(`{"alert_id":"a","step":"resolved","status":"resolved","evidence":{"a":1}}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		s, err := ParseStep(value)
+		if err != nil {
+			return
+		}
+		b := NewBook()
+		b.Apply(s)
+		b.View(Filter{Text: "x"}, 0, 10)
+		b.Totals(noon)
+	})
+}

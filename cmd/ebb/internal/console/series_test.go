@@ -1,0 +1,126 @@
+package console
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/stream/event"
+)
+
+// shopper spends the given amounts, in whole units, in consecutive weeks that end with day 999.
+func shopper(first Date, units ...int64) *Customer {
+	c := &Customer{ID: "c", Currency: "EUR", Window: first, First: first.Time()}
+	for i, u := range units {
+		if u != 0 {
+			c.Days = append(c.Days, Day{Date: Date(999 - 7*(len(units)-1-i)), Spend: event.Money(u) * event.MoneyUnit, Purchases: 1})
+		}
+	}
+	return c
+}
+
+func TestTheExpectedRange(t *testing.T) {
+	for _, tc := range []struct {
+		rule   string
+		c      *Customer
+		freeze Date
+		want   string // low, mean and high of the last week
+	}{
+		{"even weeks: a tenth of the mean to either side", shopper(0, 50, 50, 50, 50, 50, 50, 50, 50), 0, "45.00 50.00 55.00"},
+		{"the mean is that of the four weeks before, the week itself is not in it", shopper(0, 10, 10, 10, 10, 40, 40, 40, 40, 0), 0, "10.35 40.00 69.65"},
+		{"weeks before the first event are not known, and too few are no ground", shopper(985, 50, 50), 0, "none"},
+		{"nothing spent: no range", shopper(0, 0, 0, 0, 0, 0), 0, "none"},
+		{"from the beginning of an alert on the range stays", shopper(937, 50, 50, 50, 50, 50, 50, 0, 0, 0), 985, "45.00 50.00 55.00"},
+	} {
+		var freeze time.Time
+		if tc.freeze != 0 {
+			freeze = tc.freeze.Time()
+		}
+		ws := weeks(tc.c, 999, 12, freeze)
+		last := ws[len(ws)-1]
+		got := "none"
+		if last.Band {
+			got = money(last.Low) + " " + money(last.Mean) + " " + money(last.High)
+		}
+		if got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.rule, got, tc.want)
+		}
+	}
+}
+
+func TestWeeksAddUpTheirDays(t *testing.T) {
+	c := &Customer{Window: 900, Days: []Day{
+		{Date: 986, Spend: 10, Usage: 1}, {Date: 992, Spend: 20, Purchases: 1}, {Date: 993, Spend: 40, Refunds: 1}, {Date: 999, Spend: 80, Usage: 2}, {Date: 1000, Spend: 160},
+	}}
+	ws := weeks(c, 999, 12, time.Time{})
+	if a, b := ws[10], ws[11]; a.Spend != 30 || a.Usage != 1 || b.Spend != 120 || b.Refunds != 1 || b.From != 993 || b.To != 999 {
+		t.Errorf("weeks %+v and %+v", a, b)
+	}
+	ds := days(c, 990, 1000)
+	if len(ds) != 11 || ds[2].Spend != 20 || ds[10].Spend != 160 {
+		t.Errorf("days %+v", ds)
+	}
+}
+
+func TestADayIsThatOfTheCustomersZone(t *testing.T) {
+	at := time.Date(2026, 3, 29, 23, 30, 0, 0, time.UTC)
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("no time zones on this machine")
+	}
+	if utc, there := dateOf(at, time.UTC), dateOf(at, berlin); there != utc+1 {
+		t.Errorf("half past eleven at night in UTC is day %d, in Berlin %d", utc, there)
+	}
+	if d := dateOf(time.Date(1969, 12, 31, 23, 0, 0, 0, time.UTC), time.UTC); d != -1 {
+		t.Errorf("the day before the first is %d", d)
+	}
+}
+
+func TestPicturesHoldNoInlineStyleAndEscapeTheirText(t *testing.T) {
+	c := shopper(0, 50, 40, 60, 50, 50, 50, 0, 0)
+	d := pictureData{
+		spans: weeks(c, 999, weeksShown, time.Time{}), currency: "<E>", zone: time.UTC, now: Date(1000).Time(), unit: "week",
+		complaints: []Complaint{{ID: `"><script>`, Priority: "high", Opened: Date(980).Time()}},
+		marks:      []mark{{at: Date(990).Time(), class: "fired", label: "<b>", hover: `"<i>`}, {at: Date(990).Time(), class: "truth", label: "truly left"}},
+	}
+	for _, width := range []float64{wideChart, midChart, smallChart} {
+		got := string(picture(&d, width))
+		for _, bad := range []string{"style=", "<script>", "<b>", "<i>", "<E>", "NaN", "Inf"} {
+			if strings.Contains(got, bad) {
+				t.Errorf("width %g: the picture contains %q", width, bad)
+			}
+		}
+		if !strings.Contains(got, "truly left") || strings.Count(got, `class="slot"`) != weeksShown {
+			t.Errorf("width %g: %s", width, got)
+		}
+	}
+	for _, empty := range []*Customer{{}, {Window: 999, First: Date(999).Time()}} {
+		d := pictureData{spans: weeks(empty, 999, weeksShown, time.Time{}), zone: time.UTC, now: Date(1000).Time(), unit: "week"}
+		if got := string(picture(&d, wideChart)); strings.Contains(got, "NaN") || !strings.Contains(got, "</svg>") {
+			t.Errorf("a customer without events: %s", got)
+		}
+		if got := string(spark(d.spans)); !strings.Contains(got, "no spend seen") {
+			t.Errorf("the small picture of a customer without events: %s", got)
+		}
+	}
+}
+
+func TestNumbersAreWrittenForPeople(t *testing.T) {
+	for m, want := range map[event.Money]string{
+		0: "0.00", 412_000: "41.20", 12_345_678: "1,234.57", -5_000: "−0.50", 9_999_950_000: "999,995.00", 50: "0.01", 49: "0.00",
+	} {
+		if got := money(m); got != want {
+			t.Errorf("money(%d) = %s, want %s", m, got, want)
+		}
+	}
+	if got := roughMoney(12_345_678); got != "1,234" {
+		t.Errorf("rough %s", got)
+	}
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0 s", 4 * time.Millisecond: "4 ms", 45 * time.Second: "45 s", 5 * time.Minute: "5 min", 5 * time.Hour: "5 h", 50 * time.Hour: "2 d",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("short(%s) = %s, want %s", d, got, want)
+		}
+	}
+}
