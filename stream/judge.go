@@ -69,7 +69,7 @@ func (t *task) silent(s *source) bool {
 	if t.unreachable(s) {
 		return f.rhythm.last != 0
 	}
-	return s.n == 0 && s.status.AtEnd && f.rhythm.silent(t.clock, t.cfg.Stall.After.Milliseconds(), t.cfg.Stall.Expected)
+	return s.n == 0 && s.drained && s.status.AtEnd && f.rhythm.silent(t.clock, t.cfg.Stall.After.Milliseconds(), t.cfg.Stall.Expected)
 }
 
 // gatherStalls shows the detectors every stretch that must not be counted against a customer.

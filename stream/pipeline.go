@@ -84,7 +84,7 @@ func (t *task) profilesReady() bool {
 		return true
 	}
 	s := t.byFeed[event.Customers]
-	t.ready = s == nil || (s.n == 0 && s.status.AtEnd)
+	t.ready = s == nil || (s.n == 0 && s.drained && s.status.AtEnd)
 	return t.ready
 }
 

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
 	"ebb/state"
 	"ebb/stream/batch"
 	"ebb/stream/conn"
 	"ebb/stream/fetch"
+	"ebb/stream/offsets"
 )
 
 // ErrForeignChangelog is returned when a changelog or local copy was written by another group or cluster.
@@ -252,7 +251,7 @@ func (t *task) findHeld() error {
 // open starts fetching a feed.
 func (s *source) open(f *fetch.Fetcher, position int64, wake chan struct{}) {
 	s.position = position
-	s.head, s.n, s.cur, s.status = 0, 0, nil, fetch.Status{}
+	s.head, s.n, s.cur, s.status, s.drained = 0, 0, nil, fetch.Status{}, false
 	s.fetch = f.Open(s.topic, s.part, position, wake)
 }
 
@@ -274,26 +273,14 @@ func (s *source) shut() {
 
 // committedOffsets are the group's offsets of this partition, by topic; topics without one are absent.
 func (t *task) committedOffsets(ctx context.Context) (map[string]int64, error) {
-	req := &kafka.OffsetFetchRequest{GroupID: t.cfg.Group, Topics: map[string][]int{}}
-	for _, s := range t.sources {
-		req.Topics[s.topic] = []int{int(t.partition)}
-	}
-	res, err := t.deps.Cluster.Client().OffsetFetch(ctx, req)
-	if err == nil {
-		err = res.Error
-	}
-	if err != nil {
-		return nil, err
-	}
 	committed := map[string]int64{}
-	for topic, parts := range res.Topics {
-		for _, p := range parts {
-			if p.Error != nil {
-				return nil, fmt.Errorf("%s: %w", topic, p.Error)
-			}
-			if p.CommittedOffset >= 0 {
-				committed[topic] = p.CommittedOffset
-			}
+	for _, s := range t.sources {
+		all, err := offsets.New(t.deps.Cluster, t.cfg.Group, s.topic).Load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if o, ok := all[t.partition]; ok {
+			committed[s.topic] = o
 		}
 	}
 	return committed, nil

@@ -43,6 +43,7 @@ type source struct {
 	cur      *batch.Records // being decoded
 	at       int            // next record of it
 	status   fetch.Status
+	drained  bool  // the newest status came without records: what it says of the end holds for what was handed out
 	position int64 // next offset to apply
 }
 
@@ -69,6 +70,7 @@ func (s *source) fill() error {
 	for s.n < len(s.ring) {
 		if s.cur == nil {
 			s.cur, s.status = s.fetch.Poll()
+			s.drained = s.cur == nil
 			s.at = 0
 			if s.cur == nil {
 				if s.n == 0 { // markers and aborted records at the end
@@ -138,7 +140,7 @@ func (s *source) view(out bool) view {
 	if v.buffered {
 		v.head = s.lowest()
 	} else {
-		v.atEnd = s.status.AtEnd
+		v.atEnd = s.drained && s.status.AtEnd
 		v.provenMs = s.status.AtEndSent.UnixMilli()
 	}
 	return v

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -211,8 +210,9 @@ func TestAlertsEqualTheOracle(t *testing.T) {
 				"STATE_DIR=" + filepath.Join(dir, fmt.Sprintf("state%d", c.partitions)), "EBB_HTTP_LISTEN=127.0.0.1:0",
 			}
 			topics := []string{prefix + "usage", prefix + "payments", prefix + "complaints"}
-			killAtProgress(t, b, group, topics, env, c.kills)
-			in := start(t, env, "run", "-c", benchConfig)
+			config := smallCuts(t)
+			killAtProgress(t, b, group, topics, env, config, c.kills)
+			in := start(t, env, "run", "-c", config)
 			caughtUp(t, b, group, topics...)
 			in.stop(t)
 
@@ -223,25 +223,36 @@ func TestAlertsEqualTheOracle(t *testing.T) {
 	}
 }
 
-const benchConfig = "../../docs/examples/bench.yaml"
-
-// killAtProgress starts the program and kills it with -9 at random moments while it works through the history.
-func killAtProgress(t *testing.T, b *kafkatest.Broker, group string, topics []string, env []string, kills int) {
+// smallCuts is the bench's configuration with a cut every few thousand records, so that a kill lands between many of them.
+func smallCuts(t *testing.T) string {
 	t.Helper()
-	total := lag(t, b, group, topics...)
+	b, err := os.ReadFile("../../docs/examples/bench.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "ebb.yaml")
+	if err := os.WriteFile(path, append(b, "\ncut: {max_events: 2000}\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// killAtProgress starts the program and kills it with -9 at random moments while it works through the history, each time
+// after it has committed something.
+func killAtProgress(t *testing.T, b *kafkatest.Broker, group string, topics []string, env []string, config string, kills int) {
+	t.Helper()
 	for k := range kills {
-		in := start(t, env, "run", "-c", benchConfig)
-		wait := time.Duration(200+rand.IntN(1500)) * time.Millisecond
-		ctx, cancel := context.WithTimeout(context.Background(), wait)
-		err := kafkatest.Poll(ctx, func() error {
-			if n := lag(t, b, group, topics...); n < total*int64(kills-k)/int64(kills+1) {
-				return nil
+		before := lag(t, b, group, topics...)
+		part := before / int64(kills-k+1) * rand.Int64N(100) / 100
+		in := start(t, env, "run", "-c", config)
+		kafkatest.Eventually(t, "progress to kill", func() error {
+			if n := lag(t, b, group, topics...); n >= before-part && n > 0 {
+				return fmt.Errorf("%d of %d records to go", n, before)
 			}
-			return errors.New("not yet")
+			return nil
 		})
-		cancel()
 		in.kill()
-		t.Logf("killed at lag %d of %d (%v)", lag(t, b, group, topics...), total, err)
+		t.Logf("killed at lag %d", lag(t, b, group, topics...))
 	}
 }
 
