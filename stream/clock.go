@@ -35,7 +35,7 @@ func (v view) complete(graceMs int64) int64 {
 	case v.atEnd:
 		return v.provenMs - graceMs
 	default:
-		return math.MinInt64
+		return 0
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ebb/alerts"
 	"ebb/detectors"
 	"ebb/state"
@@ -102,7 +100,7 @@ type Deps struct {
 	Tick         func() time.Time // clock of the process, for ages and durations
 	Rand         *rand.Rand
 	Log          *slog.Logger
-	Registry     prometheus.Registerer
+	Registry     Registerer
 	State        Directory
 	StateMetrics *state.Metrics
 	Detectors    *detectors.Set

@@ -365,3 +365,10 @@ func (e *Engine) Member() bool {
 	defer e.mu.Unlock()
 	return e.gen >= 0
 }
+
+// Owns says whether this instance holds a partition now.
+func (e *Engine) Owns(p int32) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tasks[p] != nil
+}

@@ -101,7 +101,7 @@ type memory struct{ w *world }
 func (m memory) Task(p int32) (state.Store, error, error) {
 	return m.w.disk.Task(p)
 }
-func (m memory) MemberID() string                { return m.w.member }
+func (m memory) MemberID() string               { return m.w.member }
 func (m memory) RememberMember(id string) error { m.w.member = id; return nil }
 
 // running is an engine at work.

@@ -11,6 +11,9 @@ import (
 	"ebb/stream/event"
 )
 
+// Registerer takes the metrics of an instance.
+type Registerer = prometheus.Registerer
+
 // metrics are those of one instance. Names are a contract: a rename is a breaking change. Labels are bounded: feeds, reasons,
 // partitions and detectors, never customers.
 type metrics struct {

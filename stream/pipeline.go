@@ -290,7 +290,7 @@ func (t *task) know(at int64) {
 	grace := t.cfg.Time.Grace.Milliseconds()
 	for i, s := range t.merged {
 		f := &t.feeds[s.feed]
-		until := min(at, t.views[i].complete(grace)) - s.completenessMs
+		until := max(0, min(at, t.views[i].complete(grace))-s.completenessMs)
 		if f.stalled != 0 {
 			until = min(until, f.stalled)
 		}

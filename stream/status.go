@@ -29,6 +29,7 @@ type TaskStatus struct {
 	Customers int64            // known to the task
 	Stages    map[string]int64 // the same, by stage
 	Live      bool             // read to the ends of the feeds, or nearly
+	Looked    bool             // the broker has told where the feeds end: Lag can be believed
 	Feeds     []FeedStatus
 }
 
@@ -58,9 +59,11 @@ func (t *task) publish(state string, err error) {
 		st.Error = err.Error()
 	}
 	if t.table != nil && t.rec != nil {
-		st.Quiet = t.rec.quiet
+		st.Quiet, st.Live = t.rec.quiet, t.live
+		st.Looked = true
 		for _, s := range t.sources {
 			st.Feeds = append(st.Feeds, t.feedStatus(s))
+			st.Looked = st.Looked && !s.status.Answered.IsZero()
 		}
 	}
 	t.status.Store(st)
@@ -181,3 +184,21 @@ func (t *task) copyOf(id string) (*customer.Record, error) {
 	}
 	return c, nil
 }
+
+// StageOf is where a customer stands at event time now: warming_up until 28 days of history are known, active, blind while
+// records of his cannot be read, lapsed when long gone, quarantined when his records fail inside ebb.
+func StageOf(r *customer.Record, now int64) string {
+	switch {
+	case r.Quarantined:
+		return "quarantined"
+	case r.IsBlind():
+		return "blind"
+	case r.Lapsed:
+		return "lapsed"
+	case now-r.First < warmingUpMs:
+		return "warming_up"
+	}
+	return "active"
+}
+
+const warmingUpMs = 28 * 24 * hourMs

@@ -185,6 +185,9 @@ func caughtUp(t *testing.T, b *kafkatest.Broker, group string, topics ...string)
 // TestAlertsEqualTheOracle runs the bench's contract on generated topics and compares every alert step with the independent
 // computation: undisturbed and killed with -9 again and again, on one, three and eight partitions.
 func TestAlertsEqualTheOracle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the program under test is another process, which -race does not see")
+	}
 	b := kafkatest.Real(t)
 	o := sharedOracle(t)
 	dir := t.TempDir()

@@ -451,11 +451,8 @@ func TestBackoff(t *testing.T) {
 	}
 	b.Reset()
 	got = append(got, b.Next())
-	want := []time.Duration{75, 150, 300, 600, 750, 750, 75}
-	for i := range want {
-		if got[i] != want[i]*time.Millisecond {
-			t.Fatalf("%v", got)
-		}
+	if s := fmt.Sprint(got); s != "[75ms 150ms 300ms 600ms 750ms 750ms 75ms]" {
+		t.Fatal(s)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

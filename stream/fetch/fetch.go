@@ -348,6 +348,7 @@ type broker struct {
 	queue   []*Partition // in the order in which they are asked for: who got data goes to the end
 	blocked bool         // somebody was left out for want of room
 	cooling bool         // could not be reached a moment ago
+	down    bool         // could not be reached since it was last
 	retired bool
 	backoff conn.Backoff
 }
@@ -388,7 +389,10 @@ func (b *broker) lost(err error) {
 	if b.retired || b.f.ctx.Err() != nil {
 		return
 	}
-	b.f.cfg.Logger.Warn("broker lost", "broker", b.id, "addr", b.addr, "err", err)
+	if !b.down {
+		b.f.cfg.Logger.Warn("broker lost", "broker", b.id, "addr", b.addr, "err", err)
+		b.down = true
+	}
 	var mine []*Partition
 	for _, p := range slices.Clone(b.queue) {
 		if p.flight != nil {
@@ -412,6 +416,15 @@ func (b *broker) lost(err error) {
 		b.kick()
 		signal(b.f.news)
 	})
+}
+
+// found: the broker has answered.
+func (b *broker) found() {
+	b.backoff.Reset()
+	if b.down {
+		b.f.cfg.Logger.Info("broker back", "broker", b.id, "addr", b.addr)
+		b.down = false
+	}
 }
 
 // ErrRetentionGap is the sticky error of a partition whose position the broker has deleted.

@@ -88,7 +88,12 @@ func (l *link) plan() (wait time.Duration, some bool) {
 	}
 	own, spare := f.reserve(), f.spare()
 	short := !l.poll
+	total := 0
 	for _, p := range l.b.queue {
+		// More than one answer holds would reserve room for nothing; whoever is left out stands first in the queue next time.
+		if !l.poll && total >= int(f.cfg.MaxBytes) {
+			break
+		}
 		if p.flight != nil {
 			// It will be free in a moment, and its place is in the poll.
 			short = short || !p.behind()
@@ -103,6 +108,7 @@ func (l *link) plan() (wait time.Duration, some bool) {
 			continue
 		}
 		spare -= max(p.used+grant-own, 0) - max(p.used-own, 0)
+		total += grant
 		f.charge(p, grant)
 		p.flight = l
 		l.asked = append(l.asked, ask{p: p, epoch: p.epoch, from: p.position, grant: grant})
@@ -345,7 +351,7 @@ func (l *link) settle(sent time.Time, err error) {
 		f.cfg.Metrics.failed(err)
 		l.b.lost(err)
 	} else {
-		l.b.backoff.Reset()
+		l.b.found()
 		for i := range l.asked {
 			l.deliver(&l.asked[i], &l.results[i], sent, now)
 		}

@@ -1,8 +1,11 @@
 package fetch
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"ebb/stream/batch"
 	"ebb/stream/conn"
 )
 
@@ -20,7 +23,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ebb_fetch_requests_total", Help: "Fetch requests answered, by connection: tail long-polls partitions at their end, bulk serves those behind.",
 	}, []string{"connection"})
-	errors := prometheus.NewCounterVec(prometheus.CounterOpts{
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ebb_fetch_errors_total", Help: "Failed fetches, of a request or of one partition in it, by class.",
 	}, []string{"class"})
 	m := &Metrics{
@@ -36,10 +39,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "ebb_fetch_partitions", Help: "Partitions being read.",
 		}),
 	}
-	for _, c := range conn.Classes() {
-		m.errors[c] = errors.WithLabelValues(c)
+	for _, c := range append(conn.Classes(), corrupt) {
+		m.errors[c] = failures.WithLabelValues(c)
 	}
-	reg.MustRegister(requests, errors, m.bytes, m.buffer, m.open)
+	reg.MustRegister(requests, failures, m.bytes, m.buffer, m.open)
 	return m
 }
 
@@ -61,8 +64,22 @@ func (m *Metrics) received(n int) {
 
 func (m *Metrics) failed(err error) {
 	if m != nil {
-		m.errors[conn.Class(err)].Inc()
+		m.errors[class(err)].Inc()
 	}
+}
+
+const corrupt = "corrupt"
+
+func class(err error) string {
+	var gap *ErrRetentionGap
+	var beyond *ErrBeyondEnd
+	switch {
+	case errors.Is(err, batch.ErrCorrupt):
+		return corrupt
+	case errors.As(err, &gap), errors.As(err, &beyond):
+		return "offset"
+	}
+	return conn.Class(err)
 }
 
 func (m *Metrics) buffered(n int) {

@@ -166,7 +166,8 @@ func (p *Partition) status() Status {
 }
 
 func (p *Partition) atEnd() bool {
-	return p.known && p.err == nil && !p.broken && p.position >= p.highWatermark
+	// A watermark below the position is that of a leader which has just been elected and does not yet know its own.
+	return p.known && p.err == nil && !p.broken && p.position == p.highWatermark
 }
 
 // behind: the broker has, as far as is known, something that may be read now.
@@ -259,6 +260,8 @@ func (p *Partition) halt(err error) {
 		p.broker = nil
 	}
 	p.state = halted
+	p.epoch++ // whatever a request that is out brings
+	p.flight = nil
 	p.err = fmt.Errorf("%s partition %d: %w", p.topic, p.id, err)
 	p.f.cfg.Metrics.failed(err)
 	p.f.cfg.Logger.Error("partition stopped", "topic", p.topic, "partition", p.id, "offset", p.position, "err", err)

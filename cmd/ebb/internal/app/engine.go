@@ -9,8 +9,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
 	"ebb/detectors"
@@ -39,7 +37,7 @@ type Engine struct {
 }
 
 // NewEngine checks the topics, takes the state directory and builds the tasks' engine. Close must be called after Run.
-func NewEngine(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, reg prometheus.Registerer, o Outside) (*Engine, error) {
+func NewEngine(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, reg Registerer, o Outside) (*Engine, error) {
 	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
 		return nil, err
 	}
@@ -95,7 +93,7 @@ func prepareTopics(ctx context.Context, cfg *config.Config, cluster *conn.Cluste
 	return errors.Join(faults...)
 }
 
-func build(cfg *config.Config, cluster *conn.Cluster, reg prometheus.Registerer, sm *state.Metrics, dir *state.Dir, o Outside) (*stream.Engine, error) {
+func build(cfg *config.Config, cluster *conn.Cluster, reg Registerer, sm *state.Metrics, dir *state.Dir, o Outside) (*stream.Engine, error) {
 	rules := cfg.Detectors
 	rules.Horizon = detectors.Duration(cfg.Alerts.Horizon.Std())
 	rules.LapseAfter = detectors.Duration(cfg.Alerts.LapseAfter.Std())

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ebb/cmd/ebb/internal/config"
 	"ebb/cmd/ebb/internal/webhook"
 	"ebb/stream/conn"
@@ -13,7 +11,7 @@ import (
 )
 
 // webhooks builds the configured sinks. Of several instances the owner of partition 0 delivers.
-func webhooks(cfg *config.Config, cluster *conn.Cluster, engine *Engine, reg prometheus.Registerer, o Outside) ([]*webhook.Sink, error) {
+func webhooks(cfg *config.Config, cluster *conn.Cluster, engine *Engine, reg Registerer, o Outside) ([]*webhook.Sink, error) {
 	if len(cfg.Webhooks) == 0 {
 		return nil, nil
 	}

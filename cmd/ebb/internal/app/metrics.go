@@ -10,6 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// Registerer takes metrics, and Gatherer gives them.
+type (
+	Registerer = prometheus.Registerer
+	Gatherer   = prometheus.Gatherer
+)
+
 // newRegistry is a registry with what every Go program shows, and the build.
 func newRegistry(version string) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"ebb/cmd/ebb/internal/config"
 	"ebb/cmd/ebb/internal/console"
 	"ebb/stream/conn"
@@ -28,7 +26,7 @@ type Page struct {
 	console  *console.Console
 	book     *console.Book
 	source   *source
-	gatherer atomic.Pointer[prometheus.Gatherer]
+	gatherer atomic.Pointer[Gatherer]
 	log      *slog.Logger
 }
 
@@ -77,7 +75,7 @@ func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book
 func (p *Page) Addr() string { return p.listener.Addr().String() }
 
 // Show has the page speak of an engine, nil for none, and of its metrics.
-func (p *Page) Show(e *Engine, g prometheus.Gatherer) {
+func (p *Page) Show(e *Engine, g Gatherer) {
 	p.source.engine.Store(e)
 	if g != nil {
 		p.gatherer.Store(&g)

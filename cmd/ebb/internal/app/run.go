@@ -51,7 +51,9 @@ func Run(ctx context.Context, cfg *config.Config, version string, o Outside) err
 		page.Show(engine, reg)
 		o.Log.Info("page and metrics", "url", "http://"+page.Addr())
 		beside.start("page", o.Log, page.Run)
-		beside.start("page's view of the alerts", o.Log, func(ctx context.Context) error { return page.Follow(ctx, cfg, cluster, o.Now, nil) })
+		if page.console != nil {
+			beside.start("page's view of the alerts", o.Log, func(ctx context.Context) error { return page.Follow(ctx, cfg, cluster, o.Now, nil) })
+		}
 	}
 	for _, h := range hooks {
 		beside.start("webhook", o.Log, h.Run)
