@@ -129,14 +129,8 @@ func (t *Table) landed(err error) error {
 
 // stored says goodbye to changes that are in the store now.
 func (t *Table) stored(w *waiting) {
-	for _, o := range w.ops {
-		e := t.entries.get(unsafeBytes(o.id))
-		switch {
-		case e == nil:
-			t.whole = t.whole && (o.value == nil || has(t.pending, unsafeBytes(o.id)))
-		case o.value == nil && e.flags&(flagGone|flagDirty|flagInCut|flagRevived) == flagGone:
-			t.remove(e)
-		}
+	if w.tombstones { // else spare the walk: it would hold up the next record
+		t.bury(w)
 	}
 	t.timers.stored(w.gen)
 	m := t.o.Metrics
@@ -145,6 +139,19 @@ func (t *Table) stored(w *waiting) {
 		m.flushSeconds.Observe(t.o.Tick().Sub(t.began).Seconds())
 	}
 	m.storeBytes.Set(float64(t.store.Size()))
+}
+
+// bury removes the entries of customers whose tombstones are in the store.
+func (t *Table) bury(w *waiting) {
+	for _, o := range w.ops {
+		if o.value != nil {
+			continue
+		}
+		e := t.entries.get(unsafeBytes(o.id))
+		if e != nil && e.flags&(flagGone|flagDirty|flagInCut|flagRevived) == flagGone {
+			t.remove(e)
+		}
+	}
 }
 
 // evictable is how many entries may leave memory.
@@ -176,9 +183,7 @@ func (t *Table) evict() {
 			e.flags &^= flagUsed
 			t.hand++
 		default: // remove puts another entry in its place
-			if e.flags&flagDurable != 0 && !has(t.pending, unsafeBytes(e.Record.ID)) && !has(t.flushing, unsafeBytes(e.Record.ID)) {
-				t.whole = false
-			}
+			t.whole = t.whole && e.flags&flagDurable == 0
 			t.remove(e)
 			t.o.Metrics.evictions.Inc()
 		}

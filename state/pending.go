@@ -15,6 +15,8 @@ type waiting struct {
 	task   []byte // newest task record, nil: none
 	gen    uint32 // newest cut in it
 
+	tombstones bool // some of the values are
+
 	bytes  int64 // of the values that count, with an allowance for each
 	pinned int64 // of all buffers that the values lie in
 }
@@ -53,12 +55,14 @@ func (w *waiting) set(id string, value []byte) {
 func (w *waiting) replace(i int32, value []byte) {
 	w.bytes += int64(len(value) - len(w.ops[i].value))
 	w.ops[i].value = value
+	w.tombstones = w.tombstones || value == nil
 }
 
 func (w *waiting) insert(id string, value []byte) {
 	w.index[id] = int32(len(w.ops))
 	w.ops = append(w.ops, customerOp{id, value})
 	w.bytes += int64(len(id) + len(value) + opBytes)
+	w.tombstones = w.tombstones || value == nil
 }
 
 // compact copies the values that count into one buffer when most of what the buffers hold has been

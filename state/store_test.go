@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ebb/state/customer"
 )
 
 // eachStore runs a test on both engines. reopen closes the store and opens it again.
@@ -348,4 +350,20 @@ func FuzzTimerBucket(f *testing.F) {
 			t.Errorf("%d bytes decode into what takes %d", len(b), len(again))
 		}
 	})
+}
+
+// What a power cut would show: every transaction is synced, and the largest record stays beside its
+// key and fits in a transaction, with the smallest buffers too.
+func TestBadgerOptionsThatDurabilityRestsOn(t *testing.T) {
+	for _, size := range []int64{1, 0, 1 << 40} {
+		o := Options{MemtableBytes: size}
+		o.setDefaults()
+		b := badgerOptions(t.TempDir(), &o)
+		if !b.SyncWrites || b.NumCompactors < 2 {
+			t.Errorf("memtables of %d: sync %v, %d compactors", b.MemTableSize, b.SyncWrites, b.NumCompactors)
+		}
+		if largest := int64(customer.MaxEncoded); b.ValueThreshold <= largest || b.MemTableSize*15/100*9/10 <= largest+1024 {
+			t.Errorf("memtables of %d: a record of %d bytes has no place", b.MemTableSize, largest)
+		}
+	}
 }

@@ -91,7 +91,7 @@ type Table struct {
 	bytes   int64    // of all entries
 	arrived int      // entries that came since the last Maintain
 
-	// whole: the store holds no customer that is not in entries, pending or flushing.
+	// whole: every customer there is has an entry; a lookup that misses need not go on.
 	whole bool
 
 	dirty      []*Entry
@@ -148,6 +148,7 @@ func (t *Table) adopt(w *waiting) {
 		t.timers.add(tm.At, tm.ID, w.gen)
 	}
 	t.pending = w
+	t.whole = t.whole && len(w.ops) == 0
 }
 
 // Get returns a customer, a new one if there is none yet. It does not keep id. The error is that of
@@ -188,11 +189,14 @@ func (t *Table) Lookup(id []byte) (*Entry, bool, error) {
 
 // load brings a customer in from the newest encoded form, nil if there is none.
 func (t *Table) load(id []byte) (*Entry, error) {
+	if t.whole {
+		return nil, nil
+	}
 	value, ok := t.pending.get(id)
 	if !ok {
 		value, ok = t.flushing.get(id)
 	}
-	if !ok && !t.whole {
+	if !ok {
 		buf, err := t.store.Get(t.buf[:0], id)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, err
