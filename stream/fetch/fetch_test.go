@@ -605,19 +605,88 @@ func TestIdleAndLatency(t *testing.T) {
 
 func requests(t *testing.T, reg *prometheus.Registry) float64 {
 	t.Helper()
+	return sum(t, reg, "ebb_fetch_requests_total")
+}
+
+// sum adds up the children of a counter.
+func sum(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
 	ms, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var n float64
 	for _, m := range ms {
-		if m.GetName() == "ebb_fetch_requests_total" {
+		if m.GetName() == name {
 			for _, x := range m.GetMetric() {
 				n += x.GetCounter().GetValue()
 			}
 		}
 	}
 	return n
+}
+
+// mute drops what a broker says while it is on, as if the broker were frozen.
+type mute struct {
+	net.Conn
+	on *atomic.Bool
+}
+
+func (m mute) Read(b []byte) (int, error) {
+	n, err := m.Conn.Read(b)
+	for m.on.Load() && err == nil {
+		n, err = m.Conn.Read(b)
+	}
+	return n, err
+}
+
+// In virtual time: a broker that goes silent proves nothing, is given up after the wait and ten seconds, and is found again
+// when it speaks.
+func TestSilentBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		topic := b.Name("silent")
+		b.CreateTopic(t, topic, 1, nil)
+		var silent atomic.Bool
+		cluster := clusterOf(t, b, func(c *conn.Config) {
+			c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				k, err := b.Dial(ctx, network, addr)
+				return mute{k, &silent}, err
+			}
+		})
+		reg := prometheus.NewRegistry()
+		c := open(t, fetcherOf(t, cluster, fetch.Config{Metrics: fetch.NewMetrics(reg)}), topic, 0, 0)
+		c.until(t, "the end", c.atEnd)
+		time.Sleep(time.Minute)
+		silent.Store(true)
+		start := time.Now()
+		c.until(t, "trouble", func() bool { return c.status.Trouble != nil })
+		if d := time.Since(start); d > 11*time.Second {
+			t.Errorf("given up after %v", d)
+		}
+		if c.status.AtEndSent.After(start) || c.status.Answered.After(start) || c.status.Err != nil {
+			t.Errorf("%v after it went silent: %+v", time.Since(start), c.status)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := failures(t, reg); n > 200 {
+			t.Errorf("%v failures in five minutes: that is no backing off", n)
+		}
+		c.poll()
+		if c.status.AtEndSent.After(start) {
+			t.Errorf("silence proves the end: %+v", c.status)
+		}
+		produce(t, b, topic, 0, "meanwhile")
+		silent.Store(false)
+		start = time.Now()
+		c.until(t, "the record", func() bool { return len(c.values) == 1 })
+		if d := time.Since(start); d > 15*time.Second {
+			t.Errorf("found again after %v", d)
+		}
+	})
+}
+
+func failures(t *testing.T, reg *prometheus.Registry) float64 {
+	return sum(t, reg, "ebb_fetch_errors_total")
 }
 
 // Nil records together with AtEnd mean that nothing was unseen when AtEndSent was: a record acknowledged before a moment is

@@ -270,7 +270,6 @@ func (p *Partition) halt(err error) {
 
 // fail is called with what kept the partition from being read.
 func (p *Partition) fail(err error) {
-	p.f.cfg.Metrics.failed(err)
 	p.trouble = err
 	switch {
 	case errors.Is(err, conn.ErrUnauthorized):
@@ -291,6 +290,7 @@ func (p *Partition) fail(err error) {
 		p.halt(&batch.CorruptError{Offset: p.position, Err: err})
 		return
 	}
+	p.f.cfg.Metrics.failed(err)
 	p.f.cluster.Invalidate(p.topic)
 	p.unplace()
 	p.delay()
