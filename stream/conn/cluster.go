@@ -141,7 +141,9 @@ func New(cfg Config) (*Cluster, error) {
 	return &Cluster{
 		cfg: cfg, mechanism: mechanism, ctx: ctx, cancel: cancel,
 		transport: &kafka.Transport{
-			Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, MetadataTTL: time.Second, ClientID: cfg.ClientID,
+			// Once used it asks for the metadata of all topics at this interval for good, which in a large cluster is much.
+			// What has to follow a moved leader quickly does not go this way.
+			Dial: cfg.Dial, DialTimeout: cfg.DialTimeout, MetadataTTL: 5 * time.Second, ClientID: cfg.ClientID,
 			TLS: cfg.TLS, SASL: mechanism, Context: ctx,
 		},
 		topics: map[string]Topic{}, control: map[string]*control{},

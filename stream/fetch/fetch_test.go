@@ -446,6 +446,43 @@ func TestTopicMissing(t *testing.T) {
 	})
 }
 
+// What was fetched before a partition stopped is handed out before the error.
+func TestErrorComesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		topic := b.Name("last")
+		b.CreateTopic(t, topic, 1, nil)
+		c := open(t, fetcherOf(t, clusterOf(t, b), fetch.Config{}), topic, 0, 0)
+		c.until(t, "the end", c.atEnd)
+		for i := range 3 {
+			produce(t, b, topic, 0, fmt.Sprint(i))
+			<-c.wake // and not polled
+		}
+		b.DeleteTopic(t, topic)
+		for c.Status().Err == nil {
+			<-c.wake
+		}
+		var got []string
+		for {
+			recs, st := c.Poll()
+			if recs == nil {
+				if !errors.Is(st.Err, conn.ErrTopicMissing) {
+					t.Errorf("%v", st.Err)
+				}
+				break
+			}
+			if st.Err != nil {
+				t.Errorf("error together with records: %v", st.Err)
+			}
+			got = append(got, string(recs.At(0).Value))
+			recs.Release()
+		}
+		if fmt.Sprint(got) != "[0 1 2]" {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // One partition that nobody consumes holds no more than its share, and does not keep others from being read.
 func TestBackPressure(t *testing.T) {
 	brokers(t, func(t *testing.T, b *kafkatest.Broker) {
@@ -681,6 +718,50 @@ func TestSilentBroker(t *testing.T) {
 		c.until(t, "the record", func() bool { return len(c.values) == 1 })
 		if d := time.Since(start); d > 15*time.Second {
 			t.Errorf("found again after %v", d)
+		}
+	})
+}
+
+// In virtual time, where processors and networks take none: what a record waits is what the two connections make it wait for
+// each other. At a thousand records a second over twelve partitions that is nothing.
+func TestNoWaitingUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{Brokers: 2})
+		topic := b.Name("load")
+		const partitions, records = 12, 3000
+		b.CreateTopic(t, topic, partitions, nil)
+		f := fetcherOf(t, clusterOf(t, b), fetch.Config{})
+		wake := make(chan struct{}, 1)
+		var parts []*fetch.Partition
+		for p := range int32(partitions) {
+			parts = append(parts, f.Open(topic, p, 0, wake))
+		}
+		cl := b.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+		rng := rand.New(rand.NewPCG(1, 2))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range records {
+				cl.Produce(t.Context(), &kgo.Record{Topic: topic, Partition: int32(rng.IntN(partitions)), Timestamp: time.Now()}, nil)
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		var worst time.Duration
+		for got := 0; got < records; {
+			<-wake
+			for _, p := range parts {
+				for recs, ok := p.Next(); ok; recs, ok = p.Next() {
+					for i := range recs.Len() {
+						worst = max(worst, time.Since(time.UnixMilli(recs.At(i).Timestamp)))
+						got++
+					}
+					recs.Release()
+				}
+			}
+		}
+		<-done
+		if worst > time.Millisecond {
+			t.Errorf("a record waited %v", worst)
 		}
 	})
 }

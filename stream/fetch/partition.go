@@ -107,7 +107,8 @@ func (p *Partition) Status() Status {
 	return p.status()
 }
 
-// Poll gives the next batch, as Next does, and the status at the same moment.
+// Poll gives the next batch, as Next does, and the status at the same moment. A sticky error is in it only once everything
+// that was fetched before has been handed out.
 func (p *Partition) Poll() (*batch.Records, Status) {
 	for {
 		recs, err := p.reader.Next()
@@ -131,12 +132,15 @@ func (p *Partition) Poll() (*batch.Records, Status) {
 				p.reading = 0
 				p.delivered = p.reader.Position()
 			}
-			if p.state != halted && p.open() {
+			if p.open() {
 				p.f.mu.Unlock()
 				continue
 			}
 		}
 		s := p.status()
+		if recs != nil {
+			s.Err = nil // what was fetched before the error comes before it
+		}
 		p.f.mu.Unlock()
 		return recs, s
 	}
