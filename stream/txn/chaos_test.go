@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ebb/stream/batch"
-	"ebb/stream/group"
 	"ebb/stream/kafkatest"
 	"ebb/stream/txn"
 )
@@ -20,7 +20,7 @@ import (
 // owner is a task reduced to its core: its state is a counter, and each cut writes the next number to the changelog and to an alert topic.
 type owner struct {
 	w       *world
-	g       group.Generation
+	m       *membership
 	rand    *rand.Rand
 	resend  bool // after ErrReinit send the same cut again, else go back to durable state
 	goal    int
@@ -30,17 +30,11 @@ type owner struct {
 // run works until the goal is visible in the changelog. Whatever happens to it, it goes on from durable state.
 func (o *owner) run(t *testing.T) {
 	for t.Context().Err() == nil {
-		dead := false
+		kill := &killer{}
 		p := txn.New(o.w.cluster, txn.Config{
-			TransactionalID: o.w.Name("task-0"), Log: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second,
-			Step: func(txn.Step) error {
-				if dead {
-					return errKilled
-				}
-				return nil
-			},
+			TransactionalID: o.w.Name("task-0"), Log: slog.New(slog.DiscardHandler), Timeout: 3 * time.Second, Step: kill.step,
 		})
-		err := o.own(t, p, &dead)
+		err := o.own(t, p, kill)
 		p.Close()
 		if err == nil {
 			return
@@ -48,8 +42,24 @@ func (o *owner) run(t *testing.T) {
 	}
 }
 
-// own takes over, and commits until it fails or is done. kill ends the process, as far as the producer is concerned.
-func (o *owner) own(t *testing.T, p *txn.Producer, kill *bool) error {
+// killer ends the process at a step, as far as the producer is concerned. The zero value does not.
+type killer struct {
+	at   atomic.Int32 // a txn.Step but StepInit
+	dead atomic.Bool
+}
+
+func (k *killer) step(s txn.Step) error {
+	if at := k.at.Load(); at != 0 && txn.Step(at) == s {
+		k.dead.Store(true)
+	}
+	if k.dead.Load() {
+		return errKilled
+	}
+	return nil
+}
+
+// own takes over, and commits until it fails or is done.
+func (o *owner) own(t *testing.T, p *txn.Producer, kill *killer) error {
 	if err := p.Init(t.Context()); err != nil {
 		return err
 	}
@@ -57,7 +67,9 @@ func (o *owner) own(t *testing.T, p *txn.Producer, kill *bool) error {
 		o.mischief()
 		tx := o.cut(t, n)
 		for {
-			*kill = o.rand.IntN(15) == 0
+			if o.rand.IntN(10) == 0 {
+				kill.at.Store(1 + o.rand.Int32N(int32(txn.StepDone)))
+			}
 			_, err := p.Commit(t.Context(), tx)
 			o.count(err)
 			if err == nil {
@@ -99,7 +111,8 @@ func (o *owner) durable(t *testing.T) int {
 }
 
 func (o *owner) cut(t *testing.T, n int) *txn.Transaction {
-	tx := &txn.Transaction{Group: o.w.group, Generation: o.g.ID, MemberID: o.g.MemberID, Offsets: map[string]map[int32]int64{o.w.feed: {0: int64(n)}}}
+	g := o.m.latest.Load() // coordinators that move end generations, too
+	tx := &txn.Transaction{Group: o.w.group, Generation: g.ID, MemberID: g.MemberID, Offsets: map[string]map[int32]int64{o.w.feed: {0: int64(n)}}}
 	wr := tx.Writer(batch.LZ4)
 	for _, tp := range []txn.TopicPartition{{Topic: o.w.changelog}, {Topic: o.w.alerts, Partition: 0}, {Topic: o.w.alerts, Partition: 1}} {
 		if err := wr.Add(tp, []byte("k"), fmt.Append(nil, n), nil, 0); err != nil {
@@ -136,12 +149,13 @@ func (o *owner) mischief() {
 // other. Each number is there once, in order, in every topic, and the committed offset is that of the last.
 func TestExactlyOnceUnderFaults(t *testing.T) {
 	check := func(t *testing.T, w *world, seed uint64, owners, goal int) {
-		g := w.join(t).next(t)
+		m := w.join(t)
+		m.next(t)
 		var wg sync.WaitGroup
 		all := make([]*owner, owners)
 		for i := range all {
 			all[i] = &owner{
-				w: w, g: g, rand: rand.New(rand.NewPCG(seed, uint64(i))), resend: owners == 1, goal: goal, outcome: map[string]int{},
+				w: w, m: m, rand: rand.New(rand.NewPCG(seed, uint64(i))), resend: owners == 1, goal: goal, outcome: map[string]int{},
 			}
 			wg.Go(func() { all[i].run(t) })
 		}

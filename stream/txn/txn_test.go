@@ -73,11 +73,19 @@ func everywhere(t *testing.T, f func(t *testing.T, w *world)) {
 // membership follows one member of the group.
 type membership struct {
 	generations chan group.Generation
+	latest      atomic.Pointer[group.Generation]
 	cancel      context.CancelFunc
 }
 
-func (m *membership) Assigned(_ context.Context, g group.Generation) { m.generations <- g }
-func (m *membership) Revoked(group.Generation, error)                {}
+func (m *membership) Assigned(_ context.Context, g group.Generation) {
+	m.latest.Store(&g)
+	select {
+	case m.generations <- g:
+	default: // a test that does not follow them
+	}
+}
+
+func (m *membership) Revoked(group.Generation, error) {}
 
 // join adds a member to the group, and returns its generations.
 func (w *world) join(t testing.TB) *membership {
