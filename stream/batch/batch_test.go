@@ -335,6 +335,9 @@ func TestEmptyBatch(t *testing.T) {
 
 // Reading makes no garbage once the pool is warm.
 func TestNoAllocation(t *testing.T) {
+	if raceDetector {
+		t.Skip("pools do not keep under the race detector")
+	}
 	for _, codec := range []Codec{None, LZ4, Zstd} {
 		raw := benchBatch(t, codec, 64<<10)
 		pool := NewPool(0)
