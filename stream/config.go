@@ -14,11 +14,13 @@ import (
 	"ebb/stream/event"
 	"ebb/stream/fetch"
 	"ebb/stream/partition"
+	"ebb/stream/txn"
 )
 
 // Config is what an instance does. All durations that compare with event time (Time, Completeness, Stall) are in the units
 // of that time, so that a simulated clock may run faster; those of Cut and Group are in the time of the process.
 type Config struct {
+	Instance       string       // what this instance is called in operational alerts
 	Group          string       // consumer group, and prefix of the transactional ids
 	Feeds          []FeedConfig // in any order; usage, payments and complaints are merged by event time
 	Topics         Topics
@@ -105,6 +107,9 @@ type Deps struct {
 	StateMetrics *state.Metrics
 	Detectors    *detectors.Set
 	Policy       *alerts.Policy
+	// TxnStep is a seam for tests, nil otherwise: called before each step of a task's transactions. An error of it leaves the
+	// transaction as if the process had died there.
+	TxnStep func(partition int32, s txn.Step) error
 }
 
 // Directory is where the local copies of the tasks lie.

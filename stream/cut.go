@@ -91,6 +91,7 @@ func (t *task) due() bool {
 	now := t.tick()
 	switch {
 	case t.cutNow:
+	case t.table.Pressure() == state.PressureCut:
 	case !t.outbox.alertSince.IsZero() && t.live && now.Sub(t.outbox.alertSince) >= t.cfg.Cut.Linger:
 	case bytes+t.outbox.bytes >= t.cfg.Cut.MaxBytes:
 	case t.sinceCut >= t.cfg.Cut.MaxEvents:
@@ -104,7 +105,7 @@ func (t *task) due() bool {
 // full says that no more may be applied before the running cut is done: what lies between cuts is bounded.
 func (t *task) full() bool {
 	_, bytes := t.table.Dirty()
-	return bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes || t.sinceCut >= 2*t.cfg.Cut.MaxEvents
+	return t.table.Pressure() == state.PressureCut || bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes || t.sinceCut >= 2*t.cfg.Cut.MaxEvents
 }
 
 // maybeCut takes a cut if one is due, none is under way and the group lends its generation.

@@ -58,7 +58,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{
+	e := &Engine{
 		cfg: cfg, deps: deps, log: deps.Log, m: m, codec: codec,
 		fetcher:      fetch.New(deps.Cluster, cfg.Fetch),
 		scheduler:    txn.NewScheduler(cfg.Cut.InFlight),
@@ -68,7 +68,11 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		groupMetrics: group.NewMetrics(deps.Registry),
 		tasks:        map[int32]*task{},
 		gen:          -1,
-	}, nil
+	}
+	if err := deps.Registry.Register(standing{tasks: e.Status, currency: cfg.Rates.Currency().String()}); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // Run joins the group and works until ctx ends; then what is under way is committed, the local copies are caught up and
@@ -297,8 +301,10 @@ func (e *Engine) newTask(p int32) (*task, error) {
 	t := &task{
 		partition: p, partitions: e.partitions, cfg: &e.cfg, deps: &e.deps, cluster: e.cluster, partitionsOf: e.partitionsOf,
 		ops: e.ops, slots: e.slots, stateMetrics: e.deps.StateMetrics.Task(p), fetcher: e.fetcher, scheduler: e.scheduler, codec: e.codec,
-		producer: txn.New(e.deps.Cluster, txn.Config{TransactionalID: fmt.Sprintf("%s-%d", e.cfg.Group, p), Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log}),
-		m:        e.m.task(p, e.cfg.Feeds), log: e.log.With("partition", p), now: e.deps.Now, tick: e.deps.Tick, random: rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
+		producer: txn.New(e.deps.Cluster, txn.Config{
+			TransactionalID: fmt.Sprintf("%s-%d", e.cfg.Group, p), Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log, Step: e.stepSeam(p),
+		}),
+		m: e.m.task(p, e.cfg.Feeds), log: e.log.With("partition", p), now: e.deps.Now, tick: e.deps.Tick, random: rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		ctx: ctx, cancel: cancel,
 		commands: make(chan func()), wake: make(chan struct{}, 1), done: make(chan struct{}), fault: make(chan error, 1),
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{},
@@ -322,9 +328,17 @@ func (e *Engine) newTask(p int32) (*task, error) {
 	}
 	t.views = make([]view, len(t.merged))
 	for i := range t.letters {
-		t.letters[i] = map[event.Reason]int64{}
+		t.letters[i], t.examples[i] = map[event.Reason]int64{}, map[event.Reason]string{}
 	}
 	return t, nil
+}
+
+// stepSeam is the test seam of one task's transactions.
+func (e *Engine) stepSeam(p int32) func(txn.Step) error {
+	if e.deps.TxnStep == nil {
+		return nil
+	}
+	return func(s txn.Step) error { return e.deps.TxnStep(p, s) }
 }
 
 func (t *task) newSource(f FeedConfig) (*source, error) {

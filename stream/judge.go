@@ -29,6 +29,7 @@ func (t *task) judge() {
 		t.rec.stopped = 0
 		t.clear(t.stoppedCondition())
 	}
+	t.judgeDisk()
 	for _, f := range t.gaps {
 		t.raise(t.condition(alerts.RetentionGap, f), t.clock, alerts.Critical)
 	}
@@ -61,6 +62,20 @@ func (t *task) excuse(feed event.Feed, from, to int64) {
 		f.stalls = f.stalls[1:]
 	}
 	t.gatherStalls()
+}
+
+// judgeDisk tells when the disk is down to its reserve: nothing is written to the local copy until there is room. The
+// changelog holds everything, so nothing is at stake but the time of a restart.
+func (t *task) judgeDisk() {
+	c := condition{kind: alerts.DiskReserve, subject: "instance/" + t.cfg.Instance}
+	held := t.table.Held() != nil
+	switch {
+	case held:
+		t.raise(c, max(t.clock, 1), alerts.Critical)
+	case t.diskHeld:
+		t.clear(c)
+	}
+	t.diskHeld = held
 }
 
 // silent is true for a feed that cannot be read, or whose next record is not there although its rhythm promised many.
@@ -180,7 +195,9 @@ func (t *task) endQuiet() error {
 			continue
 		}
 		t.know(t.clock)
+		t.rec.tally.out(&e.Record)
 		t.steps = t.policy.PublishHeld(&e.Record, &t.env, t.steps[:0])
+		t.rec.tally.in(&e.Record)
 		for i := range t.steps {
 			t.emit(&e.Record, &t.steps[i], nil)
 		}

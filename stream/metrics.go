@@ -30,9 +30,6 @@ type metrics struct {
 	blind         *prometheus.GaugeVec
 	steps         *prometheus.CounterVec
 	operations    *prometheus.CounterVec
-	firing        *prometheus.GaugeVec
-	atRisk        *prometheus.GaugeVec
-	customers     *prometheus.GaugeVec
 	eventToAlert  prometheus.Histogram
 	timerLateness prometheus.Histogram
 	timersFired   prometheus.Counter
@@ -75,9 +72,6 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		blind:         gauge("ebb_feed_blind", "1 while too many of the feed's records are dead letters to judge its customers.", "feed"),
 		steps:         counter("ebb_alert_steps_total", "Alert steps published.", "detector", "severity", "step"),
 		operations:    counter("ebb_operational_steps_total", "Operational alert steps published.", "kind", "step"),
-		firing:        gauge("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", "detector", "severity", "tier"),
-		atRisk:        gauge("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency.", "currency", "tier"),
-		customers:     gauge("ebb_customers", "Customers by stage in the partitions of this instance.", "stage"),
 		eventToAlert:  histogram("ebb_event_to_alert_seconds", "From the time of a live event to the commit of the alert step that it caused."),
 		timerLateness: histogram("ebb_timer_lateness_seconds", "How late deadlines were decided after their time, while live."),
 		timersFired:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_timers_fired_total", Help: "Deadlines decided."}),
@@ -96,7 +90,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	var err error
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.lateness, m.stalled, m.blind, m.steps, m.operations,
-		m.firing, m.atRisk, m.customers, m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
+		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
 		m.restore, m.setAside, m.stopped, m.clock,
 	} {
 		err = errors.Join(err, reg.Register(c))
@@ -194,5 +188,50 @@ func (t *taskMetrics) note(f event.Feed, n event.Notes, o customer.Outcome) {
 				t.outcomes.WithLabelValues(f.String(), name).Inc()
 			}
 		}
+	}
+}
+
+// standing shows what the tasks' tallies say, at the time of the scrape.
+type standing struct {
+	tasks    func() []TaskStatus
+	currency string
+}
+
+var (
+	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
+	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency.", []string{"currency", "tier"}, nil)
+	customersDesc = prometheus.NewDesc("ebb_customers", "Customers by stage in the partitions of this instance.", []string{"stage"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s standing) Describe(c chan<- *prometheus.Desc) {
+	c <- firingDesc
+	c <- atRiskDesc
+	c <- customersDesc
+}
+
+// Collect implements prometheus.Collector.
+func (s standing) Collect(c chan<- prometheus.Metric) {
+	firing, atRisk, stages := map[[3]string]float64{}, map[string]float64{}, map[string]float64{}
+	for _, name := range stageNames {
+		stages[name] = 0
+	}
+	for _, t := range s.tasks() {
+		for _, o := range t.Open {
+			firing[[3]string{o.Detector, o.Severity.String(), o.Tier}] += float64(o.Count)
+			atRisk[o.Tier] += float64(o.AtRisk) / float64(event.MoneyUnit)
+		}
+		for name, n := range t.Stages {
+			stages[name] += float64(n)
+		}
+	}
+	for k, n := range firing {
+		c <- prometheus.MustNewConstMetric(firingDesc, prometheus.GaugeValue, n, k[:]...)
+	}
+	for tier, n := range atRisk {
+		c <- prometheus.MustNewConstMetric(atRiskDesc, prometheus.GaugeValue, n, s.currency, tier)
+	}
+	for name, n := range stages {
+		c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, n, name)
 	}
 }

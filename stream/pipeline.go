@@ -179,20 +179,30 @@ func (t *task) apply(s *source, sl *slot) error {
 		sl.reject = &event.Reject{Reason: event.ReasonQuarantined, Message: "this customer is quarantined", Customer: string(ev.Customer)}
 		return t.refuse(s, sl)
 	}
+	t.rec.tally.out(rec)
+	reject := t.applyTo(entry, s, sl)
+	t.rec.tally.in(rec)
+	if reject != nil {
+		sl.reject = reject
+		return t.refuse(s, sl)
+	}
+	return nil
+}
+
+// applyTo is apply once the customer is found. It returns why the event is refused after all.
+func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
+	ev, rec := &sl.ev, &entry.Record
 	if due := ev.Time - t.cfg.Time.maxOutOfOrderMs(); rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
-		if err := t.settle(entry, due); err != nil {
-			return err
-		}
+		t.settle(entry, due)
 	}
 	outcome := rec.Apply(ev, &t.params)
 	if ev.Notes != 0 || outcome != customer.Applied {
 		t.m.note(s.feed, ev.Notes, outcome)
 	}
-	if outcome.Has(customer.SumOverflow) {
-		sl.reject = &event.Reject{Reason: event.ReasonAmountOverflow, Message: "the customer's sum would be more than can be held", Customer: string(ev.Customer)}
-		return t.refuse(s, sl)
-	}
 	t.table.Changed(entry)
+	if outcome.Has(customer.SumOverflow) {
+		return &event.Reject{Reason: event.ReasonAmountOverflow, Message: "the customer's sum would be more than can be held", Customer: string(ev.Customer)}
+	}
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
@@ -207,18 +217,17 @@ func (t *task) apply(s *source, sl *slot) error {
 }
 
 // settle decides the deadlines of one customer up to a time, each at its own moment.
-func (t *task) settle(e *state.Entry, upTo int64) error {
+func (t *task) settle(e *state.Entry, upTo int64) {
 	for range maxSettle {
 		d := e.Record.Deadline
 		if d == 0 || d > upTo {
-			return nil
+			return
 		}
 		t.decide(e, d, nil)
 		if e.Record.Deadline <= d && e.Record.Deadline != 0 { // undecided: a feed is not known so far
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 // maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has two, and at most 64 are open.
@@ -236,9 +245,10 @@ func (t *task) timers() error {
 			t.timersDone = limit
 			return nil
 		}
-		t.current.timer = e
-		t.decide(e, at, nil)
-		t.current.timer = nil
+		t.rec.tally.out(&e.Record)
+		if t.decide(e, at, nil) {
+			t.rec.tally.in(&e.Record)
+		}
 		t.table.Changed(e)
 		t.m.timersFired.Inc()
 		if t.live {
@@ -249,11 +259,11 @@ func (t *task) timers() error {
 }
 
 // decide asks the detectors about one customer at event time at, turns what they say into alert steps, and arms the next
-// deadline.
-func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) {
+// deadline. It returns false for a customer who is forgotten.
+func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	rec := &e.Record
 	if rec.Quarantined {
-		return
+		return true
 	}
 	t.know(at)
 	sigs, next := t.detectors.Evaluate(rec, &t.env, trigger, t.sigs[:0])
@@ -270,12 +280,13 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) {
 	}
 	if t.policy.Forget(rec, at) {
 		t.table.Forget(e)
-		return
+		return false
 	}
 	if forget := t.policy.ForgetAt(rec); next == 0 || forget < next {
 		next = forget
 	}
 	t.table.Arm(e, next)
+	return true
 }
 
 // undecidedMs is the least time after which an undecidable deadline is looked at again.
@@ -333,6 +344,7 @@ func (t *task) refuse(s *source, sl *slot) error {
 	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r))
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
+	t.examples[s.feed][r.Reason] = fmt.Sprintf("partition %d offset %d: %s", s.part, sl.rec.Offset, r.Message)
 	t.health[s.feed].reject(at)
 	if r.Customer != "" && r.Reason != event.ReasonQuarantined {
 		if err := t.blindCustomer(r, s.feed, at); err != nil {
@@ -348,6 +360,8 @@ func (t *task) blindCustomer(r *event.Reject, f event.Feed, at int64) error {
 	if err != nil || !ok {
 		return err
 	}
+	t.rec.tally.out(&e.Record)
+	defer t.rec.tally.in(&e.Record)
 	e.Record.MarkBlind(f, at)
 	if r.Reason == event.ReasonInternalError {
 		if e.Record.Poison++; e.Record.Poison >= maxPoison {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"ebb/state/customer"
@@ -28,6 +29,7 @@ type TaskStatus struct {
 	Remaining int64            // changelog offsets still to replay
 	Customers int64            // known to the task
 	Stages    map[string]int64 // the same, by stage
+	Open      []OpenSum        // alerts that are open
 	Live      bool             // read to the ends of the feeds, or nearly
 	Looked    bool             // the broker has told where the feeds end: Lag can be believed
 	Feeds     []FeedStatus
@@ -61,6 +63,12 @@ func (t *task) publish(state string, err error) {
 	if t.table != nil && t.rec != nil {
 		st.Quiet, st.Live = t.rec.quiet, t.live
 		st.Looked = true
+		st.Open = t.rec.tally.sums()
+		st.Stages = make(map[string]int64, numStages)
+		for i, n := range t.rec.tally.stages {
+			st.Stages[stageNames[i]] = n
+			st.Customers += n
+		}
 		for _, s := range t.sources {
 			st.Feeds = append(st.Feeds, t.feedStatus(s))
 			st.Looked = st.Looked && !s.status.Answered.IsZero()
@@ -71,7 +79,10 @@ func (t *task) publish(state string, err error) {
 
 func (t *task) feedStatus(s *source) FeedStatus {
 	f := &t.feeds[s.feed]
-	fs := FeedStatus{Feed: s.feed, Topic: s.topic, Lag: s.behind(), Usual: f.rhythm.usual(t.clock), Consumed: t.taken[s.feed], Lateness: time.Duration(t.late[s.feed]) * time.Millisecond}
+	fs := FeedStatus{Feed: s.feed, Topic: s.topic, Lag: s.behind(), Usual: -1, Rate: t.rate[s.feed], Consumed: t.taken[s.feed], Lateness: time.Duration(t.late[s.feed]) * time.Millisecond}
+	if f.rhythm.learnt() {
+		fs.Usual = f.rhythm.usual(t.clock)
+	}
 	if f.rhythm.last != 0 {
 		fs.LastEvent = time.UnixMilli(f.rhythm.last).UTC()
 	}
@@ -86,25 +97,31 @@ func (t *task) feedStatus(s *source) FeedStatus {
 		for r, n := range t.letters[s.feed] {
 			fs.DeadLetters[r] = n
 		}
+		fs.Examples = maps.Clone(t.examples[s.feed])
 	}
 	return fs
 }
 
 // report brings metrics and the visible status up to date, at most every reportEvery.
 func (t *task) report(now time.Time) {
-	if now.Sub(t.reported) < reportEvery {
+	since := now.Sub(t.reported)
+	if since < reportEvery {
 		return
 	}
 	t.reported = now
 	wall := t.now().UnixMilli()
 	for _, s := range t.sources {
+		t.rate[s.feed] += (float64(t.consumed[s.feed])/since.Seconds() - t.rate[s.feed]) * rateWeight
 		t.reportFeed(s, wall)
 	}
 	t.m.clock.Set(float64(t.clock) / 1000)
 	t.publish("running", nil)
 }
 
-const reportEvery = 500 * time.Millisecond
+const (
+	reportEvery = 500 * time.Millisecond
+	rateWeight  = 0.2 // of the newest half second in the shown rate
+)
 
 func (t *task) reportFeed(s *source, wall int64) {
 	f := s.feed
@@ -184,21 +201,3 @@ func (t *task) copyOf(id string) (*customer.Record, error) {
 	}
 	return c, nil
 }
-
-// StageOf is where a customer stands at event time now: warming_up until 28 days of history are known, active, blind while
-// records of his cannot be read, lapsed when long gone, quarantined when his records fail inside ebb.
-func StageOf(r *customer.Record, now int64) string {
-	switch {
-	case r.Quarantined:
-		return "quarantined"
-	case r.IsBlind():
-		return "blind"
-	case r.Lapsed:
-		return "lapsed"
-	case now-r.First < warmingUpMs:
-		return "warming_up"
-	}
-	return "active"
-}
-
-const warmingUpMs = 28 * 24 * hourMs

@@ -71,16 +71,19 @@ type task struct {
 	held     map[string]struct{} // customers with alerts that the quiet history keeps back
 	ending   bool                // the next cut ends the quiet history
 	gaps     []event.Feed
+	diskHeld bool
 	poisoned map[poison]bool
 	current  struct {
 		feed  *source
 		slot  *slot
 		timer *state.Entry
 	}
-	consumed   [event.NumFeeds]int                    // since the last report
-	taken      [event.NumFeeds]int64                  // before it
-	late       [event.NumFeeds]int64                  // decaying maximum of arrival after event time, ms
-	letters    [event.NumFeeds]map[event.Reason]int64 // dead letters since the task was made
+	consumed   [event.NumFeeds]int                     // since the last report
+	taken      [event.NumFeeds]int64                   // before it
+	late       [event.NumFeeds]int64                   // decaying maximum of arrival after event time, ms
+	letters    [event.NumFeeds]map[event.Reason]int64  // dead letters since the task was made
+	examples   [event.NumFeeds]map[event.Reason]string // where the latest of them lies
+	rate       [event.NumFeeds]float64                 // records a second, lately
 	reported   time.Time
 	timersDone int64
 	position   event.Position
@@ -254,8 +257,10 @@ func (t *task) serve() error {
 	}
 }
 
-// blocked is true while applying waits for the running cut.
-func (t *task) blocked() bool { return t.full() && (t.inFlight || t.lease == nil) }
+// blocked is true while applying waits for the running cut, or for Badger to take in what is committed: memory is bounded.
+func (t *task) blocked() bool {
+	return t.table.Pressure() == state.PressureStore || t.full() && (t.inFlight || t.lease == nil)
+}
 
 // step applies one round and takes a cut if one is due. A panic on the way is bound to the record or customer that caused it.
 func (t *task) step() (n int, err error) {

@@ -23,6 +23,7 @@ type taskRecord struct {
 	clock   int64 // task clock, ms of event time
 	stopped int64 // event time at which the task stopped for a fault, ms; 0 when it runs
 	quiet   bool  // history is applied without publishing
+	tally   tally
 	feeds   [event.NumFeeds]feedRecord
 }
 
@@ -48,6 +49,7 @@ func (r *taskRecord) append(b []byte) []byte {
 	b = binary.AppendVarint(b, r.clock)
 	b = binary.AppendVarint(b, r.stopped)
 	b = append(b, flag(r.quiet))
+	b = r.tally.append(b)
 	b = binary.AppendUvarint(b, uint64(len(r.feeds)))
 	for i := range r.feeds {
 		b = r.feeds[i].append(b)
@@ -81,6 +83,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	d := &decoder{b: b[1:]}
 	r := &taskRecord{group: d.str(), cluster: d.str(), clock: d.varint(), stopped: d.varint()}
 	r.quiet = d.uvarint() == 1
+	r.tally.decode(d)
 	n := d.uvarint()
 	if n > uint64(len(r.feeds)) {
 		d.fail("too many feeds")

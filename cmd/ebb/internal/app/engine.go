@@ -41,13 +41,15 @@ func NewEngine(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, r
 	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
 		return nil, err
 	}
-	_, id, err := cluster.Topics(ctx)
+	feed := cfg.Feeds.Read()[0].Topic
+	topics, id, err := cluster.Topics(ctx, feed)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the cluster's id: %w", err)
+		return nil, fmt.Errorf("describe the cluster: %w", err)
 	}
+	tasks := len(topics[feed].Partitions)
 	stateMetrics := state.NewMetrics(reg)
 	dir, err := state.OpenDir(cfg.State.Dir, state.DirOptions{
-		Cluster: id, Group: cfg.Group, Now: o.Tick, Metrics: stateMetrics, Log: o.Log,
+		Cluster: id, Group: cfg.Group, Tasks: tasks, Now: o.Tick, Metrics: stateMetrics, Log: o.Log,
 		Store: state.Options{ReserveBytes: int64(cfg.State.DiskReserve), Log: o.Log},
 	})
 	if err != nil {
@@ -143,7 +145,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 	params := customer.DefaultParams(nil)
 	params.KeptDays, params.MaxSeen, params.SeenFor = cfg.State.KeptDays, cfg.State.RememberedIDs, cfg.State.RememberedFor.Std().Milliseconds()
 	sc := stream.Config{
-		Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
+		Instance: hostname(), Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
 		Topics: stream.Topics{
 			Alerts: cfg.Topics.Alerts, OpenAlerts: cfg.Topics.OpenAlerts, Operations: cfg.Topics.Operations,
 			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters,

@@ -76,9 +76,14 @@ func newSource(cfg *config.Config, version string, o Outside) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("time.zone: %w", err)
 	}
+	return &source{cfg: cfg, rates: r, zone: zone, who: hostname(), build: version, now: o.Now}, nil
+}
+
+// hostname is what this instance is called on pages and in operational alerts.
+func hostname() string {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "unknown host"
+		return "unknown host"
 	}
-	return &source{cfg: cfg, rates: r, zone: zone, who: host, build: version, now: o.Now}, nil
+	return host
 }

@@ -1,0 +1,195 @@
+package stream
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"ebb/alerts"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// Stages are where a customer can stand, for metrics and the page.
+var stageNames = [...]string{"warming_up", "active", "blind", "lapsed", "quarantined"}
+
+const (
+	stageWarmingUp = iota
+	stageActive
+	stageBlind
+	stageLapsed
+	stageQuarantined
+	numStages
+	noStage = -1
+)
+
+// warmingUpMs is the span of history from which on a customer is no longer warming up.
+const warmingUpMs = 28 * 24 * hourMs
+
+// stageOf is where a customer stands by his record: warming_up until it spans 28 days, active, blind while records of his
+// cannot be read, lapsed when long gone, quarantined when his records fail inside ebb; noStage for an empty record.
+func stageOf(r *customer.Record) int {
+	switch {
+	case r.Quarantined:
+		return stageQuarantined
+	case r.First == 0:
+		return noStage
+	case r.IsBlind():
+		return stageBlind
+	case r.Lapsed:
+		return stageLapsed
+	case r.Latest-r.First < warmingUpMs:
+		return stageWarmingUp
+	}
+	return stageActive
+}
+
+// StageOf is the name of where a customer stands, "" for one of whom no event is known.
+func StageOf(r *customer.Record) string {
+	if s := stageOf(r); s != noStage {
+		return stageNames[s]
+	}
+	return ""
+}
+
+// tally sums a pure function of every customer record of a task: who stands where, and what is open. It is kept by taking a
+// record out before it changes and putting it back after, and is part of the task record: so it is exact after any crash and
+// never needs a scan.
+type tally struct {
+	stages [numStages]int64
+	tiers  []string // at most maxTiers; further ones count as other
+	open   map[tallyKey]tallySum
+}
+
+type tallyKey struct {
+	detector string
+	severity uint8
+	tier     int // index into tiers, otherTier for those beyond
+}
+
+type tallySum struct {
+	count  int64
+	atRisk event.Money
+}
+
+const (
+	maxTiers  = 32 // bounds the metric labels
+	otherTier = -1
+)
+
+// out takes a record out of the sums, and in puts it in.
+func (t *tally) out(r *customer.Record) { t.add(r, -1) }
+func (t *tally) in(r *customer.Record)  { t.add(r, 1) }
+
+func (t *tally) add(r *customer.Record, sign int64) {
+	if s := stageOf(r); s != noStage {
+		t.stages[s] += sign
+	}
+	for i := range r.Lifecycles {
+		l := &r.Lifecycles[i]
+		if l.Unpublished {
+			continue
+		}
+		if t.open == nil {
+			t.open = map[tallyKey]tallySum{}
+		}
+		k := tallyKey{detector: l.Detector, severity: l.Severity, tier: t.tier(r)}
+		s := t.open[k]
+		s.count += sign
+		s.atRisk += event.Money(sign) * l.AtRisk
+		if s.count == 0 {
+			delete(t.open, k)
+			continue
+		}
+		t.open[k] = s
+	}
+}
+
+func (t *tally) tier(r *customer.Record) int {
+	name := ""
+	if p := r.Profile(); p != nil {
+		name = p.Tier
+	}
+	if i := slices.Index(t.tiers, name); i >= 0 {
+		return i
+	}
+	if len(t.tiers) == maxTiers {
+		return otherTier
+	}
+	t.tiers = append(t.tiers, name)
+	return len(t.tiers) - 1
+}
+
+func (t *tally) tierName(i int) string {
+	if i == otherTier {
+		return "other"
+	}
+	return t.tiers[i]
+}
+
+// OpenSum is what is open of one detector, severity and tier.
+type OpenSum struct {
+	Detector string
+	Severity alerts.Severity
+	Tier     string
+	Count    int64
+	AtRisk   event.Money // reporting currency
+}
+
+// sums lists what is open.
+func (t *tally) sums() []OpenSum {
+	all := make([]OpenSum, 0, len(t.open))
+	for k, s := range t.open {
+		all = append(all, OpenSum{k.detector, alerts.Severity(k.severity), t.tierName(k.tier), s.count, s.atRisk})
+	}
+	return all
+}
+
+func (t *tally) append(b []byte) []byte {
+	for _, n := range t.stages {
+		b = binary.AppendVarint(b, n)
+	}
+	b = binary.AppendUvarint(b, uint64(len(t.tiers)))
+	for _, name := range t.tiers {
+		b = appendString(b, name)
+	}
+	b = binary.AppendUvarint(b, uint64(len(t.open)))
+	for k, s := range t.open {
+		b = appendString(b, k.detector)
+		b = append(b, k.severity)
+		b = binary.AppendVarint(b, int64(k.tier))
+		b = binary.AppendVarint(b, s.count)
+		b = binary.AppendVarint(b, int64(s.atRisk))
+	}
+	return b
+}
+
+func (t *tally) decode(d *decoder) {
+	for i := range t.stages {
+		t.stages[i] = d.varint()
+	}
+	n := d.uvarint()
+	if n > maxTiers {
+		d.fail("too many tiers")
+		return
+	}
+	for range n {
+		t.tiers = append(t.tiers, d.str())
+	}
+	n = d.uvarint()
+	if n > maxTallies {
+		d.fail("too many sums")
+		return
+	}
+	t.open = make(map[tallyKey]tallySum, n)
+	for range n {
+		k := tallyKey{detector: d.str(), severity: uint8(d.uvarint()), tier: int(d.varint())}
+		if k.tier < otherTier || k.tier >= len(t.tiers) {
+			d.fail("tier out of range")
+			return
+		}
+		t.open[k] = tallySum{count: d.varint(), atRisk: event.Money(d.varint())}
+	}
+}
+
+// maxTallies bounds what is decoded: detectors times severities times tiers, with room.
+const maxTallies = 1 << 14
