@@ -112,7 +112,7 @@ func TestValidate(t *testing.T) {
 		"spend_drop.min_history_days":                  func(c *Config) { c.SpendDrop.MinHistoryDays = -1 },
 		"spend_drop.min_weekly":                        func(c *Config) { c.SpendDrop.MinWeekly = -1 },
 		"spend_drop.fires_below_percent":               func(c *Config) { c.SpendDrop.FiresBelowPercent = 100 },
-		"spend_drop.recovers_at_percent":               func(c *Config) { c.SpendDrop.RecoversAtPercent = 49 },
+		"spend_drop.recovers_at_percent":               func(c *Config) { c.SpendDrop.RecoversAtPercent = 39 },
 		"spend_drop.critical_below_percent":            func(c *Config) { c.SpendDrop.CriticalBelowPercent = 51 },
 		"silence.after":                                func(c *Config) { c.Silence.After = 0 },
 		"silence.gap_multiple":                         func(c *Config) { c.Silence.GapMultiple = math.NaN() },

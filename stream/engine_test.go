@@ -24,6 +24,7 @@ import (
 	"ebb/stream/fetch"
 	"ebb/stream/kafkatest"
 	"ebb/stream/partition"
+	"ebb/stream/txn"
 )
 
 // world is one cluster with the topics of one group, and the disk of one instance.
@@ -38,13 +39,18 @@ type world struct {
 	rules  func(*detectors.Config)
 	dial   kafkatest.DialFunc
 	now    func() time.Time
+	tick   func() time.Time
+	dir    stream.Directory                        // in place of the disk in memory
+	step   func(partition int32, s txn.Step) error // seam of the transactions
+	// portion is how many records of a topic are produced at a time, 0 all: what is fetched at once follows from it.
+	portion int
 }
 
 var feedNames = []string{"usage", "payments", "complaints"}
 
 func newWorld(t testing.TB, b *kafkatest.Broker, parts int32) *world {
 	t.Helper()
-	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now}
+	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now, tick: time.Now}
 	compact := map[string]string{"cleanup.policy": "compact"}
 	for _, f := range feedNames {
 		b.CreateTopic(t, w.topic(f), parts, nil)
@@ -63,7 +69,8 @@ func (w *world) topic(name string) string { return w.broker.Name(name) }
 func contract() detectors.Config {
 	c := detectors.Defaults()
 	c.Silence.After, c.Silence.GapMultiple = 14*detectors.Day, 0
-	c.SpendDrop = detectors.DefaultSpendDrop()
+	c.SpendDrop.RecentDays, c.SpendDrop.BaselineDays, c.SpendDrop.MinHistoryDays = 7, 28, 28
+	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20
 	two := detectors.Within(48 * detectors.Hour)
 	c.ComplaintUnresolved.FirstResponse = detectors.Targets{}
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: two, Normal: two, High: two, Urgent: two, Critical: detectors.Within(0)}
@@ -104,6 +111,13 @@ func (m memory) Task(p int32) (state.Store, error, error) {
 func (m memory) MemberID() string               { return m.w.member }
 func (m memory) RememberMember(id string) error { m.w.member = id; return nil }
 
+func (w *world) directory() stream.Directory {
+	if w.dir != nil {
+		return w.dir
+	}
+	return memory{w}
+}
+
 // running is an engine at work.
 type running struct {
 	*stream.Engine
@@ -135,8 +149,8 @@ func (w *world) start() *running {
 	})
 	r := &running{reg: prometheus.NewRegistry(), done: make(chan error, 1)}
 	r.Engine, err = stream.New(cfg, stream.Deps{
-		Cluster: cluster, Now: w.now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: log, Registry: r.reg,
-		State: memory{w}, StateMetrics: state.NewMetrics(r.reg), Detectors: set, Policy: policy,
+		Cluster: cluster, Now: w.now, Tick: w.tick, Rand: rand.New(rand.NewPCG(1, 2)), Log: log, Registry: r.reg,
+		State: w.directory(), StateMetrics: state.NewMetrics(r.reg), Detectors: set, Policy: policy, TxnStep: w.step,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -175,7 +189,13 @@ func (w *world) produce(events []happening) {
 		})
 	}
 	for topic, records := range byTopic {
-		w.broker.Produce(w.t, topic, records...)
+		if w.portion == 0 {
+			w.broker.Produce(w.t, topic, records...)
+			continue
+		}
+		for part := range slices.Chunk(records, w.portion) {
+			w.broker.Produce(w.t, topic, part...)
+		}
 	}
 }
 
