@@ -140,7 +140,6 @@ type layout struct {
 	usageTop, usageH    float64
 	axisTop             float64
 	lanes               int
-	ticks               int
 	from, to            time.Time
 	perDay              float64
 	small               bool
@@ -235,7 +234,7 @@ func niceStep(top float64, n int) float64 {
 }
 
 func grid(b *svg, d *pictureData, l *layout) {
-	step := niceStep(float64(l.top)/float64(event.MoneyUnit), 4)
+	step := niceStep(float64(l.top)/float64(event.MoneyUnit), 5)
 	for v := 0.0; event.Money(v*float64(event.MoneyUnit)) <= l.top; v += step {
 		y := l.spendY(event.Money(v * float64(event.MoneyUnit)))
 		b.add(`<path class="grid" d="M%s %sH%s"/><text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`,

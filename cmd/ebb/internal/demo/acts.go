@@ -46,7 +46,7 @@ func (d *Demo) Act(name, value string) error {
 		return nil
 	case actSpeed:
 		s, err := strconv.ParseFloat(value, 64)
-		if err != nil || s < 0 || s > 10 {
+		if err != nil || !(s >= 0 && s <= 10) { // NaN is neither
 			return fmt.Errorf("speed %q: give days a second, 0 to 10", value)
 		}
 		d.clock.setSpeed(s)
@@ -133,7 +133,6 @@ func (d *Demo) toggleFeed(ctx context.Context) error {
 	f.stopped, f.back = false, d.clock.now()
 	held := f.withheld
 	f.withheld = nil
-	// Accused is who was called silent though he was there: his usage before the alert was withheld.
 	f.accused = accused(f.silences, held)
 	d.mu.Unlock()
 	d.crowdMu.Lock()
@@ -151,6 +150,7 @@ func (d *Demo) toggleFeed(ctx context.Context) error {
 	return nil
 }
 
+// accused counts who was called silent though he was there: his usage before the alert was withheld.
 func accused(fired []silenceFired, withheld []simulate.Event) int {
 	if len(fired) == 0 {
 		return 0
@@ -247,7 +247,7 @@ func (d *Demo) latePayment(ctx context.Context) error {
 
 func (d *Demo) pickSilence() *console.Alert {
 	v := d.o.Book.View(console.Filter{Detector: "silence"}, 0, 200)
-	var any *console.Alert
+	var other *console.Alert
 	now := d.clock.now()
 	for _, a := range v.Rows {
 		if now.Sub(a.FirstFired) > 45*oneDay {
@@ -257,11 +257,11 @@ func (d *Demo) pickSilence() *console.Alert {
 		if ok && !t.Leaves {
 			return a
 		}
-		if any == nil && ok {
-			any = a
+		if other == nil && ok {
+			other = a
 		}
 	}
-	return any
+	return other
 }
 
 // observe looks for what the buttons wait for. The caller holds mu.
@@ -331,10 +331,10 @@ func (f *feedAct) act(now time.Time) console.Act {
 	case f.overflow && f.stopped:
 		a.Did = "Stopped so long that nothing more can be withheld: start it again."
 	case f.stopped:
-		a.Did = fmt.Sprintf("Stopped for %s: %s; %d silence alerts since.", days(now.Sub(f.at)), line, len(f.silences))
-		a.Good = f.noticed > 0
+		a.Did = fmt.Sprintf("Stopped for %s: %s; %s called silent who were there.", days(now.Sub(f.at)), line, plural(f.accused, "customer", "customers"))
+		a.Good = f.accused == 0 && f.noticed > 0
 	default:
-		a.Did = fmt.Sprintf("Was stopped for %s: %s; %d customers called silent who were there.", days(f.back.Sub(f.at)), line, f.accused)
+		a.Did = fmt.Sprintf("Was stopped for %s: %s; %s called silent who were there.", days(f.back.Sub(f.at)), line, plural(f.accused, "customer", "customers"))
 		a.Good = f.accused == 0 && f.noticed > 0
 	}
 	return a

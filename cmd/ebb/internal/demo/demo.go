@@ -76,6 +76,7 @@ type Demo struct {
 	leavers    int
 	days       []console.ScoreDay
 	steps      stepLog
+	untimed    untimed
 	acts       acts
 
 	presses chan press
@@ -99,7 +100,7 @@ func New(o Options) *Demo {
 	live := o.Crowd.LiveStart()
 	d := &Demo{
 		o: o, live: live, clock: newClock(live, o.Speed, o.Tick), phase: console.PhaseFilling, truth: true,
-		ebb: newLedger(live), naive: newLedger(live), steps: newStepLog(), presses: make(chan press),
+		ebb: newLedger(live), naive: newLedger(live), steps: newStepLog(), untimed: untimed{customers: map[string]time.Time{}}, presses: make(chan press),
 	}
 	d.usual = newUsualRule(o.Crowd.Start(), func(id string, at time.Time) {
 		d.mu.Lock()
@@ -201,6 +202,11 @@ func (d *Demo) emit(ctx context.Context, t time.Time) error {
 
 func (d *Demo) produce(ctx context.Context, e *simulate.Event) error {
 	d.usual.see(e)
+	if e.At.Sub(e.Time) > time.Hour && !e.At.Before(d.live) {
+		d.mu.Lock()
+		d.untimed.late(e)
+		d.mu.Unlock()
+	}
 	return d.o.Producer.Produce(ctx, d.o.Topics[e.Feed], []byte(e.Key), e.Value, e.At)
 }
 
@@ -297,14 +303,16 @@ func (d *Demo) rescore(now time.Time) {
 	d.crowdMu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.untimed.forget(now)
+	if f := &d.acts.feed; f.stopped {
+		f.accused = accused(f.silences, f.withheld)
+	}
 	d.ebbScore, d.leavers = d.ebb.score(now, truths)
 	d.naiveScore, _ = d.naive.score(now, truths)
-	s := console.ScoreDay{
-		Day: now, Leavers: gone(truths, d.live, now), Found: d.ebbScore.Found, FalseAlarms: d.ebbScore.FalseAlarms,
+	d.days = append(d.days, console.ScoreDay{
+		Day: now, Leavers: d.leavers, Found: d.ebbScore.Found, FalseAlarms: d.ebbScore.FalseAlarms,
 		UsualFound: d.naiveScore.Found, UsualFalse: d.naiveScore.FalseAlarms,
-	}
-	d.leavers = s.Leavers
-	d.days = append(d.days, s)
+	})
 	if len(d.days) > daysKept {
 		thin := d.days[:0]
 		for i, day := range d.days {
@@ -314,18 +322,6 @@ func (d *Demo) rescore(now time.Time) {
 		}
 		d.days = thin
 	}
-}
-
-// gone counts those who left unannounced within the scored time.
-func gone(truths []simulate.Truth, live, now time.Time) int {
-	n := 0
-	for i := range truths {
-		t := &truths[i]
-		if t.Leaves() && !t.Stated() && !t.Left.After(now) && !t.Left.Before(live.Add(-before)) {
-			n++
-		}
-	}
-	return n
 }
 
 // Observe takes every step of the alert topic, in the order of the topic, as a read_committed subscriber gets it: once for each
@@ -340,7 +336,7 @@ func (d *Demo) Observe(s *console.Step) {
 	if !d.steps.see(s) {
 		return
 	}
-	if timed && d.phase == console.PhaseLive && !d.acts.kill.disturbs() {
+	if timed && d.phase == console.PhaseLive && !d.acts.kill.disturbs() && !d.untimed.covers(s.Customer, d.clock.now()) {
 		d.steps.measured(latency)
 	}
 	switch {

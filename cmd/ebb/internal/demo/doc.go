@@ -16,10 +16,15 @@
 //     (Truth.Begins). Any other is a false alarm: also one about somebody who leaves in a far future for another reason.
 //   - A customer is found if at least one right alert names him. Somebody who left more than 21 days ago without one is missed; in
 //     between it is too early to say. Customers count from 30 days before the live part on.
+//   - Leavers are all who have begun to leave, whether they are gone already or not: found, missed, and too early to say.
 //   - Who cancels announces it himself: alerts about him from then on are neither right nor wrong, and he need not be found.
 //   - Days ahead: the day on which 60 days without a purchase would have shown him as lost, minus the day of his first right
 //     alert. Median over the found ones.
 //   - Money found: what the found ones spend by habit, over 60 days.
+//
+// The latency of an alert is measured in the time of the process, from the moment at which the simulated clock reached the time
+// that the alert's step bears until the step has been read from the alert topic. It is not measured while the engine comes back from a
+// kill, nor where records came late on purpose: such a step bears a time at which ebb could not know of it.
 //
 // Complaint alerts are scored like the others, though they state a fact about the complaint rather than about the customer's
 // leaving. Being strict here costs precision; the score by detector shows where.

@@ -80,7 +80,8 @@ func judge(e *episode, t *simulate.Truth, known bool) verdict {
 	return right
 }
 
-// score counts a ledger against the truth at simulated time now. truths are everybody that the crowd remembers.
+// score counts a ledger against the truth at simulated time now. truths are everybody that the crowd remembers; leavers are those
+// of them who have begun to leave, unannounced, within the scored time: found, missed, or too early to say.
 func (l *ledger) score(now time.Time, truths []simulate.Truth) (s console.Score, leavers int) {
 	byID := make(map[string]*simulate.Truth, len(truths))
 	for i := range truths {
@@ -127,7 +128,7 @@ func (l *ledger) score(now time.Time, truths []simulate.Truth) (s console.Score,
 			s.Found++
 			ahead = append(ahead, t.Left.Add(horizonDays*oneDay).Sub(at).Hours()/24)
 			s.MoneyFound += t.Weekly * horizonDays / 7
-		case t.Left.After(now):
+		case t.Begins.After(now):
 			continue
 		case t.Left.Add(patience).Before(now):
 			s.Missed++

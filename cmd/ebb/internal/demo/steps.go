@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ebb/cmd/ebb/internal/console"
+	"ebb/cmd/ebb/internal/simulate"
 )
 
 // stepLog checks what the engine promises of the alert topic: every step once, and none left out. Revisions of an alert count up
@@ -71,4 +72,34 @@ func (l *stepLog) quantile(q float64) time.Duration {
 	}
 	v := slices.Sorted(slices.Values(l.latencies))
 	return v[min(len(v)-1, int(q*float64(len(v))))]
+}
+
+// untimed are the customers whose steps say nothing about how fast ebb is: a record of theirs came late, so that a decision bears a
+// time at which ebb could not know of it yet. It also covers everybody for a while after a feed was without its records.
+type untimed struct {
+	customers map[string]time.Time // customer -> simulated arrival of his latest late record
+	feed      time.Time            // simulated arrival of the latest record of a feed that had been without
+}
+
+// settles is how long a late record's steps take to be through, generously.
+const settles = 3 * oneDay
+
+func (u *untimed) late(e *simulate.Event) {
+	u.customers[e.Key] = e.At
+	if e.Feed == simulate.Usage {
+		u.feed = e.At // usage is late only after an outage, or after the feed was stopped
+	}
+}
+
+func (u *untimed) covers(customer string, now time.Time) bool {
+	at, late := u.customers[customer]
+	return late && now.Sub(at) < settles || !u.feed.IsZero() && now.Sub(u.feed) < settles
+}
+
+func (u *untimed) forget(now time.Time) {
+	for id, at := range u.customers {
+		if now.Sub(at) >= settles {
+			delete(u.customers, id)
+		}
+	}
 }

@@ -355,6 +355,10 @@ func (c *Crowd) sessions(p *customer, d *dayOf) {
 func (c *Crowd) purchases(p *customer, d *dayOf) {
 	h := &c.habits[p.habit]
 	for p.nextBuy < float64(d.day+1) {
+		if p.habit != monthly && p.rng.Float64() >= math.Min(1, weekday(d.date, p.segment)) {
+			p.nextBuy = float64(d.day+1) + p.rng.Float64() // not today: people put an errand off, they do not drop it
+			return
+		}
 		t := math.Max(p.nextBuy, float64(d.day))
 		p.nextBuy += p.gap(h)
 		if p.habit == monthly {
@@ -372,7 +376,7 @@ func (c *Crowd) purchases(p *customer, d *dayOf) {
 				buy = 1 // a bill is paid in the holidays too
 			}
 		default:
-			buy *= d.buy * weekdayBuy(d.date, p.segment)
+			buy *= d.buy
 		}
 		if chance >= buy || t < p.joined {
 			continue
@@ -384,9 +388,6 @@ func (c *Crowd) purchases(p *customer, d *dayOf) {
 		c.pay(p, d, t, int64(amount))
 	}
 }
-
-// weekdayBuy never exceeds 1, because it thins purchases out.
-func weekdayBuy(d time.Time, segment int) float64 { return math.Min(1, weekday(d, segment)) }
 
 // pay is one purchase, with all that may happen to it: a card that fails, a return, a batch that comes late.
 func (c *Crowd) pay(p *customer, d *dayOf, t float64, amount int64) {
@@ -455,24 +456,28 @@ func (c *Crowd) complaintID() string {
 	return "T-" + strconv.FormatUint(c.serial, 10)
 }
 
-func (c *Crowd) opened(p *customer, id string, t float64, rng *rand.Rand) {
-	priority := []string{"low", "normal", "normal", "normal", "high", "high", "urgent"}[rng.IntN(7)]
+// opened opens a complaint and returns the usual days to its first answer: the more urgent, the sooner somebody looks.
+func (c *Crowd) opened(p *customer, id string, t float64, rng *rand.Rand) (answer float64) {
+	level := rng.IntN(7)
+	priority := []string{"low", "normal", "normal", "normal", "high", "high", "urgent"}[level]
+	answer = []float64{0.35, 0.2, 0.2, 0.2, 0.09, 0.09, 0.04}[level]
 	category := []string{"delivery", "billing", "quality", "app", "service"}[rng.IntN(5)]
 	channel := []string{"phone", "mail", "chat"}[rng.IntN(3)]
 	c.put(Complaints, p, t, t, 0, c.object(p, "k", t).str("type", "opened").str("complaint_id", id).str("priority", priority).
 		num("level", 1).str("channel", channel).str("category", category).str("actor", "customer"))
+	return answer
 }
 
 // complaint is one that is dealt with, most of them in time: a first answer, perhaps a word back, a resolution. One in twenty lies for
 // days, one in fifty for ever.
 func (c *Crowd) complaint(p *customer, t float64) {
 	rng, id := p.rng, c.complaintID()
-	c.opened(p, id, t, rng)
+	usual := c.opened(p, id, t, rng)
 	fate := rng.Float64()
 	if fate < 0.02 {
 		return
 	}
-	answer := t + 0.2*math.Exp(0.7*rng.NormFloat64())
+	answer := t + usual*math.Exp(0.6*rng.NormFloat64())
 	if fate < 0.07 {
 		answer = t + 3 + 5*rng.Float64()
 	}

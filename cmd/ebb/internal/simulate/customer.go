@@ -23,11 +23,11 @@ type habit struct {
 // habits are the ways of buying. Shares add up to 1.
 func habits() []habit {
 	return []habit{
-		{name: "weekly", share: 0.56, gap: [2]float64{3.5, 7.5}, order: 5, basket: [2]float64{1200, 6000}, sessions: [2]float64{0.25, 0.8}, category: "basket"},
+		{name: "weekly", share: 0.57, gap: [2]float64{3.5, 7.5}, order: 8, basket: [2]float64{1200, 6000}, sessions: [2]float64{0.25, 0.8}, category: "basket"},
 		{name: "monthly", share: 0.14, gap: [2]float64{28, 31}, order: 0, basket: [2]float64{2400, 9900}, sessions: [2]float64{0.2, 0.6}, category: "bill"},
-		{name: "prepaid", share: 0.16, gap: [2]float64{8, 16}, order: 6, basket: [2]float64{1000, 3000}, sessions: [2]float64{0.7, 1.5}, category: "credit"},
+		{name: "prepaid", share: 0.16, gap: [2]float64{8, 16}, order: 10, basket: [2]float64{1000, 3000}, sessions: [2]float64{0.7, 1.5}, category: "credit"},
 		{name: "irregular", share: 0.10, gap: [2]float64{12, 26}, order: 0, basket: [2]float64{3000, 12000}, sessions: [2]float64{0.08, 0.2}, category: "order"},
-		{name: "seasonal", share: 0.04, gap: [2]float64{3, 6}, order: 3, basket: [2]float64{2000, 8000}, sessions: [2]float64{0.3, 0.7}, category: "season"},
+		{name: "seasonal", share: 0.03, gap: [2]float64{3, 6}, order: 3, basket: [2]float64{1500, 4500}, sessions: [2]float64{0.3, 0.7}, category: "season"},
 	}
 }
 
