@@ -33,7 +33,7 @@ func quick(c *group.Config) {
 func TestMemberProcess(t *testing.T) {
 	addr := os.Getenv(envBroker)
 	if addr == "" {
-		t.Skip("runs in the processes of TestProcesses only")
+		return
 	}
 	cl, err := conn.New(conn.Config{Brokers: []string{addr}})
 	if err != nil {

@@ -18,7 +18,8 @@
 //
 // Environment:
 //
-//	KAFKA_BROKERS      comma-separated addresses of an existing plaintext broker that Real uses instead of starting one
+//	KAFKA_BROKERS      comma-separated addresses of an existing plaintext broker that Real uses instead of starting one; the topics made there
+//	                   are removed after each test
 //	EBB_KAFKA_DIR      the cache directory (default: the user's cache directory, then ebb-kafka)
 //	EBB_REQUIRE_KAFKA  1: a missing Java or Maven fails the test instead of skipping it
 package kafkatest

@@ -72,7 +72,7 @@ func (b *Broker) Mutual(t testing.TB) *Broker {
 func (b *Broker) needSecure(t testing.TB) *Secure {
 	t.Helper()
 	if b.Secure == nil {
-		absent(t, "the cluster of KAFKA_BROKERS has no protected listeners known to the tests")
+		t.Skip("the cluster of KAFKA_BROKERS has no protected listeners that the tests know of")
 	}
 	return b.Secure
 }
@@ -91,7 +91,7 @@ var shared struct {
 func Real(t testing.TB) *Broker {
 	t.Helper()
 	if addrs := os.Getenv("KAFKA_BROKERS"); addrs != "" {
-		return &Broker{Addrs: strings.Split(addrs, ","), prefix: newPrefix()}
+		return &Broker{Addrs: strings.Split(addrs, ","), prefix: newPrefix(), lent: true}
 	}
 	shared.once.Do(func() { shared.b, shared.release, shared.err = startReal(nil) })
 	fatalOrAbsent(t, shared.err)

@@ -56,10 +56,13 @@ func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, confi
 	if err != nil {
 		t.Fatalf("kafkatest: create topic %s: %v", topic, err)
 	}
+	if b.lent {
+		t.Cleanup(func() { b.DeleteTopic(t, topic) })
+	}
 	b.EndOffsets(t, topic)
 }
 
-// DeleteTopic removes a topic.
+// DeleteTopic removes a topic. One that does not exist is fine.
 func (b *Broker) DeleteTopic(t testing.TB, topic string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -75,7 +78,7 @@ func (b *Broker) DeleteTopic(t testing.TB, topic string) {
 	if err == nil {
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		t.Fatalf("kafkatest: delete topic %s: %v", topic, err)
 	}
 }
