@@ -227,6 +227,7 @@ func (t *task) committed(r cutResult) error {
 	t.table.Commit(r.cut.customers, r.next, r.cut.record)
 	t.lastCut = t.now()
 	nowMs := t.now().UnixMilli()
+	t.confirm(r.cut)
 	for _, s := range r.cut.out.steps {
 		t.m.step(s)
 		if s.live {
@@ -237,6 +238,14 @@ func (t *task) committed(r cutResult) error {
 		t.log.Info("history is applied; alerts are published from now on", "published", len(r.cut.out.steps))
 	}
 	return nil
+}
+
+// confirm notes that the operational steps of a cut are told.
+func (t *task) confirm(c *cut) {
+	for _, op := range c.out.operations {
+		t.ops.confirm(op)
+		t.m.operations.WithLabelValues(string(op.Kind), op.Step.String()).Inc()
+	}
 }
 
 // finish takes a last cut and waits for it, for a hand-over or a stop. It returns early when ctx ends.

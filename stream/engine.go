@@ -266,6 +266,7 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 	if e.killed.Load() {
 		return
 	}
+	e.ops.expect(come)
 	for _, p := range come {
 		t, err := e.newTask(p)
 		if err != nil { // New has checked the mappings
@@ -307,7 +308,7 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		m: e.m.task(p, e.cfg.Feeds), log: e.log.With("partition", p), now: e.deps.Now, tick: e.deps.Tick, random: rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		ctx: ctx, cancel: cancel,
 		commands: make(chan func()), wake: make(chan struct{}, 1), done: make(chan struct{}), fault: make(chan error, 1),
-		commits: make(chan cutResult, 1), poisoned: map[poison]bool{},
+		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,
 	}
 	t.params.Calendar = customer.NewCalendar(e.cfg.Time.Zone)

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ebb/alerts"
@@ -19,39 +20,80 @@ func (t *task) condition(kind alerts.OperationalKind, f event.Feed) condition {
 	return condition{kind: kind, subject: "feed/" + f.String()}
 }
 
-// judge looks for feeds that fell silent against their own rhythm or came back, and announces retention gaps.
+// judge looks at what is wrong with the feeds and with the task itself. It runs before the timers, which decide by what it finds.
 func (t *task) judge() {
 	for _, s := range t.merged {
 		t.judgeStall(s)
 		t.mendBlind(s)
 	}
-	if t.rec.stopped != 0 {
-		t.rec.stopped = 0
-		t.clear(t.stoppedCondition())
+	for _, s := range t.sources {
+		t.judgeGap(s)
 	}
+	t.judgeStopped()
 	t.judgeDisk()
-	for _, f := range t.gaps {
-		t.raise(t.condition(alerts.RetentionGap, f), t.clock, alerts.Critical)
-	}
-	t.gaps = t.gaps[:0]
 }
 
 func (t *task) judgeStall(s *source) {
 	f := &t.feeds[s.feed]
 	c := t.condition(alerts.FeedStalled, s.feed)
+	silent := t.silent(s)
 	switch {
-	case f.stalled == 0 && t.silent(s):
+	case f.stalled == 0 && silent:
 		f.stalled = max(f.rhythm.last, 1)
-		t.raise(c, f.stalled, alerts.Critical)
+		f.stallAlert = t.raise(c, f.stalled, alerts.Critical)
 		t.m.stalled[s.feed].Set(1)
-	case f.stalled != 0 && f.rhythm.last > f.stalled:
-		t.excuse(s.feed, f.stalled, f.rhythm.last)
-		f.stalled = 0
+		t.moved = true
+	case f.stalled == 0:
+	case (f.rhythm.last > f.stalled || !silent && t.exhausted(s)) && t.ops.settled():
+		to := f.rhythm.last
+		if to <= f.stalled { // it could not be read, and nothing had come meanwhile
+			to = t.clock
+		}
+		t.excuse(s.feed, f.stalled, to)
+		f.stalled, f.stallAlert = 0, 0
 		t.clear(c)
 		t.m.stalled[s.feed].Set(0)
-	case f.stalled != 0:
-		t.raise(c, f.stalled, alerts.Critical)
+		t.moved = true
+	default:
+		t.raise(c, f.stallAlert, alerts.Critical)
 	}
+}
+
+// exhausted is true while the feed is read to its end, as far as that can be known.
+func (t *task) exhausted(s *source) bool {
+	return s.n == 0 && s.drained && s.status.AtEnd && s.status.Trouble == nil
+}
+
+// judgeGap tells of records that were deleted before they were read. The loss is not undone, but after a day it is no news any more.
+func (t *task) judgeGap(s *source) {
+	f := &t.feeds[s.feed]
+	c := t.condition(alerts.RetentionGap, s.feed)
+	switch {
+	case f.gap == 0:
+	case t.clock-f.gap > gapShownMs && t.ops.settled():
+		f.gap = 0
+		t.clear(c)
+	default:
+		f.gap = t.raise(c, f.gap, alerts.Critical)
+	}
+}
+
+// gapShownMs is how long the alert of a retention gap stays open, in event time.
+const gapShownMs = 24 * hourMs
+
+// judgeStopped ends the alert about a stop once the task is past what stopped it: every feed can be read.
+func (t *task) judgeStopped() {
+	if t.rec.stopped == 0 || !t.ready {
+		return
+	}
+	for _, v := range t.views {
+		if !v.known() || v.out {
+			return
+		}
+	}
+	t.rec.stopped = 0
+	t.clear(t.stoppedCondition())
+	t.moved = true
 }
 
 // excuse remembers a stretch in which a feed said nothing of its customers: it is not counted against any of them.
@@ -84,7 +126,7 @@ func (t *task) silent(s *source) bool {
 	if t.unreachable(s) {
 		return f.rhythm.last != 0
 	}
-	return s.n == 0 && s.drained && s.status.AtEnd && f.rhythm.silent(t.clock, t.cfg.Stall.After.Milliseconds(), t.cfg.Stall.Expected)
+	return t.exhausted(s) && f.rhythm.silent(t.clock, t.cfg.Stall.After.Milliseconds(), t.cfg.Stall.Expected)
 }
 
 // gatherStalls shows the detectors every stretch that must not be counted against a customer.
@@ -102,18 +144,32 @@ func (t *task) stoppedCondition() condition {
 // takeOverHealth tells the instance what the restored task record says is going on.
 func (t *task) takeOverHealth() {
 	t.gatherStalls()
-	if t.rec.stopped != 0 {
-		t.ops.restore(t.stoppedCondition(), t.partition, t.rec.stopped)
+	t.ops.leave(t.partition)
+	restore := func(c condition, since int64, severity alerts.Severity) {
+		if since != 0 {
+			t.ops.restore(c, t.partition, since, severity)
+		}
 	}
+	restore(t.stoppedCondition(), t.rec.stopped, alerts.Critical)
+	restore(t.quarantineCondition(), t.rec.quarantined, alerts.Warning)
 	for _, s := range t.sources {
 		f := &t.feeds[s.feed]
-		if f.stalled != 0 {
-			t.ops.restore(t.condition(alerts.FeedStalled, s.feed), t.partition, f.stalled)
-		}
-		if f.blind != 0 {
-			t.ops.restore(t.condition(alerts.FeedBlind, s.feed), t.partition, f.blind)
-		}
+		restore(t.condition(alerts.FeedStalled, s.feed), f.stallAlert, alerts.Critical)
+		restore(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, alerts.Warning)
+		t.m.stalled[s.feed].Set(gauge(f.stalled))
+		t.m.blind[s.feed].Set(gauge(f.blind))
 	}
+}
+
+func gauge(since int64) float64 {
+	if since != 0 {
+		return 1
+	}
+	return 0
+}
+
+func (t *task) quarantineCondition() condition {
+	return condition{kind: alerts.CustomerQuarantined, subject: fmt.Sprintf("partition/%d", t.partition)}
 }
 
 // judgeDeadLetters compares the unreadable part of a feed with what is borne.
@@ -124,11 +180,12 @@ func (t *task) judgeDeadLetters(s *source, at int64) error {
 	c := t.condition(alerts.FeedBlind, s.feed)
 	if f.blind == 0 && h.bads >= t.cfg.Letters.BlindMin && share > t.cfg.Letters.BlindRatio {
 		f.blind = max(h.firstB, 1)
+		f.blindAlert = t.raise(c, f.blind, alerts.Warning)
 		t.m.blind[s.feed].Set(1)
-		t.raise(c, f.blind, alerts.Warning)
 	}
 	if h.bads >= t.cfg.Letters.StopMin && share >= t.cfg.Letters.StopRatio {
-		t.raise(c, f.blind, alerts.Critical)
+		f.blind = max(f.blind, 1)
+		f.blindAlert = t.raise(c, max(f.blindAlert, f.blind), alerts.Critical)
 		return fmt.Errorf("%w: %.0f %% of the last records of %s (partition %d) are dead letters, newest reason %s; mend the producer or the mapping of feed %s, then restart",
 			ErrUnreadable, 100*share, s.topic, s.part, s.first().reject.Reason, s.feed)
 	}
@@ -143,17 +200,22 @@ func (t *task) mendBlind(s *source) {
 	}
 	h := &t.health[s.feed]
 	h.at(t.clock)
-	if h.goods == 0 || h.share() > t.cfg.Letters.BlindRatio {
+	if h.goods == 0 || h.share() > t.cfg.Letters.BlindRatio || !t.ops.settled() {
+		t.raise(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, alerts.Warning)
 		return
 	}
 	t.excuse(s.feed, f.blind, t.clock)
-	f.blind = 0
-	t.m.blind[s.feed].Set(0)
+	f.blind, f.blindAlert = 0, 0
+	t.moved = true
 	t.clear(t.condition(alerts.FeedBlind, s.feed))
+	t.m.blind[s.feed].Set(0)
 }
 
-func (t *task) raise(c condition, since int64, severity alerts.Severity) {
-	t.operational(t.ops.raise(c, t.partition, since, severity))
+// raise reports a condition and returns since when its alert counts, which is part of the alert's id.
+func (t *task) raise(c condition, since int64, severity alerts.Severity) int64 {
+	op, since := t.ops.raise(c, t.partition, since, severity)
+	t.operational(op)
+	return since
 }
 
 func (t *task) clear(c condition) { t.operational(t.ops.clear(c, t.partition)) }
@@ -187,6 +249,11 @@ func (t *task) endQuiet() error {
 		return nil
 	}
 	for id := range t.held {
+		if t.outbox.bytes >= t.cfg.Cut.MaxBytes { // the rest with the next cut
+			t.cutNow = true
+			return nil
+		}
+		delete(t.held, id)
 		e, ok, err := t.table.Lookup([]byte(id))
 		if err != nil {
 			return err
@@ -194,6 +261,14 @@ func (t *task) endQuiet() error {
 		if !ok {
 			continue
 		}
+		if t.cursed[id] {
+			t.rec.tally.out(&e.Record)
+			t.quarantine(e, t.clock)
+			t.rec.tally.in(&e.Record)
+			t.table.Changed(e)
+			continue
+		}
+		t.current.timer = e
 		t.know(t.clock)
 		t.rec.tally.out(&e.Record)
 		t.steps = t.policy.PublishHeld(&e.Record, &t.env, t.steps[:0])
@@ -201,9 +276,9 @@ func (t *task) endQuiet() error {
 		for i := range t.steps {
 			t.emit(&e.Record, &t.steps[i], nil)
 		}
+		t.current.timer = nil
 		t.table.Changed(e)
 	}
-	clear(t.held)
 	t.ending, t.cutNow = true, true
 	return nil
 }
@@ -218,34 +293,52 @@ func (t *task) mode() alerts.Mode {
 
 // announceStop publishes that the task stopped: a transaction of its own with nothing but the operational step, the task
 // record of the last cut that now remembers the stop, and the offsets of that cut. What was applied since is dropped; it is
-// computed again when the fault is mended.
-func (t *task) announceStop(cause error, pending []*alerts.Operational) {
+// computed again when the fault is mended. A feed that cannot be read has its own alert. It returns false if it has to be
+// tried again in another generation.
+func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 	r, err := decodeTaskRecord(t.safe.record)
-	if err != nil || t.lease == nil {
-		return // never opened, or no right to write: the log and ebb_task_stopped say it
+	if err != nil {
+		return true // there is no state yet, or none that may be written to: the log and ebb_task_stopped say it
+	}
+	if t.lease == nil {
+		return false
 	}
 	now := max(r.clock, t.clock)
-	c := &cut{lease: t.lease, offsets: t.safe.offsets, began: t.tick()}
-	if !errors.Is(cause, ErrUnreadable) {
-		r.stopped = now
-		pending = []*alerts.Operational{t.ops.raise(t.stoppedCondition(), t.partition, now, alerts.Critical)}
+	if now == 0 {
+		now = t.now().UnixMilli()
 	}
-	for _, op := range pending {
+	c := &cut{lease: t.lease, offsets: t.safe.offsets, began: t.tick()}
+	if errors.Is(cause, ErrUnreadable) {
+		for i := range r.feeds {
+			r.feeds[i].blind, r.feeds[i].blindAlert = t.feeds[i].blind, t.feeds[i].blindAlert
+		}
+		c.out.operations = blindSteps(pending)
+	} else {
+		op, since := t.ops.raise(t.stoppedCondition(), t.partition, now, alerts.Critical)
 		if op == nil {
-			continue
+			return true // it was stopped before, and never got further
 		}
+		r.stopped = since
+		c.out.operations = []*alerts.Operational{op}
+	}
+	for _, op := range c.out.operations {
 		op.At, op.Detail = now, cause.Error()
-		if op.Kind == alerts.FeedBlind {
-			for i := range r.feeds {
-				if t.condition(alerts.FeedBlind, event.Feed(i)).subject == op.Subject {
-					r.feeds[i].blind = op.Since
-				}
-			}
-		}
 		c.out.add(t.cfg.Topics.Operations, t.policy.OperationalMessage(op))
 	}
 	c.record = r.append(nil)
 	if _, err := t.commit(c); err != nil {
+		t.ops.lost(t.partition)
 		t.log.Warn("the stop could not be published as an operational alert", "err", err)
+		return false
 	}
+	t.safe.record = c.record
+	for _, op := range c.out.operations {
+		t.ops.confirm(op)
+	}
+	return true
+}
+
+// blindSteps are the steps about feeds that cannot be read. Others are raised again when the task runs again.
+func blindSteps(ops []*alerts.Operational) []*alerts.Operational {
+	return slices.DeleteFunc(slices.Clone(ops), func(op *alerts.Operational) bool { return op.Kind != alerts.FeedBlind })
 }

@@ -14,28 +14,39 @@ type condition struct {
 
 // operations folds what the tasks of one instance report into one operational alert each: a feed that stalls on 64
 // partitions is one alert. The step itself travels in the cut of the task that reports first (or clears last), so it is
-// published exactly once with the state that it speaks of.
+// published exactly once with the state that it speaks of. Every task keeps in its record since when the alert counts, so
+// that whoever clears it after a restart resolves the alert that was fired.
 //
 // It is shared by the tasks of an instance; all methods are safe for concurrent use.
 type operations struct {
-	mu     sync.Mutex
-	active map[condition]*report
+	mu      sync.Mutex
+	active  map[condition]*report
+	opening map[int32]bool // tasks whose records are not restored yet
 }
 
 type report struct {
-	since    int64          // event time since when, ms; part of the alert's id
-	members  map[int32]bool // partitions that report it
-	emitter  int32          // partition whose cut carries the fired step
-	emitted  bool           // a step is on its way or committed
-	severity alerts.Severity
-	revision uint32
+	since   int64           // event time since when, ms; part of the alert's id
+	members map[int32]bool  // partitions that report it
+	told    alerts.Severity // the severity that a committed cut has told; SeverityNone: no step was committed
+	telling alerts.Severity // the same with what is on its way
+	teller  int32           // partition whose cut is on its way
 }
 
-func newOperations() *operations { return &operations{active: map[condition]*report{}} }
+func newOperations() *operations {
+	return &operations{active: map[condition]*report{}, opening: map[int32]bool{}}
+}
 
-// raise reports a condition of a partition and returns the step to publish, nil when another partition's cut carries it or
-// nothing changed. It may be repeated for as long as the condition lasts.
-func (o *operations) raise(c condition, p int32, since int64, severity alerts.Severity) *alerts.Operational {
+// revisions of an operational alert follow from its steps: it fires once, its severity can rise once, and it is resolved. So a
+// step that a restart makes again has the id that it had.
+var revisions = map[alerts.StepKind]uint32{alerts.StepFired: 1, alerts.StepChanged: 2, alerts.StepResolved: 3}
+
+func (c condition) step(kind alerts.StepKind, r *report) *alerts.Operational {
+	return &alerts.Operational{Kind: c.kind, Subject: c.subject, Step: kind, Since: r.since, Severity: r.telling, Revision: revisions[kind]}
+}
+
+// raise reports a condition of a partition. It returns the step to publish, nil when another partition's cut carries it or
+// nothing changed, and since when the alert counts. It may be repeated for as long as the condition lasts.
+func (o *operations) raise(c condition, p int32, since int64, severity alerts.Severity) (*alerts.Operational, int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := o.active[c]
@@ -44,17 +55,15 @@ func (o *operations) raise(c condition, p int32, since int64, severity alerts.Se
 		o.active[c] = r
 	}
 	r.members[p] = true
-	switch {
-	case !r.emitted:
-		r.emitted, r.emitter, r.severity = true, p, severity
-		r.revision++
-		return &alerts.Operational{Kind: c.kind, Subject: c.subject, Step: alerts.StepFired, Since: r.since, Severity: severity, Revision: r.revision}
-	case severity > r.severity:
-		r.severity = severity
-		r.revision++
-		return &alerts.Operational{Kind: c.kind, Subject: c.subject, Step: alerts.StepChanged, Since: r.since, Severity: severity, Revision: r.revision}
+	if severity <= r.telling {
+		return nil, r.since
 	}
-	return nil
+	kind := alerts.StepChanged
+	if r.telling == 0 {
+		kind = alerts.StepFired
+	}
+	r.telling, r.teller = severity, p
+	return c.step(kind, r), r.since
 }
 
 // clear reports that a condition of a partition is over and returns the resolved step when it was the last.
@@ -70,42 +79,84 @@ func (o *operations) clear(c condition, p int32) *alerts.Operational {
 		return nil
 	}
 	delete(o.active, c)
-	if !r.emitted {
+	if r.telling == 0 {
 		return nil
 	}
-	return &alerts.Operational{Kind: c.kind, Subject: c.subject, Step: alerts.StepResolved, Reason: alerts.ReasonRecovered, Since: r.since, Severity: r.severity, Revision: r.revision + 1}
+	op := c.step(alerts.StepResolved, r)
+	op.Reason = alerts.ReasonRecovered
+	return op
 }
 
 // restore takes over a condition that the task record of a partition says was published.
-func (o *operations) restore(c condition, p int32, since int64) {
+func (o *operations) restore(c condition, p int32, since int64, severity alerts.Severity) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := o.active[c]
 	if r == nil {
-		r = &report{since: since, members: map[int32]bool{}, revision: 1}
+		r = &report{since: since, members: map[int32]bool{}}
 		o.active[c] = r
 	}
 	r.since = min(r.since, since)
 	r.members[p] = true
-	r.emitted, r.emitter = true, p
+	r.told, r.telling = max(r.told, severity), max(r.telling, severity)
 }
 
-// forget drops all that a partition reported, when its task closes or reopens. A step that its lost cut carried is carried
-// by the next report of another partition.
-func (o *operations) forget(p int32) {
+// confirm says that a step is committed.
+func (o *operations) confirm(op *alerts.Operational) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if r := o.active[condition{op.Kind, op.Subject}]; r != nil && r.since == op.Since {
+		r.told = max(r.told, op.Severity)
+		r.telling = max(r.telling, r.told)
+	}
+}
+
+// lost says that what a partition had on its way is not committed: the next report carries it.
+func (o *operations) lost(p int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.revert(p)
+}
+
+func (o *operations) revert(p int32) {
+	for _, r := range o.active {
+		if r.teller == p {
+			r.telling = r.told
+		}
+	}
+}
+
+// leave forgets what a partition reported: its task begins anew, or is gone. No step follows from it.
+func (o *operations) leave(p int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.revert(p)
 	for c, r := range o.active {
-		if !r.members[p] {
-			continue
-		}
-		delete(r.members, p)
-		if r.emitter == p {
-			r.emitted = false
-			r.revision = 0
-		}
-		if len(r.members) == 0 {
+		if delete(r.members, p); len(r.members) == 0 {
 			delete(o.active, c)
 		}
 	}
+	delete(o.opening, p)
+}
+
+// expect says that tasks of these partitions are about to open, and arrived that the record of one is restored or that it
+// will not be. Until all have arrived nobody knows whether a condition is over everywhere: settled is false.
+func (o *operations) expect(ps []int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range ps {
+		o.opening[p] = true
+	}
+}
+
+func (o *operations) arrived(p int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.opening, p)
+}
+
+func (o *operations) settled() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.opening) == 0
 }

@@ -8,6 +8,7 @@ import (
 	"ebb/alerts"
 	"ebb/state"
 	"ebb/state/customer"
+	"ebb/stream/batch"
 	"ebb/stream/event"
 	"ebb/stream/fetch"
 )
@@ -22,7 +23,7 @@ const roundSize = 1024
 // of records taken.
 func (t *task) round() (int, error) {
 	for _, s := range t.sources {
-		if err := s.fill(); err != nil {
+		if err := s.fill(t.table); err != nil {
 			if err = t.mend(s, err); err != nil {
 				return 0, err
 			}
@@ -40,27 +41,38 @@ func (t *task) round() (int, error) {
 	}
 	t.look()
 	t.advance()
+	t.judge()
 	return taken, t.timers()
 }
 
-// mend goes on behind records that a topic's retention has removed, and names the loss. Other faults of a feed stop the task.
+// mend goes on behind records that a topic's retention has removed, and names the loss. Other faults of a feed stop the task,
+// once what was read before is applied.
 func (t *task) mend(s *source, err error) error {
 	var gap *fetch.ErrRetentionGap
 	var beyond *fetch.ErrBeyondEnd
+	var corrupt *batch.CorruptError
 	switch {
+	case s.n > 0:
+		return nil
 	case errors.As(err, &gap):
-		if s.n > 0 { // first what was read before
-			return nil
-		}
 		t.gap(s, gap.Position, gap.Start)
 		s.position = gap.Start
 		s.fetch.SeekTo(gap.Start)
 		return nil
 	case errors.As(err, &beyond):
-		return &BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}
+		return &feedError{&BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}}
+	case errors.As(err, &corrupt):
+		return &feedError{fmt.Errorf("feed %s, topic %s partition %d: %w; restore the topic from a replica, or give the batch up with kafka-delete-records.sh "+
+			"to the offset behind it, then restart: ebb goes on there and counts what was given up as a retention gap", s.feed, s.topic, t.partition, err)}
 	}
-	return fmt.Errorf("feed %s, topic %s partition %d: %w", s.feed, s.topic, t.partition, err)
+	return &feedError{fmt.Errorf("feed %s, topic %s partition %d: %w", s.feed, s.topic, t.partition, err)}
 }
+
+// feedError is a feed that cannot be read on. What the task has applied is sound.
+type feedError struct{ err error }
+
+func (e *feedError) Error() string { return e.err.Error() }
+func (e *feedError) Unwrap() error { return e.err }
 
 // arrivals applies profiles, which never wait for the merge.
 func (t *task) arrivals() (int, error) {
@@ -84,12 +96,13 @@ func (t *task) profilesReady() bool {
 		return true
 	}
 	s := t.byFeed[event.Customers]
-	t.ready = s == nil || (s.n == 0 && s.drained && s.status.AtEnd)
+	t.ready = s == nil || s.position >= t.feeds[event.Customers].quietEnd
 	return t.ready
 }
 
 // look refreshes the view of every merged feed.
 func (t *task) look() {
+	t.hear()
 	for i, s := range t.merged {
 		t.views[i] = s.view(t.unreachable(s))
 	}
@@ -209,7 +222,11 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if late := sl.rec.Timestamp - ev.Time; late > t.late[s.feed] {
 		t.late[s.feed] = late
 	}
-	t.feeds[s.feed].rhythm.observe(ev.Time)
+	f := &t.feeds[s.feed]
+	if f.stalled != 0 {
+		f.rhythm.resume(ev.Time)
+	}
+	f.rhythm.observe(ev.Time)
 	t.health[s.feed].accept(ev.Time)
 	t.position = event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp}
 	t.decide(entry, max(ev.Time, rec.Decided), ev)
@@ -246,9 +263,14 @@ func (t *task) timers() error {
 			return nil
 		}
 		t.rec.tally.out(&e.Record)
+		t.current.timer = e
+		if t.cursed[e.Record.ID] {
+			t.quarantine(e, at)
+		}
 		if t.decide(e, at, nil) {
 			t.rec.tally.in(&e.Record)
 		}
+		t.current.timer = nil
 		t.table.Changed(e)
 		t.m.timersFired.Inc()
 		if t.live {
@@ -345,7 +367,9 @@ func (t *task) refuse(s *source, sl *slot) error {
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
 	t.examples[s.feed][r.Reason] = fmt.Sprintf("partition %d offset %d: %s", s.part, sl.rec.Offset, r.Message)
-	t.health[s.feed].reject(at)
+	if r.Reason != event.ReasonQuarantined && r.Reason != event.ReasonInternalError { // those are no fault of the feed
+		t.health[s.feed].reject(at)
+	}
 	if r.Customer != "" && r.Reason != event.ReasonQuarantined {
 		if err := t.blindCustomer(r, s.feed, at); err != nil {
 			return err
@@ -357,6 +381,10 @@ func (t *task) refuse(s *source, sl *slot) error {
 // blindCustomer marks the customer that a bad record names: what ebb could not read is not taken for his silence.
 func (t *task) blindCustomer(r *event.Reject, f event.Feed, at int64) error {
 	e, ok, err := t.table.Lookup([]byte(r.Customer))
+	if err == nil && !ok && r.Reason == event.ReasonInternalError { // to be counted, he has to be known
+		e, err = t.table.Get([]byte(r.Customer))
+		ok = true
+	}
 	if err != nil || !ok {
 		return err
 	}
@@ -365,12 +393,17 @@ func (t *task) blindCustomer(r *event.Reject, f event.Feed, at int64) error {
 	e.Record.MarkBlind(f, at)
 	if r.Reason == event.ReasonInternalError {
 		if e.Record.Poison++; e.Record.Poison >= maxPoison {
-			e.Record.Quarantined = true
-			t.raise(condition{alerts.CustomerQuarantined, fmt.Sprintf("partition/%d", t.partition)}, at, alerts.Warning)
+			t.quarantine(e, at)
 		}
 	}
 	t.table.Changed(e)
 	return nil
+}
+
+// quarantine leaves a customer alone from now on: his records go to the dead letters, and nothing is decided about him.
+func (t *task) quarantine(e *state.Entry, at int64) {
+	e.Record.Quarantined = true
+	t.rec.quarantined = t.raise(t.quarantineCondition(), at, alerts.Warning)
 }
 
 // maxPoison is the number of records that may fail inside ebb before their customer is quarantined.

@@ -184,18 +184,31 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	t.rec = r
 	t.feeds = &r.feeds
 	t.clock = r.clock
-	t.ready = !fresh
+	t.ready, t.timersDone = false, 0
 	t.held = map[string]struct{}{}
 	committed, err := t.committedOffsets(ctx)
 	if err != nil {
 		return fmt.Errorf("committed offsets of group %s: %w", t.cfg.Group, err)
+	}
+	if !fresh { // a stop before the next cut is told with what the group and the changelog say now
+		t.safe = safePoint{record: r.append(nil), offsets: map[string]map[int32]int64{}}
+		for topic, o := range committed {
+			t.safe.offsets[topic] = map[int32]int64{t.partition: o}
+		}
 	}
 	for _, s := range t.sources {
 		if err := t.place(ctx, s, fresh, committed); err != nil {
 			return err
 		}
 	}
+	if fresh {
+		t.safe = safePoint{record: r.append(nil), offsets: map[string]map[int32]int64{}}
+		for _, s := range t.sources {
+			t.safe.offsets[s.topic] = map[int32]int64{t.partition: s.position}
+		}
+	}
 	t.takeOverHealth()
+	t.ops.arrived(t.partition)
 	if r.quiet {
 		if err := t.findHeld(); err != nil {
 			return err
@@ -235,7 +248,10 @@ func (t *task) place(ctx context.Context, s *source, fresh bool, committed map[s
 func (t *task) gap(s *source, from, start int64) {
 	t.m.gap(s.feed, start-from)
 	t.log.Error("retention gap: the topic deleted records that were never read; lengthen its retention.ms", "topic", s.topic, "from", from, "start", start, "records", start-from)
-	t.gaps = append(t.gaps, s.feed)
+	if f := &t.feeds[s.feed]; f.gap == 0 {
+		f.gap = max(t.clock, 1)
+	}
+	t.moved = true
 }
 
 // findHeld scans for the alerts that a quiet history still keeps back.
@@ -251,7 +267,7 @@ func (t *task) findHeld() error {
 // open starts fetching a feed.
 func (s *source) open(f *fetch.Fetcher, position int64, wake chan struct{}) {
 	s.position = position
-	s.head, s.n, s.cur, s.status, s.drained = 0, 0, nil, fetch.Status{}, false
+	s.head, s.n, s.cur, s.status, s.drained, s.fault = 0, 0, nil, fetch.Status{}, false, nil
 	s.fetch = f.Open(s.topic, s.part, position, wake)
 }
 

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 
+	"ebb/state"
 	"ebb/stream/batch"
 	"ebb/stream/event"
 	"ebb/stream/fetch"
@@ -44,7 +45,9 @@ type source struct {
 	at       int            // next record of it
 	status   fetch.Status
 	drained  bool  // the newest status came without records: what it says of the end holds for what was handed out
+	fault    error // why nothing behind the ring can be decoded
 	position int64 // next offset to apply
+	warmth   uint64
 }
 
 // first is the slot that the merge would take next. Valid only while n > 0.
@@ -65,9 +68,15 @@ func (s *source) pop() {
 	s.n--
 }
 
-// fill decodes until the ring is full or nothing is fetched. Its error is why the feed cannot be read on.
-func (s *source) fill() error {
+// fill decodes until the ring is full or nothing is fetched. Its error is why the feed cannot be read on; what lies in the ring
+// is sound.
+func (s *source) fill(table *state.Table) error {
+	var warm [state.WarmBatch][]byte
+	warmed := 0
 	for s.n < len(s.ring) {
+		if s.fault != nil {
+			return s.fault
+		}
 		if s.cur == nil {
 			s.cur, s.status = s.fetch.Poll()
 			s.drained = s.cur == nil
@@ -92,9 +101,17 @@ func (s *source) fill() error {
 		sl.rec = s.cur.At(s.at)
 		s.at++
 		if err := s.decode(sl); err != nil {
+			s.fault = err
 			return err
 		}
 		s.n++
+		if sl.reject == nil && !sl.ignored {
+			warm[warmed] = sl.ev.Customer
+			if warmed++; warmed == state.WarmBatch {
+				s.warmth += table.Warm(&warm, warmed)
+				warmed = 0
+			}
+		}
 	}
 	return nil
 }

@@ -70,9 +70,10 @@ type task struct {
 	live     bool
 	held     map[string]struct{} // customers with alerts that the quiet history keeps back
 	ending   bool                // the next cut ends the quiet history
-	gaps     []event.Feed
 	diskHeld bool
-	poisoned map[poison]bool
+	poisoned map[poison]bool // records that failed inside ebb, in this life of the process
+	cursed   map[string]bool // customers on whom a timer's decision failed
+	deaf     time.Time       // when last no feed at all could be read
 	current  struct {
 		feed  *source
 		slot  *slot
@@ -118,12 +119,15 @@ type poison struct {
 // poisonError ends a run of the task: its uncommitted state is dropped and computed again from the last cut, this time with
 // the record passed to the dead letters.
 type poisonError struct {
-	poison   poison
-	customer string
-	cause    any
+	poison poison
+	timer  string // the customer, if it was not a record but a deadline that failed
+	cause  any
 }
 
 func (e *poisonError) Error() string {
+	if e.timer != "" {
+		return fmt.Sprintf("a deadline failed inside ebb: %v", e.cause)
+	}
 	return fmt.Sprintf("%s offset %d failed inside ebb: %v", e.poison.feed, e.poison.offset, e.cause)
 }
 
@@ -132,6 +136,7 @@ func (e *poisonError) Error() string {
 func (t *task) run() {
 	defer close(t.done)
 	defer t.cancel()
+	defer t.ops.leave(t.partition)
 	wait := retryMin
 	for t.ctx.Err() == nil {
 		if !t.awaitLease() {
@@ -165,14 +170,19 @@ const (
 func (t *task) recoverable(err error) bool {
 	var p *poisonError
 	switch {
+	case errors.As(err, &p) && p.timer != "":
+		t.cursed[p.timer] = true
+		t.log.Error("a deadline failed inside ebb and its customer is quarantined", "cause", fmt.Sprint(p.cause))
+		return true
 	case errors.As(err, &p):
 		t.poisoned[p.poison] = true
 		t.log.Error("a record failed inside ebb and goes to the dead letters", "feed", p.poison.feed, "offset", p.poison.offset, "cause", fmt.Sprint(p.cause))
 		return true
 	case errors.Is(err, txn.ErrFenced):
 		t.log.Warn("another owner has taken this partition, or the group moved on; joining again", "err", err)
-		t.leased.Store(nil)
-		t.lease.Rejoin(err)
+		if t.lease != nil && t.leased.CompareAndSwap(t.lease, nil) {
+			t.lease.Rejoin(err)
+		}
 		return true
 	case errors.Is(err, txn.ErrUnknownOutcome), conn.Retriable(err):
 		t.log.Warn("task starts again from its last cut", "err", err)
@@ -186,13 +196,22 @@ func (t *task) stop(err error, pending []*alerts.Operational) {
 	t.log.Error("task stopped; the other partitions go on", "err", err)
 	t.m.stopped.Set(1)
 	t.publish("stopped", err)
-	t.announceStop(err, pending)
-	for {
+	t.ops.arrived(t.partition)
+	for told := false; ; {
+		if t.lease = t.leased.Load(); !told && t.lease != nil {
+			told = t.announceStop(err, pending)
+		}
+		wait := time.NewTimer(retryMax)
 		select {
 		case <-t.ctx.Done():
-			return
+		case <-t.wake:
+		case <-wait.C:
 		case f := <-t.commands:
 			f()
+		}
+		wait.Stop()
+		if t.ctx.Err() != nil {
+			return
 		}
 	}
 }
@@ -240,6 +259,7 @@ func (t *task) pause(d time.Duration) {
 // serve is one life of the task: open, then loop until a fault or the end.
 func (t *task) serve() error {
 	t.publish("restoring", nil)
+	t.ops.expect([]int32{t.partition})
 	if err := t.open(t.ctx); err != nil {
 		return err
 	}
@@ -249,11 +269,25 @@ func (t *task) serve() error {
 	for {
 		n, err := t.step()
 		if err != nil {
+			t.keep(err)
 			return err
 		}
 		if err := t.collect(n == 0 || t.blocked()); err != nil {
 			return err
 		}
+	}
+}
+
+// keep commits what was applied before a feed could not be read on, so that whoever mends it gives up nothing else.
+func (t *task) keep(cause error) {
+	var f *feedError
+	if !errors.As(cause, &f) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.Cut.Timeout)
+	defer cancel()
+	if err := t.finish(ctx); err != nil {
+		t.log.Warn("the last cut before the stop did not succeed; the next start computes it again", "err", err)
 	}
 }
 
@@ -275,7 +309,6 @@ func (t *task) step() (n int, err error) {
 		}
 		t.sinceCut += n
 		t.dirtyAt()
-		t.judge()
 		if err := t.endQuiet(); err != nil {
 			return n, err
 		}
@@ -288,8 +321,11 @@ func (t *task) step() (n int, err error) {
 
 func (t *task) blame(cause any) error {
 	t.log.Error("panic on the path of a record", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
-	if s := t.current.feed; s != nil {
-		return &poisonError{poison: poison{s.feed, t.current.slot.rec.Offset}, customer: string(t.current.slot.ev.Customer), cause: cause}
+	switch cur := t.current; {
+	case cur.feed != nil:
+		return &poisonError{poison: poison{cur.feed.feed, cur.slot.rec.Offset}, cause: cause}
+	case cur.timer != nil:
+		return &poisonError{timer: cur.timer.Record.ID, cause: cause}
 	}
 	return fmt.Errorf("panic outside of a record: %v", cause)
 }
@@ -351,9 +387,26 @@ func (t *task) advance() {
 // liveBehind is how many records a feed may be behind for the task to count as live: alerts are then cut at once.
 const liveBehind = 2000
 
-// unreachable is true for a feed that gave no answer for so long that it must not hold the others any more.
+// unreachable is true for a feed that gave no answer for so long that it must not hold the others any more. Time in which no feed
+// answered does not count: then it is the cluster or the process that stood still, there is nothing to hold, and the clock
+// stands.
 func (t *task) unreachable(s *source) bool {
-	return s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(s.status.Answered) > t.cfg.Time.FeedUnreachableAfter
+	since := s.status.Answered
+	if t.deaf.After(since) {
+		since = t.deaf
+	}
+	return s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
+}
+
+// hear notes when no feed gives an answer.
+func (t *task) hear() {
+	now := t.now()
+	for _, s := range t.merged {
+		if now.Sub(s.status.Answered) <= t.cfg.Time.FeedUnreachableAfter/2 {
+			return
+		}
+	}
+	t.deaf = now
 }
 
 // close ends the task without another cut.
@@ -367,9 +420,16 @@ func (t *task) shut() {
 	for _, s := range t.sources {
 		s.shut()
 	}
-	if t.inFlight { // its result no longer matters: the next life reads what became of it
-		<-t.commits
+	if t.inFlight { // the next life reads what became of it; a stop has to know
+		r := <-t.commits
 		t.inFlight = false
+		switch {
+		case r.err == nil:
+			t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
+			t.confirm(r.cut)
+		case errors.Is(r.err, txn.ErrUnknownOutcome):
+			t.safe = safePoint{}
+		}
 	}
 	if t.table != nil {
 		t.table.Close()
@@ -379,11 +439,11 @@ func (t *task) shut() {
 			t.log.Warn("closing the local state", "err", err)
 		}
 	}
-	t.ops.forget(t.partition)
+	t.ops.lost(t.partition)
+	t.current.feed, t.current.slot, t.current.timer = nil, nil, nil
 	t.table, t.store, t.restored = nil, nil, time.Time{}
 	t.outbox = outbox{}
 	t.moved, t.cutNow, t.ending, t.sinceCut, t.since = false, false, false, 0, time.Time{}
-	t.gaps = nil
 	t.health = [event.NumFeeds]ratio{}
 }
 
@@ -424,6 +484,7 @@ func (t *task) revoke(ctx context.Context) {
 			t.log.Warn("the last cut before a rebalance did not succeed; the next owner computes it again", "err", err)
 		}
 		t.lease = nil
+		t.leased.Store(nil) // at once: the task must not take it up again
 	})
 	t.leased.Store(nil)
 }

@@ -23,8 +23,10 @@ type taskRecord struct {
 	clock   int64 // task clock, ms of event time
 	stopped int64 // event time at which the task stopped for a fault, ms; 0 when it runs
 	quiet   bool  // history is applied without publishing
-	tally   tally
-	feeds   [event.NumFeeds]feedRecord
+	// quarantined is since when the alert about quarantined customers counts, ms; 0 when there is none.
+	quarantined int64
+	tally       tally
+	feeds       [event.NumFeeds]feedRecord
 }
 
 // feedRecord is the part of one feed.
@@ -36,7 +38,10 @@ type feedRecord struct {
 	rhythm   rhythm
 	stalled  int64 // event time of the last arrival before the present stall, ms; 0 when live
 	blind    int64 // event time since when the feed cannot be trusted, ms; 0 when it can
-	stalls   []detectors.Interval
+	// Since when the operational alerts count, which other partitions may have begun earlier; gap is that of records
+	// that were deleted before they were read. 0: no alert.
+	stallAlert, blindAlert, gap int64
+	stalls                      []detectors.Interval
 }
 
 // maxStalls bounds the remembered stalls of a feed; the oldest go first.
@@ -49,6 +54,7 @@ func (r *taskRecord) append(b []byte) []byte {
 	b = binary.AppendVarint(b, r.clock)
 	b = binary.AppendVarint(b, r.stopped)
 	b = append(b, flag(r.quiet))
+	b = binary.AppendVarint(b, r.quarantined)
 	b = r.tally.append(b)
 	b = binary.AppendUvarint(b, uint64(len(r.feeds)))
 	for i := range r.feeds {
@@ -62,7 +68,7 @@ func (f *feedRecord) append(b []byte) []byte {
 	if f.topic == "" {
 		return b
 	}
-	for _, v := range []int64{f.position, f.end, f.quietEnd, f.stalled, f.blind} {
+	for _, v := range []int64{f.position, f.end, f.quietEnd, f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap} {
 		b = binary.AppendVarint(b, v)
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.stalls)))
@@ -83,6 +89,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	d := &decoder{b: b[1:]}
 	r := &taskRecord{group: d.str(), cluster: d.str(), clock: d.varint(), stopped: d.varint()}
 	r.quiet = d.uvarint() == 1
+	r.quarantined = d.varint()
 	r.tally.decode(d)
 	n := d.uvarint()
 	if n > uint64(len(r.feeds)) {
@@ -103,7 +110,7 @@ func (f *feedRecord) decode(d *decoder, feed event.Feed) {
 	if f.topic == "" {
 		return
 	}
-	for _, p := range []*int64{&f.position, &f.end, &f.quietEnd, &f.stalled, &f.blind} {
+	for _, p := range []*int64{&f.position, &f.end, &f.quietEnd, &f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap} {
 		*p = d.varint()
 	}
 	n := d.uvarint()
