@@ -124,7 +124,6 @@ type running struct {
 	cancel context.CancelFunc
 	done   chan error
 	reg    *prometheus.Registry
-	log    *strings.Builder
 }
 
 func (w *world) start() *running {

@@ -9,7 +9,6 @@ import (
 
 	"ebb/state/customer"
 	"ebb/stream/event"
-	"ebb/stream/partition"
 )
 
 // ErrNotHere is returned for a customer whose partition another instance owns.
@@ -177,7 +176,7 @@ func (e *Engine) candidates(id string, n int32) []*task {
 	if e.cfg.Check == nil {
 		return all
 	}
-	p := partition.Partitioner(e.cfg.Check)([]byte(id), n)
+	p := e.cfg.Check([]byte(id), n)
 	for _, t := range all {
 		if t.partition == p {
 			return []*task{t}

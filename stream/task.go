@@ -137,7 +137,7 @@ func (t *task) run() {
 	defer close(t.done)
 	defer t.cancel()
 	defer t.ops.leave(t.partition)
-	wait := retryMin
+	wait := firstRetry
 	for t.ctx.Err() == nil {
 		if !t.awaitLease() {
 			return
@@ -150,20 +150,20 @@ func (t *task) run() {
 			return
 		}
 		if t.tick().Sub(began) > time.Minute {
-			wait = retryMin
+			wait = firstRetry
 		}
 		if !t.recoverable(err) {
 			t.stop(err, pending)
 			return
 		}
 		t.pause(wait)
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, slowestRetry)
 	}
 }
 
 const (
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
+	firstRetry   = 100 * time.Millisecond
+	slowestRetry = 10 * time.Second
 )
 
 // recoverable decides what a fault means and says it once.
@@ -201,7 +201,7 @@ func (t *task) stop(err error, pending []*alerts.Operational) {
 		if t.lease = t.leased.Load(); !told && t.lease != nil {
 			told = t.announceStop(err, pending)
 		}
-		wait := time.NewTimer(retryMax)
+		wait := time.NewTimer(slowestRetry)
 		select {
 		case <-t.ctx.Done():
 		case <-t.wake:

@@ -20,7 +20,7 @@ type group struct {
 func (g *group) start(what string, log *slog.Logger, run func(context.Context) error) {
 	g.wg.Go(func() {
 		if err := run(g.ctx); err != nil && g.ctx.Err() == nil {
-			log.Error(what+" failed; the engine goes on", "err", err)
+			log.Error("a part beside the engine failed; the engine goes on", "part", what, "err", err)
 		}
 	})
 }

@@ -49,7 +49,11 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 	if err != nil {
 		return fmt.Errorf("folder for the local state: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintf(out.Stderr, "the demo's folder stays: %v\n", err)
+		}
+	}()
 	if opt.PrintConfig {
 		cfg, err := loadDemo("127.0.0.1:9092", "./ebb-state", opt.Listen)
 		if err != nil {
@@ -58,7 +62,7 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 		return cfg.Print(out.Stdout)
 	}
 	o.Log = slog.New(slog.NewTextHandler(out.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	l, err := listenNext(opt.Listen, out)
+	l, err := listenNext(ctx, opt.Listen, out)
 	if err != nil {
 		return err
 	}
@@ -109,7 +113,7 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 		return page.Follow(ctx, cfg, cluster, d.Now, d.Observe)
 	})
 	if !opt.NoBrowser {
-		openBrowser("http://" + l.Addr().String())
+		openBrowser(ctx, "http://"+l.Addr().String())
 	}
 	err = d.Run(ctx)
 	beside.stop()
@@ -131,7 +135,7 @@ func demoTopics() []demo.Topic {
 }
 
 // listenNext listens on addr, or, if its port is busy, on the next free one after it.
-func listenNext(addr string, out cli.Streams) (net.Listener, error) {
+func listenNext(ctx context.Context, addr string, out cli.Streams) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: %w (want host:port)", addr, err)
@@ -141,7 +145,7 @@ func listenNext(addr string, out cli.Streams) (net.Listener, error) {
 		return nil, fmt.Errorf("--listen %s: the port is not a number", addr)
 	}
 	for p := first; ; p++ {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		l, err := listen(ctx, net.JoinHostPort(host, strconv.Itoa(p)))
 		if err == nil {
 			if p != first {
 				fmt.Fprintf(out.Stderr, "port %d is busy, so the page is on port %d\n", first, p)
@@ -188,7 +192,7 @@ money at risk %s %s, found %s %s; alerts visible within %.1f ms (99 of 100)
 }
 
 // openBrowser tries; a machine without one has the address on the terminal.
-func openBrowser(url string) {
+func openBrowser(ctx context.Context, url string) {
 	name := "xdg-open"
 	switch runtime.GOOS {
 	case "darwin":
@@ -200,7 +204,7 @@ func openBrowser(url string) {
 	if err != nil {
 		return
 	}
-	cmd := exec.Command(path, url)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), path, url)
 	if cmd.Start() == nil {
 		go cmd.Wait() //nolint:errcheck // whether a browser opened is for its user to see
 	}

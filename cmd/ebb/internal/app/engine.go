@@ -126,7 +126,7 @@ func build(cfg *config.Config, cluster *conn.Cluster, reg Registerer, sm *state.
 func rates(m config.Money) (*detectors.Rates, error) {
 	table := make(map[string]string, len(m.Rates))
 	for c, r := range m.Rates {
-		table[c] = string(r)
+		table[c] = r
 	}
 	return detectors.NewRates(m.Currency, table)
 }

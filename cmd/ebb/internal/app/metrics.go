@@ -10,11 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Registerer takes metrics, and Gatherer gives them.
-type (
-	Registerer = prometheus.Registerer
-	Gatherer   = prometheus.Gatherer
-)
+// Registerer takes metrics.
+type Registerer = prometheus.Registerer
+
+// Gatherer gives them.
+type Gatherer = prometheus.Gatherer
 
 // newRegistry is a registry with what every Go program shows, and the build.
 func newRegistry(version string) (*prometheus.Registry, error) {

@@ -32,15 +32,20 @@ type Page struct {
 
 // NewPage listens at once, so that a busy port is known before anything else starts. It returns nil if the configuration
 // wants no listener.
-func NewPage(cfg *config.Config, src *source, o Outside) (*Page, error) {
+func NewPage(ctx context.Context, cfg *config.Config, src *source, o Outside) (*Page, error) {
 	if cfg.HTTP.Listen == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", cfg.HTTP.Listen)
+	l, err := listen(ctx, cfg.HTTP.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w; choose another address or stop what listens there", err)
 	}
 	return newPage(cfg, l, src, console.NewBook(), nil, o), nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", addr)
 }
 
 func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book, demo console.Demo, o Outside) *Page {
@@ -97,7 +102,9 @@ func (p *Page) Run(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = p.server.Close()
 	}
-	<-failed
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
 
@@ -146,12 +153,9 @@ func (p *Page) Follow(ctx context.Context, cfg *config.Config, cluster *conn.Clu
 			delete(open, string(r.Key))
 			return nil
 		}
-		s, err := console.ParseStep(r.Value)
-		if err != nil {
-			p.log.Warn("a record of the table of open alerts cannot be read", "partition", r.Partition, "offset", r.Offset)
-			return nil
+		if s := p.parse(&r); s != nil {
+			open[string(r.Key)] = s
 		}
-		open[string(r.Key)] = s
 		return nil
 	})
 	if err != nil {
@@ -175,9 +179,8 @@ const operationsShown = 1000
 
 func (p *Page) applying(observe func(*console.Step)) func(tail.Record) error {
 	return func(r tail.Record) error {
-		s, err := console.ParseStep(r.Value)
-		if err != nil {
-			p.log.Warn("a record of an alert topic cannot be read", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+		s := p.parse(&r)
+		if s == nil {
 			return nil
 		}
 		p.book.Apply(s)
@@ -186,6 +189,16 @@ func (p *Page) applying(observe func(*console.Step)) func(tail.Record) error {
 		}
 		return nil
 	}
+}
+
+// parse reads a step. A record that is none is logged by its position and left out: the page shows what can be shown.
+func (p *Page) parse(r *tail.Record) *console.Step {
+	s, err := console.ParseStep(r.Value)
+	if err != nil {
+		p.log.Warn("a record of an alert topic cannot be read", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+		return nil
+	}
+	return s
 }
 
 func offsetsAt(ctx context.Context, cluster *conn.Cluster, topic string, at conn.At) (map[int32]int64, error) {

@@ -19,9 +19,12 @@ func rules(cfg *config.Config) []console.Rule {
 			Sentence: fmt.Sprintf("A customer who is still active spent less than %d %% of his usual in the last %d days; usual is the mean of the %d days before, at least %s %s a week.",
 				d.FiresBelowPercent, d.RecentDays, d.BaselineDays, d.MinWeekly, currency),
 			Thresholds: []console.Threshold{
-				{Name: "recent window", Value: days(d.RecentDays)}, {Name: "baseline", Value: days(d.BaselineDays)},
-				{Name: "known for at least", Value: days(d.MinHistoryDays)}, {Name: "least usual spend a week", Value: d.MinWeekly.String() + " " + currency},
-				{Name: "fires below", Value: percent(d.FiresBelowPercent)}, {Name: "recovers at", Value: percent(d.RecoversAtPercent)},
+				{Name: "recent window", Value: days(d.RecentDays)},
+				{Name: "baseline", Value: days(d.BaselineDays)},
+				{Name: "known for at least", Value: days(d.MinHistoryDays)},
+				{Name: "least usual spend a week", Value: d.MinWeekly.String() + " " + currency},
+				{Name: "fires below", Value: percent(d.FiresBelowPercent)},
+				{Name: "recovers at", Value: percent(d.RecoversAtPercent)},
 				{Name: "critical below", Value: percent(d.CriticalBelowPercent)},
 			},
 		})

@@ -28,7 +28,7 @@ func Run(ctx context.Context, cfg *config.Config, version string, o Outside) err
 	if err != nil {
 		return err
 	}
-	page, err := NewPage(cfg, src, o)
+	page, err := NewPage(ctx, cfg, src, o)
 	if err != nil {
 		return err
 	}
