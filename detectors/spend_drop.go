@@ -256,6 +256,14 @@ func (d *spendDrop) Summarize(dst []byte, _ *customer.Record, env *Env, sig *Sig
 		return append(dst, " expected."...)
 	}
 	dst = append(dst, "Spent "...)
+	if d.recent != 7 && d.recent != 1 { // "a week for 8 weeks" is how people say it; "in 5 weeks for 8 weeks" is not
+		dst = appendMoney(dst, sig.Observed, env.Rates)
+		dst = append(dst, " in the last "...)
+		dst = appendDays(dst, d.recent)
+		dst = append(dst, "; usual for that time were "...)
+		dst = appendMoney(dst, sig.Expected, env.Rates)
+		return append(dst, '.')
+	}
 	dst = appendMoney(dst, sig.Expected, env.Rates)
 	dst = appendEvery(dst, d.recent)
 	dst = append(dst, " for "...)

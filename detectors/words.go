@@ -37,10 +37,7 @@ func appendCount(dst []byte, days int64) []byte {
 
 // appendEvery writes " a day", " a week" or " in 10 days".
 func appendEvery(dst []byte, days int64) []byte {
-	if days == 1 || days == 7 {
-		return appendDays(append(dst, " a "...), days)
-	}
-	return appendCount(append(dst, " in "...), days)
+	return appendDays(append(dst, " a "...), days)
 }
 
 func appendPlural(dst []byte, n int64, unit string) []byte {
