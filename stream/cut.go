@@ -220,6 +220,8 @@ func (t *task) committed(r cutResult) error {
 	took := t.tick().Sub(r.cut.began)
 	if r.err != nil {
 		t.m.transaction("failed", took)
+		// What the cut held is in memory only, and not counted as changed any more: without it no later cut is complete.
+		t.refused, t.broken = r.cut.lease, r.err
 		return r.err
 	}
 	t.m.transaction("committed", took)
@@ -261,6 +263,9 @@ func (t *task) finish(ctx context.Context) error {
 				return ctx.Err()
 			}
 			continue
+		}
+		if t.broken != nil {
+			return t.broken
 		}
 		if t.lease == nil || t.restored.IsZero() {
 			return nil

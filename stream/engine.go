@@ -107,7 +107,15 @@ func (e *Engine) Run(ctx context.Context) error {
 // once its context ends too.
 func (e *Engine) Kill() {
 	e.killed.Store(true)
-	for _, t := range e.all() {
+	closeAll(e.all())
+}
+
+// closeAll ends tasks at the same time: each may have a request on its way that nobody answers.
+func closeAll(tasks []*task) {
+	for _, t := range tasks {
+		t.cancel()
+	}
+	for _, t := range tasks {
 		t.close()
 	}
 }
@@ -257,8 +265,8 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 	for _, t := range stay {
 		t.lend(&g)
 	}
+	closeAll(gone)
 	for _, t := range gone {
-		t.close()
 		e.m.drop(t.partition)
 	}
 	e.mu.Lock()

@@ -132,7 +132,10 @@ func (t *task) checkRecord(b []byte) (*taskRecord, error) {
 
 // tableOptions divides the budgets of the instance by the partitions that it owns.
 func (t *task) tableOptions(r *state.Restored) state.TableOptions {
-	n := int64(max(1, len(t.lease.Partitions)))
+	n := int64(1)
+	if t.lease != nil { // it may have been taken back during the replay
+		n = int64(max(1, len(t.lease.Partitions)))
+	}
 	return state.TableOptions{
 		CacheBytes: t.cfg.Cache / n, PendingBytes: t.cfg.Pending / n, FlushAge: t.cfg.FlushAge,
 		Slots: t.slots, Restored: r, Metrics: t.stateMetrics, Tick: t.tick,

@@ -100,7 +100,9 @@ type task struct {
 	lease    *group.Generation
 	commits  chan cutResult
 	inFlight bool
-	moved    bool // a position moved since the last cut
+	refused  *group.Generation // of the last cut that failed
+	broken   error             // why the memory of the task is worth nothing any more
+	moved    bool              // a position moved since the last cut
 	cutNow   bool
 	sinceCut int
 	since    time.Time
@@ -180,15 +182,24 @@ func (t *task) recoverable(err error) bool {
 		return true
 	case errors.Is(err, txn.ErrFenced):
 		t.log.Warn("another owner has taken this partition, or the group moved on; joining again", "err", err)
-		if t.lease != nil && t.leased.CompareAndSwap(t.lease, nil) {
-			t.lease.Rejoin(err)
-		}
+		t.giveUpLease(err)
 		return true
-	case errors.Is(err, txn.ErrUnknownOutcome), conn.Retriable(err):
+	case errors.Is(err, txn.ErrUnknownOutcome), errors.Is(err, txn.ErrReinit), conn.Retriable(err):
 		t.log.Warn("task starts again from its last cut", "err", err)
 		return true
 	}
 	return false
+}
+
+// giveUpLease ends the generation under which the task was refused, unless the group has gone on to another already.
+func (t *task) giveUpLease(why error) {
+	refused := t.refused
+	if refused == nil { // at the opening
+		refused = t.lease
+	}
+	if refused != nil && t.leased.CompareAndSwap(refused, nil) {
+		refused.Rejoin(why)
+	}
 }
 
 // stop ends a task for a fault that somebody has to mend. The other tasks go on.
@@ -260,6 +271,7 @@ func (t *task) pause(d time.Duration) {
 func (t *task) serve() error {
 	t.publish("restoring", nil)
 	t.ops.expect([]int32{t.partition})
+	t.refused = nil
 	if err := t.open(t.ctx); err != nil {
 		return err
 	}
@@ -357,12 +369,14 @@ func (t *task) collect(sleep bool) error {
 		return t.ctx.Err()
 	case r := <-t.commits:
 		return t.committed(r)
+	case err := <-t.fault:
+		return err
 	case f := <-t.commands:
 		f()
 	default:
 	}
 	t.lease = t.leased.Load()
-	return nil
+	return t.broken
 }
 
 // untilDue is how long the task may sleep: until a waiting alert is due to be cut, else idle.
@@ -445,6 +459,7 @@ func (t *task) shut() {
 	t.outbox = outbox{}
 	t.moved, t.cutNow, t.ending, t.sinceCut, t.since = false, false, false, 0, time.Time{}
 	t.health = [event.NumFeeds]ratio{}
+	t.broken = nil
 }
 
 // do runs f on the task's goroutine. It returns false when ctx ended first.

@@ -1,0 +1,324 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ebb/state"
+	"ebb/stream"
+	"ebb/stream/kafkatest"
+	"ebb/stream/txn"
+)
+
+// outcome is all that a run leaves behind, as a read_committed subscriber sees it.
+type outcome struct {
+	alerts    map[string]string // id of the step -> data
+	open      map[string]string // alert id -> last step
+	customers map[string]string // changelog key -> last value
+	letters   []string
+}
+
+// outcome reads what a run left behind. A step that was published twice fails the test.
+func (w *world) outcome() outcome {
+	w.t.Helper()
+	o := outcome{alerts: map[string]string{}, open: map[string]string{}, customers: map[string]string{}}
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("alerts")) {
+		id := r.Headers["ce_id"]
+		if _, twice := o.alerts[id]; twice || id == "" {
+			w.t.Errorf("alert step %q was published twice", id)
+		}
+		o.alerts[id] = w.anonymous(r.Value)
+	}
+	last := func(topic string, into map[string]string) {
+		for _, r := range w.broker.ReadCommitted(w.t, w.topic(topic)) {
+			if into[string(r.Key)] = w.anonymous(r.Value); r.Value == nil {
+				delete(into, string(r.Key))
+			}
+		}
+	}
+	last("open", o.open)
+	last("changelog", o.customers)
+	maps.DeleteFunc(o.customers, func(k, _ string) bool { return k[0] == 0 })
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("dlq")) {
+		o.letters = append(o.letters, fmt.Sprint(r.Headers["ebb_source_topic"], r.Headers["ebb_source_offset"]))
+	}
+	slices.Sort(o.letters)
+	return o
+}
+
+// anonymous is a value without the name that topics have in this run only.
+func (w *world) anonymous(value []byte) string {
+	return strings.ReplaceAll(string(value), w.topic(""), "")
+}
+
+// equals compares with an undisturbed run.
+func (o outcome) equals(t testing.TB, want outcome) {
+	t.Helper()
+	sameEntries(t, "alert step", o.alerts, want.alerts)
+	sameEntries(t, "open alert", o.open, want.open)
+	sameEntries(t, "customer", o.customers, want.customers)
+	if len(o.letters) != len(want.letters) {
+		t.Errorf("%d dead letters, want %d", len(o.letters), len(want.letters))
+	}
+}
+
+func sameEntries(t testing.TB, what string, got, want map[string]string) {
+	t.Helper()
+	missing, extra, other, shown := 0, 0, 0, 0
+	show := func(format string, args ...any) {
+		if shown++; shown < 6 {
+			t.Logf(format, args...)
+		}
+	}
+	for k, v := range want {
+		g, ok := got[k]
+		switch {
+		case !ok:
+			missing++
+			show("missing %s %q: %q", what, k, excerpt(v, 0))
+		case g != v:
+			other++
+			at := firstDifference(g, v)
+			show("%s %q differs at byte %d: got %q, want %q", what, k, at, excerpt(g, at), excerpt(v, at))
+		}
+	}
+	for k, v := range got {
+		if _, ok := want[k]; !ok {
+			extra++
+			show("extra %s %q: %q", what, k, excerpt(v, 0))
+		}
+	}
+	if missing+extra+other != 0 || len(want) == 0 {
+		t.Errorf("%d of kind %s wanted: %d missing, %d extra, %d different", len(want), what, missing, extra, other)
+	}
+}
+
+func firstDifference(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+func excerpt(s string, at int) string { return s[max(0, at-40):min(len(s), at+300)] }
+
+// power is what keeps a process alive: its network and its transactions end when it goes.
+type power struct {
+	wire *wire
+	once sync.Once
+	off  chan struct{}
+}
+
+var errKilled = errors.New("killed by a test")
+
+func newPower(w *world) *power {
+	p := &power{wire: newWire(w.broker.Dial), off: make(chan struct{})}
+	w.dial = p.wire.open
+	w.step = nil
+	return p
+}
+
+func (p *power) cut() error {
+	p.once.Do(func() {
+		p.wire.pull()
+		close(p.off)
+	})
+	return errKilled
+}
+
+// killPoint is a moment in the life of a transaction.
+type killPoint struct {
+	name string
+	once bool
+	// set arranges that the process dies when the moment has come for the n-th time.
+	set func(w *world, p *power, n int)
+}
+
+// in is what ends the given life. A task initialises but once a life, and there should be something that it has to end.
+func (k killPoint) in(life int) (killPoint, int) {
+	switch {
+	case !k.once:
+		return k, 3 + 2*life
+	case life == 0:
+		return beforeStep(txn.StepEnd), 3
+	default:
+		return k, 2
+	}
+}
+
+func counter(n int) func() bool {
+	var mu sync.Mutex
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		n--
+		return n == 0
+	}
+}
+
+func beforeStep(s txn.Step) killPoint {
+	return killPoint{"before " + s.String(), s == txn.StepInit, func(w *world, p *power, n int) {
+		now := counter(n)
+		w.step = func(_ int32, at txn.Step) error {
+			select {
+			case <-p.off:
+				return errKilled
+			default:
+			}
+			if at == s && now() {
+				return p.cut()
+			}
+			return nil
+		}
+	}}
+}
+
+func unanswered(name string, key int16) killPoint {
+	return killPoint{name + " carried out, its answer not seen", key == kafkatest.KeyInitProducerID, func(_ *world, p *power, n int) {
+		now := counter(n)
+		p.wire.on(func(k int16, answered bool) fate {
+			if k == key && answered && now() {
+				_ = p.cut()
+				return pullPlug
+			}
+			return passes
+		})
+	}}
+}
+
+// killPoints are the steps of a transaction, each before it and after it.
+func killPoints() []killPoint {
+	return []killPoint{
+		beforeStep(txn.StepInit), unanswered("InitProducerId", kafkatest.KeyInitProducerID),
+		beforeStep(txn.StepAddPartitions), unanswered("AddPartitionsToTxn", kafkatest.KeyAddPartitionsToTxn),
+		beforeStep(txn.StepProduce), unanswered("Produce", kafkatest.KeyProduce),
+		beforeStep(txn.StepAddOffsets), unanswered("AddOffsetsToTxn", kafkatest.KeyAddOffsetsToTxn),
+		beforeStep(txn.StepCommitOffsets), unanswered("TxnOffsetCommit", kafkatest.KeyTxnOffsetCommit),
+		beforeStep(txn.StepEnd), unanswered("EndTxn", kafkatest.KeyEndTxn),
+		beforeStep(txn.StepDone), // committed, and nothing of it in the local copy
+	}
+}
+
+// smallCuts makes many transactions out of few events, and a local copy that is seldom far behind.
+func smallCuts(cfg *stream.Config) {
+	cfg.Cut.MaxEvents = 60
+	cfg.FlushAge = 20 * time.Millisecond
+	cfg.Fetch.PartitionMaxBytes, cfg.Fetch.MaxBytes = 2<<10, 4<<10
+}
+
+// diesAt runs one life until the moment, then takes the power away.
+func (w *world) diesAt(at killPoint, n int) {
+	w.t.Helper()
+	p := newPower(w)
+	at.set(w, p, n)
+	r := w.start()
+	select {
+	case <-p.off:
+	case <-time.After(time.Minute):
+		w.t.Fatalf("the moment %q did not come", at.name)
+	}
+	r.kill()
+	w.dial, w.step = w.broker.Dial, nil
+}
+
+// livesOn runs to the end of the feeds and stops cleanly.
+func (w *world) livesOn() {
+	w.t.Helper()
+	r := w.start()
+	w.caughtUp()
+	if err := r.stop(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// bubble runs f in virtual time.
+func bubble(t *testing.T, f func(t *testing.T)) { //nolint:thelper // f is the test
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+// settled is a crowd whose life ended an hour before now, so that no deadline falls into the test.
+func settled(seed uint64, n int) []happening {
+	start := time.Now().AddDate(0, 0, -60).Truncate(24 * time.Hour).Add(-time.Hour)
+	return crowd(seed, n, 60, start)
+}
+
+func TestKilledAtEveryStepOfATransaction(t *testing.T) {
+	const seed, customers, parts = 11, 30, 2
+	var want outcome
+	var wantSteps []step
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+		w.group, w.adjust, w.portion = "group", smallCuts, 25
+		events := settled(seed, customers)
+		w.produce(events)
+		w.livesOn()
+		want = w.outcome()
+		wantSteps = reference(events, time.Now().UnixMilli())
+		compareSteps(t, w.steps(time.Now().UnixMilli()), wantSteps)
+	})
+	for _, at := range killPoints() {
+		for _, wiped := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, wiped %v", at.name, wiped), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+					w.group, w.adjust, w.portion = "group", smallCuts, 25
+					w.produce(settled(seed, customers))
+					for life := range 2 {
+						w.diesAt(at.in(life))
+						if w.lag() == 0 {
+							t.Error("died when all was done")
+						}
+						w.disk.Crash()
+						if wiped {
+							w.disk = state.NewMemDisk()
+						}
+					}
+					w.livesOn()
+					w.outcome().equals(t, want)
+					compareSteps(t, w.steps(time.Now().UnixMilli()), wantSteps)
+				})
+			})
+		}
+	}
+}
+
+func TestKilledAtStepsOfATransactionOnARealBroker(t *testing.T) {
+	const customers, parts = 30, 2
+	events := settled(12, customers)
+	calm := newWorld(t, kafkatest.Real(t), parts)
+	calm.adjust, calm.portion = smallCuts, 100
+	calm.produce(events)
+	calm.livesOn()
+	want, now := calm.outcome(), time.Now().UnixMilli()
+	for _, at := range []killPoint{
+		unanswered("InitProducerId", kafkatest.KeyInitProducerID), beforeStep(txn.StepEnd), unanswered("EndTxn", kafkatest.KeyEndTxn),
+	} {
+		t.Run(at.name, func(t *testing.T) {
+			w := newWorld(t, kafkatest.Real(t), parts)
+			w.group, w.member = calm.group, calm.member // ids of alerts contain the group
+			w.adjust, w.portion = smallCuts, 100
+			w.produce(events)
+			for life := range 2 {
+				w.diesAt(at.in(life))
+				w.disk.Crash()
+				if life == 1 {
+					w.disk = state.NewMemDisk()
+				}
+			}
+			w.livesOn()
+			w.outcome().equals(t, want)
+			compareSteps(t, w.steps(now), reference(events, now))
+			calm.member = w.member
+		})
+	}
+}
