@@ -328,8 +328,8 @@ func TestWords(t *testing.T) {
 			t.Errorf("%d ms: %q, want %q", ms, got, want)
 		}
 	}
-	for days, want := range map[int64]string{1: " a day for 1 day", 7: " a week for 1 week", 10: " in 10 days for 10 days", 14: " in 2 weeks for 2 weeks"} {
-		if got := string(appendCount(append(appendEvery(nil, days), " for "...), days)); got != want {
+	for days, want := range map[int64]string{1: "day for 1 day", 7: "week for 1 week", 10: "10 days for 10 days", 14: "2 weeks for 2 weeks"} {
+		if got := string(appendCount(append(appendDays(nil, days), " for "...), days)); got != want {
 			t.Errorf("%d days: %q, want %q", days, got, want)
 		}
 	}

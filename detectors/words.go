@@ -35,7 +35,7 @@ func appendCount(dst []byte, days int64) []byte {
 	return appendPlural(dst, n, unit)
 }
 
-// appendEvery writes " a day", " a week" or " in 10 days".
+// appendEvery writes " a day" or " a week".
 func appendEvery(dst []byte, days int64) []byte {
 	return appendDays(append(dst, " a "...), days)
 }
