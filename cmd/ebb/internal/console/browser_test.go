@@ -203,13 +203,17 @@ func TestPagesInABrowser(t *testing.T) {
 			if n := b.eval(`[...document.querySelectorAll("svg.picture")].filter((p) => p.getClientRects().length > 0).length`); (name == "customer" || name == "days") && n != 1.0 {
 				t.Errorf("%s: %v pictures are shown, want the one for the width", what, n)
 			}
-			if keep != "" {
+			for _, scheme := range []string{"dark", "light"} { // light last, for the next page
+				b.call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
+				if keep == "" {
+					continue
+				}
 				shot := b.call("Page.captureScreenshot", map[string]any{"format": "png"})["data"].(string)
 				var png []byte
 				if err := json.Unmarshal([]byte(`"`+shot+`"`), &png); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(filepath.Join(keep, what+".png"), png, 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(keep, what+"-"+scheme+".png"), png, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -183,7 +183,7 @@ func TestStatesAreSaid(t *testing.T) {
 		want []string
 		code int
 	}{
-		{"an empty queue says who is watched", func(*world) {}, "/", []string{"Nothing fires.", "3,012 customers are watched"}, 200},
+		{"an empty queue says who is watched", func(*world) {}, "/", []string{"Nothing fires.", "3,012 customers are watched", "<b>0 EUR</b>"}, 200},
 		{"a queue that is still being read is not called empty", func(w *world) { w.book = NewBook() }, "/", []string{"Reading the table of open alerts"}, 200},
 		{
 			"a stalled feed is one amber line that says what it means", func(w *world) {

@@ -72,15 +72,17 @@ func short(d time.Duration) string {
 
 func seconds(s float64) string { return short(time.Duration(s * float64(time.Second))) }
 
-// perSecond is a rate with as many digits as mean anything.
+// perSecond is a rate with as many digits as mean anything; a slow one is told by the hour or by the day.
 func perSecond(r float64) string {
 	switch {
 	case r < 0:
 		return "–"
 	case r == 0:
 		return "0"
+	case r*3600 < 1:
+		return strconv.FormatFloat(r*86400, 'f', 1, 64) + " a day"
 	case r < 0.1:
-		return strconv.FormatFloat(r, 'g', 2, 64)
+		return strconv.FormatFloat(r*3600, 'f', 0, 64) + " an hour"
 	case r < 10:
 		return strconv.FormatFloat(r, 'f', 1, 64)
 	}

@@ -60,9 +60,13 @@ func (c *Console) page(nav, title string) page {
 
 func (c *Console) bar(st *Status, now time.Time) []barItem {
 	t := c.o.Book.Totals(now)
+	risk := amounts(t.AtRisk)
+	if t.Firing == 0 {
+		risk = strings.TrimSpace("0 " + c.o.Currency)
+	}
 	items := []barItem{
 		{Number: count(t.Firing), Words: "alerts firing", Hover: plural(t.Customers, "customer", "customers"), Address: "/"},
-		{Number: amounts(t.AtRisk), Words: "at risk"},
+		{Number: risk, Words: "at risk"},
 		{Number: count(t.ThisWeek), Words: "new in 7 days", Hover: "Alerts that fired first in the last seven days of event time, open or over"},
 	}
 	live, stalled, blind := 0, 0, 0

@@ -116,6 +116,11 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	if got := roughMoney(12_345_678); got != "1,234" {
 		t.Errorf("rough %s", got)
 	}
+	for r, want := range map[float64]string{-1: "–", 0: "0", 0.00018: "15.6 a day", 0.042: "151 an hour", 1.25: "1.2", 1246.4: "1,246"} {
+		if got := perSecond(r); got != want {
+			t.Errorf("perSecond(%g) = %s, want %s", r, got, want)
+		}
+	}
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0 s", 4 * time.Millisecond: "4 ms", 45 * time.Second: "45 s", 5 * time.Minute: "5 min", 5 * time.Hour: "5 h", 50 * time.Hour: "2 d",
 	} {

@@ -36,7 +36,7 @@ type Options struct {
 	Now func() time.Time
 	// Tick is the clock of the process, for the deadline of writes to a viewer who does not read; nil sets none.
 	Tick func() time.Time
-	// Currency is the reporting currency.
+	// Currency is the reporting currency, for the sum of no alerts.
 	Currency string
 	// Log takes what goes wrong while a page is written; nil discards it.
 	Log *slog.Logger

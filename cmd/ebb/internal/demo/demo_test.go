@@ -48,6 +48,19 @@ func (r *recorder) Produce(_ context.Context, topic string, key, value []byte, a
 	return nil
 }
 
+// count is how many records were written to the topic of a feed.
+func (r *recorder) count(feed string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.topics["t-"+feed]
+}
+
+func (r *recorder) seen() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.log, " ")
+}
+
 func (r *recorder) Flush(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +103,7 @@ func TestADayPassesInASecondAndEventsComeBeforeTheirTimeIsOver(t *testing.T) {
 		if err := d.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(r.log, " "); got != "start stop" {
+		if got := r.seen(); got != "start stop" {
 			t.Errorf("the engine saw %s", got)
 		}
 		if passed := d.Now().Sub(d.live); passed < 9*oneDay || passed > 11*oneDay {
@@ -103,7 +116,7 @@ func TestADayPassesInASecondAndEventsComeBeforeTheirTimeIsOver(t *testing.T) {
 			t.Errorf("the clock was %s ahead of an event that was still to come", r.behind)
 		}
 		for _, f := range simulate.Feeds() {
-			if r.topics["t-"+string(f)] == 0 {
+			if r.count(string(f)) == 0 {
 				t.Errorf("nothing was written to the %s feed", f)
 			}
 		}
@@ -169,10 +182,10 @@ func TestStoppingTheFeedWithholdsItsEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		let(200 * time.Millisecond)
-		before, paid := r.topics["t-usage"], r.topics["t-payments"]
+		before, paid := r.count("usage"), r.count("payments")
 		let(3 * time.Second)
-		if r.topics["t-usage"] != before || r.topics["t-payments"] == paid {
-			t.Errorf("usage went from %d to %d, payments from %d to %d", before, r.topics["t-usage"], paid, r.topics["t-payments"])
+		if r.count("usage") != before || r.count("payments") == paid {
+			t.Errorf("usage went from %d to %d, payments from %d to %d", before, r.count("usage"), paid, r.count("payments"))
 		}
 		if a := d.did("feed"); !a.Active || a.Good || !strings.Contains(a.Did, "no line yet") {
 			t.Errorf("%+v", a)
@@ -200,7 +213,7 @@ func TestStoppingTheFeedWithholdsItsEvents(t *testing.T) {
 		if a := d.did("feed"); a.Good || a.Active || !strings.Contains(a.Did, "1 customer called silent who were there") {
 			t.Errorf("%+v", a)
 		}
-		if r.topics["t-usage"] <= before {
+		if r.count("usage") <= before {
 			t.Error("what was withheld was to be sent")
 		}
 	})
@@ -214,7 +227,7 @@ func TestTheEngineIsKilledAndComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		let(time.Second)
-		if got := strings.Join(r.log, " "); got != "start kill start" {
+		if got := r.seen(); got != "start kill start" {
 			t.Errorf("the engine saw %s", got)
 		}
 		d.Observe(fired("b", 1, "c", "spend_drop", now, now))
@@ -234,21 +247,23 @@ func TestALatePaymentWithdrawsAnAlert(t *testing.T) {
 			t.Errorf("without an alert: %v", err)
 		}
 		var who string
+		d.mu.Lock()
 		for id, tr := range d.truths {
-			if !tr.Leaves() || tr.Left.After(d.Now().AddDate(1, 0, 0)) {
+			if tr.Left.After(d.clock.now().AddDate(1, 0, 0)) {
 				who = id
 				break
 			}
 		}
+		d.mu.Unlock()
 		now := d.Now()
 		s := fired("a", 1, who, "silence", now.Add(-15*oneDay), now.Add(-oneDay))
 		d.o.Book.Apply(s)
 		d.Observe(s)
-		paid := r.topics["t-payments"]
+		paid := r.count("payments")
 		if err := d.Act("late", ""); err != nil {
 			t.Fatal(err)
 		}
-		if r.topics["t-payments"] <= paid {
+		if r.count("payments") <= paid {
 			t.Error("no payment was sent")
 		}
 		if a := d.did("late"); a.Good || !strings.Contains(a.Did, "stands so far") {

@@ -10,12 +10,12 @@
 //
 // The same way for ebb and for the usual rule ("the last 7 days against the 28 before them, −50 %", looked at once a day), which
 // is computed here from the same events in twenty naive lines. Counted are alerts that fired in the live part, and those
-// that were open when it began and had fired at most 30 days before.
+// that were open when it began and had fired at most 21 days before: who left earlier than that is old news at a first start.
 //
 //   - An alert is right if its customer leaves, and it fired no earlier than 7 days before his leaving could first be seen
 //     (Truth.Begins). Any other is a false alarm: also one about somebody who leaves in a far future for another reason.
 //   - A customer is found if at least one right alert names him. Somebody who left more than 21 days ago without one is missed; in
-//     between it is too early to say. Customers count from 30 days before the live part on.
+//     between it is too early to say. Customers count from 21 days before the live part on.
 //   - Leavers are all who have begun to leave, whether they are gone already or not: found, missed, and too early to say.
 //   - Who cancels announces it himself: alerts about him from then on are neither right nor wrong, and he need not be found.
 //   - Days ahead: the day on which 60 days without a purchase would have shown him as lost, minus the day of his first right

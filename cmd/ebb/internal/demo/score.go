@@ -13,7 +13,7 @@ const (
 	horizonDays = 60
 	early       = 7 * oneDay
 	patience    = 21 * oneDay
-	before      = 30 * oneDay
+	before      = 21 * oneDay
 	// episodesKept bounds the alerts that are scored one by one. At a busy demo's fifty a day they last for years.
 	episodesKept = 100_000
 )
