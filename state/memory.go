@@ -68,6 +68,13 @@ func (d *MemDisk) RememberMember(id string) error {
 	return nil
 }
 
+// Tasks are the partitions of which a copy exists, in order.
+func (d *MemDisk) Tasks() ([]int32, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.stores)), nil
+}
+
 // Crash ends the life of every open store: its calls return ErrClosed from now on. Stores opened
 // afterwards see what was synced.
 func (d *MemDisk) Crash() {

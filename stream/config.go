@@ -119,6 +119,8 @@ type Directory interface {
 	// MemberID is the group member id of the process that used this directory before, empty at first.
 	MemberID() string
 	RememberMember(id string) error
+	// Tasks are the partitions of which a copy exists: the group gives them back first.
+	Tasks() ([]int32, error)
 }
 
 // MisplacedError is a record in another partition than the configured partitioner gives its key.

@@ -236,8 +236,23 @@ func (e *Engine) membership() group.Config {
 		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: feeds, Log: e.log, Metrics: e.groupMetrics,
 		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
 		PreviousMember: e.deps.State.MemberID(), RememberMember: e.deps.State.RememberMember,
-		PartitionsChanged: e.partitionsChanged,
+		PartitionsChanged: e.partitionsChanged, Warm: e.warm,
 	}
+}
+
+// warm tells the group of which partitions this instance has a local copy. How far a copy has come is not known before it is
+// opened; that it is here is what counts after a restart.
+func (e *Engine) warm() map[int32]int64 {
+	here, err := e.deps.State.Tasks()
+	if err != nil {
+		e.log.Warn("local copies cannot be listed; partitions are assigned without regard to them", "err", err)
+		return nil
+	}
+	copies := make(map[int32]int64, len(here))
+	for _, p := range here {
+		copies[p] = 1
+	}
+	return copies
 }
 
 // Assigned lends a new generation to the tasks that stay, closes those that went, and opens those that came. A task that

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -37,6 +38,7 @@ type world struct {
 	member string
 	adjust func(*stream.Config)
 	rules  func(*detectors.Config)
+	set    func(*detectors.Set)
 	dial   kafkatest.DialFunc
 	now    func() time.Time
 	tick   func() time.Time
@@ -110,6 +112,7 @@ func (m memory) Task(p int32) (state.Store, error, error) {
 }
 func (m memory) MemberID() string               { return m.w.member }
 func (m memory) RememberMember(id string) error { m.w.member = id; return nil }
+func (m memory) Tasks() ([]int32, error)        { return m.w.disk.Tasks() }
 
 func (w *world) directory() stream.Directory {
 	if w.dir != nil {
@@ -124,6 +127,7 @@ type running struct {
 	cancel context.CancelFunc
 	done   chan error
 	reg    *prometheus.Registry
+	log    *logbook
 }
 
 func (w *world) start() *running {
@@ -140,13 +144,17 @@ func (w *world) start() *running {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if w.set != nil {
+		w.set(set)
+	}
 	cfg := w.config()
 	cfg.Fetch.Now = w.now
-	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	book := &logbook{}
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(w.t.Output(), book), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	policy := alerts.New(alerts.Config{
 		Group: w.group, Detectors: set, Horizon: rules.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: 800 * detectors.Day, Currency: cfg.Rates.Currency(),
 	})
-	r := &running{reg: prometheus.NewRegistry(), done: make(chan error, 1)}
+	r := &running{reg: prometheus.NewRegistry(), done: make(chan error, 1), log: book}
 	r.Engine, err = stream.New(cfg, stream.Deps{
 		Cluster: cluster, Now: w.now, Tick: w.tick, Rand: rand.New(rand.NewPCG(1, 2)), Log: log, Registry: r.reg,
 		State: w.directory(), StateMetrics: state.NewMetrics(r.reg), Detectors: set, Policy: policy, TxnStep: w.step,
