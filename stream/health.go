@@ -8,7 +8,8 @@ type ratio struct {
 	bad    [10]uint32
 	goods  uint64 // sums over the cells
 	bads   uint64
-	firstB int64 // event time of the oldest counted reject, ms; 0 when none
+	firstB int64  // event time of the oldest counted reject, ms; 0 when none
+	streak uint64 // records since the newest reject, however old
 }
 
 // at moves the window to event time t (ms). Time that goes back counts into the newest cell.
@@ -33,12 +34,14 @@ func (r *ratio) accept(t int64) {
 	i := r.at(t)
 	r.good[i]++
 	r.goods++
+	r.streak++
 }
 
 func (r *ratio) reject(t int64) {
 	i := r.at(t)
 	r.bad[i]++
 	r.bads++
+	r.streak = 0
 	if r.firstB == 0 {
 		r.firstB = t
 	}

@@ -155,7 +155,7 @@ func (t *task) takeOverHealth() {
 	for _, s := range t.sources {
 		f := &t.feeds[s.feed]
 		restore(t.condition(alerts.FeedStalled, s.feed), f.stallAlert, alerts.Critical)
-		restore(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, alerts.Warning)
+		restore(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, max(alerts.Warning, alerts.Severity(f.blindSeverity)))
 		t.m.stalled[s.feed].Set(gauge(f.stalled))
 		t.m.blind[s.feed].Set(gauge(f.blind))
 	}
@@ -185,7 +185,7 @@ func (t *task) judgeDeadLetters(s *source, at int64) error {
 	}
 	if h.bads >= t.cfg.Letters.StopMin && share >= t.cfg.Letters.StopRatio {
 		f.blind = max(f.blind, 1)
-		f.blindAlert = t.raise(c, max(f.blindAlert, f.blind), alerts.Critical)
+		f.blindAlert, f.blindSeverity = t.raise(c, max(f.blindAlert, f.blind), alerts.Critical), int64(alerts.Critical)
 		return fmt.Errorf("%w: %.0f %% of the last records of %s (partition %d) are dead letters, newest reason %s; mend the producer or the mapping of feed %s, then restart",
 			ErrUnreadable, 100*share, s.topic, s.part, s.first().reject.Reason, s.feed)
 	}
@@ -200,12 +200,12 @@ func (t *task) mendBlind(s *source) {
 	}
 	h := &t.health[s.feed]
 	h.at(t.clock)
-	if h.goods == 0 || h.share() > t.cfg.Letters.BlindRatio || !t.ops.settled() {
+	if h.streak == 0 || h.share() > t.cfg.Letters.BlindRatio || !t.ops.settled() {
 		t.raise(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, alerts.Warning)
 		return
 	}
 	t.excuse(s.feed, f.blind, t.clock)
-	f.blind, f.blindAlert = 0, 0
+	f.blind, f.blindAlert, f.blindSeverity = 0, 0, 0
 	t.moved = true
 	t.clear(t.condition(alerts.FeedBlind, s.feed))
 	t.m.blind[s.feed].Set(0)
@@ -310,10 +310,11 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 	c := &cut{lease: t.lease, offsets: t.safe.offsets, began: t.tick()}
 	if errors.Is(cause, ErrUnreadable) {
 		for i := range r.feeds {
-			r.feeds[i].blind, r.feeds[i].blindAlert = t.feeds[i].blind, t.feeds[i].blindAlert
+			r.feeds[i].blind, r.feeds[i].blindAlert, r.feeds[i].blindSeverity = t.feeds[i].blind, t.feeds[i].blindAlert, t.feeds[i].blindSeverity
 		}
 		c.out.operations = blindSteps(pending)
 	} else {
+		t.ops.lost(t.partition) // what was pending is raised again when the task runs again
 		op, since := t.ops.raise(t.stoppedCondition(), t.partition, now, alerts.Critical)
 		if op == nil {
 			return true // it was stopped before, and never got further
@@ -327,7 +328,6 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 	}
 	c.record = r.append(nil)
 	if _, err := t.commit(c); err != nil {
-		t.ops.lost(t.partition)
 		t.log.Warn("the stop could not be published as an operational alert", "err", err)
 		return false
 	}
@@ -335,10 +335,11 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 	for _, op := range c.out.operations {
 		t.ops.confirm(op)
 	}
+	t.ops.lost(t.partition)
 	return true
 }
 
-// blindSteps are the steps about feeds that cannot be read. Others are raised again when the task runs again.
+// blindSteps are the steps about feeds that cannot be read.
 func blindSteps(ops []*alerts.Operational) []*alerts.Operational {
 	return slices.DeleteFunc(slices.Clone(ops), func(op *alerts.Operational) bool { return op.Kind != alerts.FeedBlind })
 }

@@ -359,10 +359,7 @@ func (t *task) hold(rec *customer.Record) {
 // refuse sends one record to the dead letters, within the next cut, with its original bytes.
 func (t *task) refuse(s *source, sl *slot) error {
 	r := sl.reject
-	at := max(t.clock, sl.rec.Timestamp)
-	if t.clock != 0 {
-		at = t.clock
-	}
+	at := t.moment(sl)
 	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r))
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
@@ -376,6 +373,23 @@ func (t *task) refuse(s *source, sl *slot) error {
 		}
 	}
 	return t.judgeDeadLetters(s, at)
+}
+
+// moment is the event time at which a record is met that has none itself: that of what is applied next.
+func (t *task) moment(sl *slot) int64 {
+	low := never
+	for _, s := range t.merged {
+		if s.n > 0 {
+			low = min(low, s.lowest())
+		}
+	}
+	switch {
+	case low != never:
+		return max(t.clock, low)
+	case t.clock != 0:
+		return t.clock
+	}
+	return max(sl.rec.Timestamp, 1)
 }
 
 // blindCustomer marks the customer that a bad record names: what ebb could not read is not taken for his silence.

@@ -158,6 +158,7 @@ func (t *task) run() {
 			t.stop(err, pending)
 			return
 		}
+		t.ops.lost(t.partition)
 		t.pause(wait)
 		wait = min(2*wait, slowestRetry)
 	}
@@ -453,7 +454,6 @@ func (t *task) shut() {
 			t.log.Warn("closing the local state", "err", err)
 		}
 	}
-	t.ops.lost(t.partition)
 	t.current.feed, t.current.slot, t.current.timer = nil, nil, nil
 	t.table, t.store, t.restored = nil, nil, time.Time{}
 	t.outbox = outbox{}

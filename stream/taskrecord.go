@@ -41,6 +41,7 @@ type feedRecord struct {
 	// Since when the operational alerts count, which other partitions may have begun earlier; gap is that of records
 	// that were deleted before they were read. 0: no alert.
 	stallAlert, blindAlert, gap int64
+	blindSeverity               int64 // of the alert, as far as this task raised it
 	stalls                      []detectors.Interval
 }
 
@@ -68,7 +69,7 @@ func (f *feedRecord) append(b []byte) []byte {
 	if f.topic == "" {
 		return b
 	}
-	for _, v := range []int64{f.position, f.end, f.quietEnd, f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap} {
+	for _, v := range []int64{f.position, f.end, f.quietEnd, f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap, f.blindSeverity} {
 		b = binary.AppendVarint(b, v)
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.stalls)))
@@ -110,7 +111,7 @@ func (f *feedRecord) decode(d *decoder, feed event.Feed) {
 	if f.topic == "" {
 		return
 	}
-	for _, p := range []*int64{&f.position, &f.end, &f.quietEnd, &f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap} {
+	for _, p := range []*int64{&f.position, &f.end, &f.quietEnd, &f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap, &f.blindSeverity} {
 		*p = d.varint()
 	}
 	n := d.uvarint()
