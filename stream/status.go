@@ -41,7 +41,7 @@ type FeedStatus struct {
 	Lag         int64         // records
 	LastEvent   time.Time     // event time of the newest applied record
 	Usual       float64       // arrivals an hour at this hour of the week, -1 while not known
-	Rate        float64       // records a second of process time, lately
+	Rate        float64       // records a second of the wall clock, lately
 	Consumed    int64         // records since the task was opened
 	Lateness    time.Duration // decaying maximum of arrival after event time
 	Stalled     time.Time     // zero when live
@@ -103,16 +103,18 @@ func (t *task) feedStatus(s *source) FeedStatus {
 
 // report brings metrics and the visible status up to date, at most every reportEvery.
 func (t *task) report(now time.Time) {
-	since := now.Sub(t.reported)
-	if since < reportEvery {
+	if now.Sub(t.reported) < reportEvery {
 		return
 	}
 	t.reported = now
 	wall := t.now().UnixMilli()
 	for _, s := range t.sources {
-		t.rate[s.feed] += (float64(t.consumed[s.feed])/since.Seconds() - t.rate[s.feed]) * rateWeight
+		if passed := float64(wall-t.reportedAt) / 1000; t.reportedAt != 0 && passed > 0 {
+			t.rate[s.feed] += (float64(t.consumed[s.feed])/passed - t.rate[s.feed]) * rateWeight
+		}
 		t.reportFeed(s, wall)
 	}
+	t.reportedAt = wall
 	t.m.clock.Set(float64(t.clock) / 1000)
 	t.publish("running", nil)
 }

@@ -86,6 +86,7 @@ type task struct {
 	examples   [event.NumFeeds]map[event.Reason]string // where the latest of them lies
 	rate       [event.NumFeeds]float64                 // records a second, lately
 	reported   time.Time
+	reportedAt int64 // wall clock of it, ms
 	timersDone int64
 	position   event.Position
 

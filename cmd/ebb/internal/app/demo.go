@@ -43,6 +43,9 @@ log: {level: warn}
 
 const demoPartitions = 4
 
+// demoStart is where the crowd's history begins. It is always the same: a seed that gave another crowd tomorrow would repeat nothing.
+func demoStart() time.Time { return time.Date(2025, time.July, 21, 0, 0, 0, 0, time.UTC) }
+
 // Demo is `ebb demo`: an embedded broker, a simulated crowd, and the same graph as Run.
 func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside) error {
 	dir, err := os.MkdirTemp("", "ebb-demo-")
@@ -85,11 +88,10 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 		return err
 	}
 	defer cluster.Close()
-	start := o.Tick().UTC().AddDate(0, 0, -120).Truncate(24 * time.Hour)
 	book := console.NewBook()
 	engine := &demoEngine{cfg: cfg, version: version}
 	d := demo.New(demo.Options{
-		Seed: opt.Seed, Crowd: simulate.New(opt.Seed, simulate.Options{Start: start}), Producer: broker, Engine: engine, Book: book, For: opt.For, Tick: o.Tick,
+		Seed: opt.Seed, Crowd: simulate.New(opt.Seed, simulate.Options{Start: demoStart()}), Producer: broker, Engine: engine, Book: book, For: opt.For, Tick: o.Tick,
 		Topics: map[simulate.Feed]string{
 			simulate.Usage: cfg.Feeds.Usage.Topic, simulate.Payments: cfg.Feeds.Payments.Topic,
 			simulate.Complaints: cfg.Feeds.Complaints.Topic, simulate.Customers: cfg.Feeds.Customers.Topic,
