@@ -132,7 +132,11 @@ type running struct {
 
 func (w *world) start() *running {
 	w.t.Helper()
-	cluster, err := conn.New(conn.Config{Brokers: w.broker.Addrs, TLS: w.broker.TLS, Dial: w.dial})
+	settings := conn.Config{Brokers: w.broker.Addrs, TLS: w.broker.TLS, Dial: w.dial}
+	if l := w.broker.Login; l != nil {
+		settings.SASL = &conn.SASL{Mechanism: strings.ToLower(l.Mechanism), Username: l.Username, Password: l.Password}
+	}
+	cluster, err := conn.New(settings)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -301,6 +305,7 @@ func TestAlertsEqualTheReference(t *testing.T) {
 	for name, broker := range map[string]func(testing.TB) *kafkatest.Broker{
 		"embedded": func(t testing.TB) *kafkatest.Broker { return kafkatest.Fake(t, kafkatest.Options{}) },
 		"real":     kafkatest.Real,
+		"SASL_SSL": func(t testing.TB) *kafkatest.Broker { return kafkatest.Real(t).SASL(t, "SCRAM-SHA-512") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, parts := range []int32{1, 3} {

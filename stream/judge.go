@@ -43,20 +43,26 @@ func (t *task) judgeStall(s *source) {
 		f.stallAlert = t.raise(c, f.stalled, alerts.Critical)
 		t.m.stalled[s.feed].Set(1)
 		t.moved = true
-	case f.stalled == 0:
-	case (f.rhythm.last > f.stalled || !silent && t.exhausted(s)) && t.ops.settled():
-		to := f.rhythm.last
-		if to <= f.stalled { // it could not be read, and nothing had come meanwhile
-			to = t.clock
-		}
-		t.excuse(s.feed, f.stalled, to)
-		f.stalled, f.stallAlert = 0, 0
+	case f.stalled != 0 && !silent && t.exhausted(s): // it could not be read, and nothing had come meanwhile
+		t.returns(s, t.clock)
+	case f.stallAlert == 0:
+	case f.stalled == 0 && t.ops.settled():
+		f.stallAlert = 0
 		t.clear(c)
 		t.m.stalled[s.feed].Set(0)
 		t.moved = true
 	default:
 		t.raise(c, f.stallAlert, alerts.Critical)
 	}
+}
+
+// returns ends a stall at event time at. It is told at the first record that comes, not when the task gets to judge: what is
+// not counted against a customer must not depend on how much is applied at a time.
+func (t *task) returns(s *source, at int64) {
+	f := &t.feeds[s.feed]
+	t.excuse(s.feed, f.stalled, at)
+	f.stalled = 0
+	t.moved = true
 }
 
 // exhausted is true while the feed is read to its end, as far as that can be known.

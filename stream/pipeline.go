@@ -223,7 +223,8 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 		t.late[s.feed] = late
 	}
 	f := &t.feeds[s.feed]
-	if f.stalled != 0 {
+	if f.stalled != 0 && ev.Time > f.stalled {
+		t.returns(s, ev.Time)
 		f.rhythm.resume(ev.Time)
 	}
 	f.rhythm.observe(ev.Time)

@@ -13,6 +13,7 @@ import (
 
 	"ebb/stream"
 	"ebb/stream/kafkatest"
+	"ebb/stream/partition"
 )
 
 // logbook keeps what an instance logs.
@@ -39,6 +40,12 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time        { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) skip(by time.Duration) { c.ahead.Add(int64(by)) }
 func (c *clock) ms() int64             { return c.now().UnixMilli() }
+
+// hasty is a process clock that runs twenty times as fast: ages and reports come sooner.
+func hasty() func() time.Time {
+	base := time.Now()
+	return func() time.Time { return base.Add(20 * time.Since(base)) }
+}
 
 // opStep is an operational step as a subscriber sees it.
 type opStep struct {
@@ -201,3 +208,31 @@ func items(events []happening) []item {
 }
 
 func rfc3339(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
+
+func (w *world) partitionOf(id string) int32 { return partition.Murmur2([]byte(id), w.parts) }
+
+// alert is an alert event as a subscriber sees it.
+type alert struct {
+	AlertID  string `json:"alert_id"`
+	Revision int
+	Detector string
+	Status   string
+	Step     string
+	Reason   string
+	Customer string                        `json:"customer_id"`
+	Time     time.Time                     `json:"time"`
+	About    struct{ Tier, Region string } `json:"customer"`
+}
+
+func (w *world) alerts() []alert {
+	w.t.Helper()
+	var out []alert
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("alerts")) {
+		var a alert
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			w.t.Fatalf("alert %s: %v", r.Value, err)
+		}
+		out = append(out, a)
+	}
+	return out
+}
