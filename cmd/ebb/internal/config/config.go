@@ -364,7 +364,7 @@ func Default() Config {
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
 			MaxBytes:             16e6,
-			MaxEvents:            500_000,
+			MaxEvents:            1_000_000,
 			MaxAge:               Duration(10 * time.Second),
 			AlertLinger:          Duration(2 * time.Millisecond),
 			TransactionTimeout:   Duration(time.Minute),
