@@ -187,7 +187,8 @@ const maxReinit = 3
 // time: a topic's retention would else delete an alert about last year before anybody has read it.
 func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error) {
 	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: t.partition}
-	tx := &txn.Transaction{Group: t.cfg.Group, Generation: c.lease.ID, MemberID: c.lease.MemberID, Offsets: c.offsets}
+	tx := t.producer.NewTransaction()
+	tx.Group, tx.Generation, tx.MemberID, tx.Offsets = t.cfg.Group, c.lease.ID, c.lease.MemberID, c.offsets
 	w := tx.Writer(t.codec)
 	nowMs := t.now().UnixMilli()
 	var err error
