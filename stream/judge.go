@@ -162,6 +162,7 @@ func (t *task) takeOverHealth() {
 		f := &t.feeds[s.feed]
 		restore(t.condition(alerts.FeedStalled, s.feed), f.stallAlert, alerts.Critical)
 		restore(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, max(alerts.Warning, alerts.Severity(f.blindSeverity)))
+		restore(t.condition(alerts.RetentionGap, s.feed), f.gap, alerts.Critical)
 		t.m.stalled[s.feed].Set(gauge(f.stalled))
 		t.m.blind[s.feed].Set(gauge(f.blind))
 	}

@@ -189,6 +189,7 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	t.clock = r.clock
 	t.ready, t.timersDone = false, 0
 	t.held = map[string]struct{}{}
+	t.takeOverHealth()
 	committed, err := t.committedOffsets(ctx)
 	if err != nil {
 		return fmt.Errorf("committed offsets of group %s: %w", t.cfg.Group, err)
@@ -210,7 +211,6 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 			t.safe.offsets[s.topic] = map[int32]int64{t.partition: s.position}
 		}
 	}
-	t.takeOverHealth()
 	t.ops.arrived(t.partition)
 	if r.quiet {
 		if err := t.findHeld(); err != nil {
