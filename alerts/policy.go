@@ -75,7 +75,8 @@ type Config struct {
 	Detectors *detectors.Set
 	// Horizon is the time for which money at risk is told.
 	Horizon detectors.Duration
-	// MaxAlertAge: a condition that began longer before the end of the history is not published on a first start.
+	// MaxAlertAge: a condition that began longer before the end of the history, of a customer who was not seen since, is not
+	// published on a first start.
 	MaxAlertAge detectors.Duration
 	// ForgetAfter is how long after its last event a record without open alerts is forgotten.
 	ForgetAfter detectors.Duration
@@ -266,15 +267,15 @@ func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
 }
 
 // PublishHeld ends the quiet history for a customer, at event time env.Now: it appends the fired step of each alert that still
-// fires and was kept, with the time at which it fired. What began longer ago than MaxAlertAge is no news: the alert is dropped,
-// and the customer lapsed, or the complaint muted.
+// fires and was kept, with the time at which it fired. What is longer ago than MaxAlertAge (see newsOf) is no news: the alert is
+// dropped, and the customer lapsed, or the complaint muted.
 func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step) []Step {
 	keep := r.Lifecycles[:0]
 	for i := range r.Lifecycles {
 		l := r.Lifecycles[i]
 		switch {
 		case !l.Unpublished:
-		case env.Now-l.Since > p.maxAlertAge:
+		case env.Now-newsOf(r, &l) > p.maxAlertAge:
 			if l.Subject == "" {
 				r.Lapsed = true
 			} else {
@@ -284,13 +285,26 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 		default:
 			l.Unpublished = false
 			s := p.held(&l)
-			out = append(out, step(StepFired, &l, &s))
+			st := step(StepFired, &l, &s)
+			// The sentence tells what was true when the severity rose last: by then another clock had run out than at first.
+			st.signal.At = max(l.FiredAt, l.ChangedAt)
+			out = append(out, st)
 		}
 		keep = append(keep, l)
 	}
 	clear(r.Lifecycles[len(keep):])
 	r.Lifecycles = keep
 	return out
+}
+
+// newsOf is the time by which an alert is news: when its condition began, or when the customer was there last, if it is about
+// the customer as a whole. A drop in spend begins with its window, longer ago than MaxAlertAge; but somebody who still comes
+// is not long gone, and would be alerted at his next purchase anyway.
+func newsOf(r *customer.Record, l *customer.Lifecycle) int64 {
+	if l.Subject != "" {
+		return l.Since
+	}
+	return max(l.Since, r.LastActivity)
 }
 
 // ForgetAt is when the record should be looked at to be forgotten, in event time. What has open alerts, and a profile of whom
