@@ -233,7 +233,8 @@ func (b *bench) live(args ...string) []string {
 	return append([]string{"-customers", fmt.Sprint(b.customers), "-measure"}, args...)
 }
 
-// caughtUp starts ebb on the drained state (draining first where that was not asked for) and waits until it is live.
+// caughtUp starts ebb on the drained state and waits until it is live and everything it found is committed: alerts of an earlier
+// load must not be counted with the next one's.
 func (b *bench) caughtUp(ctx context.Context) (*engine, error) {
 	if b.group == "" {
 		return nil, errors.New("the part drain has to run before it")
@@ -244,7 +245,14 @@ func (b *bench) caughtUp(ctx context.Context) (*engine, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	return e, b.awaitLive(ctx, e)
+	if err := b.awaitLive(ctx, e); err != nil {
+		return nil, err
+	}
+	ends, _, err := b.ends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e, b.awaitCommitted(ctx, e, ends)
 }
 
 // onTheirWay is how many records of a partition may wait at the end of a topic that is being written.
