@@ -314,7 +314,7 @@ type Totals struct {
 	Firing     int
 	Customers  int
 	BySeverity [3]int
-	AtRisk     []Amount
+	AtRisk     []Amount // a customer counts once, with the greatest of his alerts
 	// ThisWeek counts the alerts, open or over, that fired first within the last seven days.
 	ThisWeek int
 	// ByDetector has a line for each detector that fires or was seen to.
@@ -367,8 +367,13 @@ func (b *Book) count(now time.Time) Totals {
 		d.BySeverity[a.Severity]++
 		t.BySeverity[a.Severity]++
 		if a.HasRisk {
-			t.AtRisk = addAmount(t.AtRisk, a.AtRisk, a.Currency)
-			d.AtRisk = addAmount(d.AtRisk, a.AtRisk, a.Currency)
+			all, his := b.greatest(a)
+			if all {
+				t.AtRisk = addAmount(t.AtRisk, a.AtRisk, a.Currency)
+			}
+			if his {
+				d.AtRisk = addAmount(d.AtRisk, a.AtRisk, a.Currency)
+			}
 		}
 		if a.FirstFired.After(from) {
 			t.ThisWeek++
@@ -392,6 +397,21 @@ func (b *Book) count(now time.Time) Totals {
 	}
 	slices.SortFunc(t.ByDetector, func(x, y DetectorTotals) int { return strings.Compare(x.Detector, y.Detector) })
 	return t
+}
+
+// greatest reports whether no other alert of the same customer has more money at risk, over all detectors and for the alert's own:
+// what a customer spends can be lost only once. Of equal ones it is the one with the least id.
+func (b *Book) greatest(a *Alert) (all, ofDetector bool) {
+	all, ofDetector = true, true
+	for _, id := range b.by[a.Customer] {
+		o := b.open[id]
+		if !o.HasRisk || o.Currency != a.Currency || cmp.Or(cmp.Compare(o.AtRisk, a.AtRisk), strings.Compare(a.AlertID, o.AlertID)) <= 0 {
+			continue
+		}
+		all = false
+		ofDetector = ofDetector && o.Detector != a.Detector
+	}
+	return all, ofDetector
 }
 
 func addAmount(sums []Amount, m event.Money, currency string) []Amount {

@@ -223,3 +223,33 @@ func BenchmarkViewAfterAStep(b *testing.B) {
 		book.View(Filter{Tier: "gold"}, 0, 100)
 	}
 }
+
+// What a customer spends can be lost only once: in each sum he counts with the greatest of the alerts that it is about.
+func TestMoneyAtRiskCountsACustomerOnce(t *testing.T) {
+	b := NewBook()
+	for _, c := range []struct {
+		id       int
+		customer string
+		detector string
+		risk     int64
+	}{
+		{1, "c-1", "silence", 300},
+		{2, "c-1", "spend_drop", 500},
+		{3, "c-2", "complaint_unresolved", 70}, // two complaints of one customer, the same money
+		{4, "c-2", "complaint_unresolved", 70},
+		{5, "c-2", "silence", -1}, // not known
+		{6, "c-3", "silence", 9},
+	} {
+		s := step(c.id, 1, c.risk)
+		s.Customer, s.Detector = c.customer, c.detector
+		b.Apply(s)
+	}
+	totals := b.Totals(noon)
+	got := fmt.Sprint(totals.AtRisk)
+	for _, d := range totals.ByDetector {
+		got += fmt.Sprint(" ", d.Detector, d.AtRisk)
+	}
+	if want := fmt.Sprint([]Amount{{579, "EUR"}}, " complaint_unresolved", []Amount{{70, "EUR"}}, " silence", []Amount{{309, "EUR"}}, " spend_drop", []Amount{{500, "EUR"}}); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

@@ -189,7 +189,7 @@ func TestStatesAreSaid(t *testing.T) {
 			"a stalled feed is one amber line that says what it means", func(w *world) {
 				w.status.Feeds = []Feed{{Name: "usage", StalledSince: noon.Add(-26 * time.Hour), Lateness: -1, UsualRate: -1}, {Name: "payments"}}
 			}, "/",
-			[]string{"The usage feed brings nothing.", "26 h", "1 stalled", "silence and drop wait"},
+			[]string{"The usage feed brings nothing.", "26 h", "1 stalled", "silence waits until"},
 			200,
 		},
 		{"a blind feed too", func(w *world) { w.status.Feeds = []Feed{{Name: "payments", BlindSince: noon}} }, "/", []string{"cannot be read", "1 blind"}, 200},

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"ebb/stream/event"
 )
 
 // page is what every page has: the line of state, the sentences about what is wrong, and in the demo its panel.
@@ -66,7 +68,7 @@ func (c *Console) bar(st *Status, now time.Time) []barItem {
 	}
 	items := []barItem{
 		{Number: count(t.Firing), Words: "alerts firing", Hover: plural(t.Customers, "customer", "customers"), Address: "/"},
-		{Number: risk, Words: "at risk"},
+		{Number: risk, Words: "at risk", Hover: "Each customer once, with the greatest of his alerts"},
 		{Number: count(t.ThisWeek), Words: "new in 7 days", Hover: "Alerts that fired first in the last seven days of event time, open or over"},
 	}
 	live, stalled, blind := 0, 0, 0
@@ -129,8 +131,7 @@ func (c *Console) banners(st *Status) []banner {
 		f := &st.Feeds[i]
 		if !f.StalledSince.IsZero() {
 			shown["feed_stalled/"+f.Name] = true
-			out = append(out, banner{Class: "warn", Since: f.StalledSince, Text: "The " + f.Name + " feed brings nothing. " +
-				"Nobody is called silent for it: silence and drop wait until it is back, and what is listed below stands as it was."})
+			out = append(out, banner{Class: "warn", Since: f.StalledSince, Text: "The " + f.Name + " feed brings nothing. " + heldBy(f.Name)})
 		}
 		if !f.BlindSince.IsZero() {
 			shown["feed_blind/"+f.Name] = true
@@ -150,6 +151,19 @@ func (c *Console) banners(st *Status) []banner {
 		out = append(out, banner{Class: "note", Text: plural(behind, "partition is", "partitions are") + " catching up; what was decided meanwhile is published when they are through."})
 	}
 	return out
+}
+
+// heldBy says which rules wait for a feed that stands still.
+func heldBy(feed string) string {
+	switch feed {
+	case event.Usage.String():
+		return "Nobody is called silent for it: silence waits until it is back, and what it listed below stands as it was."
+	case event.Payments.String():
+		return "Nobody is accused for it: silence and spend drop wait until it is back, and what they listed below stands as it was."
+	case event.Complaints.String():
+		return "Complaints wait until it is back, and what is listed below about them stands as it was."
+	}
+	return "What is told of the customers may be old; no rule waits for it."
 }
 
 func sentence(s string) string {
