@@ -199,7 +199,7 @@ type standing struct {
 
 var (
 	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
-	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency.", []string{"currency", "tier"}, nil)
+	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency. A customer counts once, with the greatest of his alerts.", []string{"currency", "tier"}, nil)
 	customersDesc = prometheus.NewDesc("ebb_customers", "Customers by stage in the partitions of this instance.", []string{"stage"}, nil)
 )
 

@@ -84,6 +84,7 @@ func (t *tally) add(r *customer.Record, sign int64) {
 	if s := stageOf(r); s != noStage {
 		t.stages[s] += sign
 	}
+	greatest := greatestRisk(r)
 	for i := range r.Lifecycles {
 		l := &r.Lifecycles[i]
 		if l.Unpublished {
@@ -95,13 +96,26 @@ func (t *tally) add(r *customer.Record, sign int64) {
 		k := tallyKey{detector: l.Detector, severity: l.Severity, tier: t.tier(r)}
 		s := t.open[k]
 		s.count += sign
-		s.atRisk += event.Money(sign) * l.AtRisk
+		if i == greatest {
+			s.atRisk += event.Money(sign) * l.AtRisk
+		}
 		if s.count == 0 {
 			delete(t.open, k)
 			continue
 		}
 		t.open[k] = s
 	}
+}
+
+// greatestRisk is the published alert with the most money at risk: what a customer spends can be lost only once. -1 for none.
+func greatestRisk(r *customer.Record) int {
+	greatest := -1
+	for i := range r.Lifecycles {
+		if l := &r.Lifecycles[i]; !l.Unpublished && (greatest < 0 || l.AtRisk > r.Lifecycles[greatest].AtRisk) {
+			greatest = i
+		}
+	}
+	return greatest
 }
 
 func (t *tally) tier(r *customer.Record) int {
