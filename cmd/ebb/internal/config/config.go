@@ -204,8 +204,8 @@ type Money struct {
 type Alerts struct {
 	// Over how long a time money at risk is reckoned.
 	Horizon Duration `yaml:"horizon" range:"1d..366d"`
-	// A condition that began longer than this before the end of the history is not published on a first start: who left
-	// last year is not news.
+	// A condition that began longer than this before the end of the history, of a customer who did nothing since, is not
+	// published on a first start: who left last year is not news.
 	MaxAlertAge Duration `yaml:"max_alert_age" range:"1h..3650d"`
 	// After how long a silence alert is resolved as churned.
 	LapseAfter Duration `yaml:"lapse_after" range:"1d..3650d"`
