@@ -41,7 +41,8 @@ type Engine struct {
 	partitions   int32
 	partitionsOf map[string]int32
 
-	killed atomic.Bool
+	killed   atomic.Bool
+	stopping atomic.Bool // no tasks are opened any more
 
 	mu    sync.Mutex // guards what follows
 	tasks map[int32]*task
@@ -78,14 +79,14 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 // Run joins the group and works until ctx ends; then what is under way is committed, the local copies are caught up and
 // the group is left. It returns nil after such an end.
 func (e *Engine) Run(ctx context.Context) error {
+	defer e.pool.Close()
+	defer e.fetcher.Close()
 	if err := e.inspect(ctx); err != nil {
 		return err
 	}
 	// The membership outlives ctx: the last cuts need its generation.
 	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
-	defer e.pool.Close()
-	defer e.fetcher.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- group.Run(joined, e.membership(), e) }()
 	var err error
@@ -128,6 +129,9 @@ const stopWithin = 8 * time.Second
 
 // stopTasks takes the last cuts and closes all tasks.
 func (e *Engine) stopTasks() {
+	e.mu.Lock()
+	e.stopping.Store(true) // a generation may yet come, until the group is left
+	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -286,7 +290,7 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.killed.Load() {
+	if e.killed.Load() || e.stopping.Load() {
 		return
 	}
 	e.ops.expect(come)

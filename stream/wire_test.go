@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"ebb/stream/kafkatest"
 )
@@ -60,16 +61,31 @@ func (w *wire) open(ctx context.Context, network, addr string) (net.Conn, error)
 	return k, nil
 }
 
+// wait returns when the process is not frozen.
+func (w *wire) wait() {
+	for {
+		w.mu.Lock()
+		frozen := w.frozen
+		w.mu.Unlock()
+		if frozen == nil {
+			return
+		}
+		<-frozen
+	}
+}
+
+// now is the clock of the process: nobody in a frozen process sees the time.
+func (w *wire) now() time.Time {
+	w.wait()
+	return time.Now()
+}
+
 // pass waits while the process is frozen.
 func (w *wire) pass() error {
+	w.wait()
 	w.mu.Lock()
-	frozen, pulled := w.frozen, w.pulled
-	w.mu.Unlock()
-	if frozen != nil {
-		<-frozen
-		return w.pass()
-	}
-	if pulled {
+	defer w.mu.Unlock()
+	if w.pulled {
 		return cutError("dial")
 	}
 	return nil
@@ -132,6 +148,16 @@ func (w *wire) on(hook func(key int16, answered bool) fate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hook = hook
+}
+
+// slow makes every request take a while, so that in virtual time something can happen meanwhile.
+func (w *wire) slow(d time.Duration) {
+	w.on(func(_ int16, answered bool) fate {
+		if !answered {
+			time.Sleep(d)
+		}
+		return passes
+	})
 }
 
 // wired is a connection that knows where requests begin.
