@@ -148,6 +148,13 @@ func TestProblemsNameFaultAndMend(t *testing.T) {
 			"topic none", "does not exist", "ebb topics create -c FILE, or set topics.create: true", admin.Error,
 		},
 		{
+			"the same where ebb run creates it",
+			func(_ *testing.T, b *kafkatest.Broker, s *admin.Spec) {
+				s.Alerts, s.CreatedByRun = b.Name("none"), true
+			},
+			"topic none", "does not exist yet", "ebb run creates it (topics.create), or ebb topics create -c FILE", admin.Warning,
+		},
+		{
 			"feeds of different partition counts",
 			func(t *testing.T, b *kafkatest.Broker, s *admin.Spec) {
 				b.CreateTopic(t, b.Name("calls"), 7, nil)

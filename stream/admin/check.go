@@ -134,6 +134,10 @@ func (k *checker) own(o own) {
 			k.add(Error, where, "may not be seen", k.grant("topic", o.topic, k.needs(o)...))
 			return
 		}
+		if k.spec.CreatedByRun {
+			k.add(Warning, where, "does not exist yet", "ebb run creates it (topics.create), or "+k.spec.createCommand())
+			return
+		}
 		k.add(Error, where, "does not exist", k.spec.createCommand()+", or set topics.create: true")
 		return
 	}

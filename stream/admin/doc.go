@@ -20,6 +20,7 @@ type Spec struct {
 	TransactionalID string
 	Feeds           []Feed
 	ConfigFile      string // for the commands that mend; empty: FILE
+	CreatedByRun    bool   // ebb run makes its own missing topics, so that a check need only mention them
 
 	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
 

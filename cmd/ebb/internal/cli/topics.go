@@ -40,7 +40,9 @@ changes nothing. The exit code is 1 if something would keep ebb from running.`,
 	path, asJSON := file(cmd), output(cmd)
 	cmd.RunE = work(func(cmd *cobra.Command) error {
 		return c.withCluster(cmd.Context(), *path, func(cfg *config.Config, cluster *conn.Cluster) error {
-			problems, err := admin.Check(cmd.Context(), cluster, cfg.TopicSpec())
+			spec := cfg.TopicSpec()
+			spec.CreatedByRun = cfg.Topics.Create
+			problems, err := admin.Check(cmd.Context(), cluster, spec)
 			if err != nil {
 				return err
 			}
