@@ -163,7 +163,7 @@ type Feed struct {
 	// How long after its time a record may still arrive in normal operation, for example 26h for a nightly file. Rules
 	// about silence and falling spend treat that last stretch of the feed as not yet known.
 	Completeness Duration `yaml:"completeness" range:"0s..60d"`
-	// How your records are to be understood. Left out: they have the form of ebb's own contract.
+	// How your records are to be understood. Left out: they have the form of ebb's own contract, docs/records.md.
 	Mapping *event.Mapping `yaml:"mapping"`
 }
 

@@ -23,6 +23,7 @@ feeds:
 
 ` + "`ebb config check -c FILE`" + ` names everything that is wrong at once, with line and column; ` + "`ebb config print -c FILE`" + ` shows every
 value in force, secrets masked; ` + "`ebb config schema`" + ` writes a JSON Schema for editors.
+Fields and types of the records, "the contract" below, are in [records.md](records.md).
 
 - A key that is not listed here is a fault, never ignored.
 - Any single value may refer to the environment: ` + "`${NAME}`, `${NAME:-default}`" + `. ` + "`$${`" + ` stands for a plain ` + "`${`" + `.
