@@ -21,6 +21,7 @@ import (
 // of that time, so that a simulated clock may run faster; those of Cut and Group are in the time of the process.
 type Config struct {
 	Instance       string       // what this instance is called in operational alerts
+	Identity       string       // what stays the same when this instance is started anew, no two of a group the same; empty: none
 	Group          string       // consumer group, and prefix of the transactional ids
 	Feeds          []FeedConfig // in any order; usage, payments and complaints are merged by event time
 	Topics         Topics

@@ -189,6 +189,7 @@ func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error)
 	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: t.partition}
 	tx := t.producer.NewTransaction()
 	tx.Group, tx.Generation, tx.MemberID, tx.Offsets = t.cfg.Group, c.lease.ID, c.lease.MemberID, c.offsets
+	tx.Metadata = memberNote(t.cfg.Identity, c.lease)
 	w := tx.Writer(t.codec)
 	nowMs := t.now().UnixMilli()
 	var err error

@@ -88,7 +88,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	joined, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	ended := make(chan error, 1)
-	go func() { ended <- group.Run(joined, e.membership(), e) }()
+	go func() { ended <- group.Run(joined, e.membership(joined), e) }()
 	var err error
 	select {
 	case <-ctx.Done():
@@ -230,7 +230,7 @@ func (e *Engine) stopAll(err error) {
 	}
 }
 
-func (e *Engine) membership() group.Config {
+func (e *Engine) membership(ctx context.Context) group.Config {
 	feeds := make([]string, 0, len(e.cfg.Feeds))
 	for _, f := range e.cfg.Feeds {
 		feeds = append(feeds, f.Topic)
@@ -239,7 +239,7 @@ func (e *Engine) membership() group.Config {
 	return group.Config{
 		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: feeds, Log: e.log, Metrics: e.groupMetrics,
 		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
-		PreviousMember: e.deps.State.MemberID(), RememberMember: e.deps.State.RememberMember,
+		PreviousMember: e.predecessor(ctx), RememberMember: e.deps.State.RememberMember,
 		PartitionsChanged: e.partitionsChanged, Warm: e.warm,
 	}
 }

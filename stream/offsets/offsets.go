@@ -34,6 +34,32 @@ func New(cluster *conn.Cluster, group, topic string) *Group {
 
 // Load returns the committed offset of every partition that has one: the offset of the next record to be read.
 func (g *Group) Load(ctx context.Context) (map[int32]int64, error) {
+	found, err := g.fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := map[int32]int64{}
+	for _, p := range found {
+		next[int32(p.Partition)] = p.CommittedOffset
+	}
+	return next, nil
+}
+
+// Metadata returns what was stored with the committed offsets.
+func (g *Group) Metadata(ctx context.Context) (map[int32]string, error) {
+	found, err := g.fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	notes := map[int32]string{}
+	for _, p := range found {
+		notes[int32(p.Partition)] = p.Metadata
+	}
+	return notes, nil
+}
+
+// fetch returns the partitions that have a committed offset.
+func (g *Group) fetch(ctx context.Context) ([]kafka.OffsetFetchPartition, error) {
 	topics, _, err := g.cluster.Topics(ctx, g.topic)
 	if err != nil {
 		return nil, g.fault("loading", err)
@@ -51,21 +77,21 @@ func (g *Group) Load(ctx context.Context) (map[int32]int64, error) {
 		err = resp.Error
 	}
 	if errors.Is(err, kafka.GroupIdNotFound) {
-		return map[int32]int64{}, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, g.fault("loading", err)
 	}
-	next := map[int32]int64{}
+	var found []kafka.OffsetFetchPartition
 	for _, p := range resp.Topics[g.topic] {
 		if p.Error != nil {
 			return nil, g.fault("loading", p.Error)
 		}
 		if p.CommittedOffset >= 0 {
-			next[int32(p.Partition)] = p.CommittedOffset
+			found = append(found, p)
 		}
 	}
-	return next, nil
+	return found, nil
 }
 
 // Save commits the offsets. It fails while the group has members: their positions are theirs to commit.

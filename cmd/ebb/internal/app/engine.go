@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"path/filepath"
 	"time"
 
 	"ebb/alerts"
@@ -145,7 +148,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 	params := customer.DefaultParams(nil)
 	params.KeptDays, params.MaxSeen, params.SeenFor = cfg.State.KeptDays, cfg.State.RememberedIDs, cfg.State.RememberedFor.Std().Milliseconds()
 	sc := stream.Config{
-		Instance: hostname(), Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
+		Instance: hostname(), Identity: identity(cfg), Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
 		Topics: stream.Topics{
 			Alerts: cfg.Topics.Alerts, OpenAlerts: cfg.Topics.OpenAlerts, Operations: cfg.Topics.Operations,
 			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters,
@@ -179,4 +182,15 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 		sc.Feeds = append(sc.Feeds, stream.FeedConfig{Feed: f.Role, Topic: f.Topic, Mapping: f.Mapping, Completeness: f.Completeness.Std()})
 	}
 	return sc, nil
+}
+
+// identity is the same for every start of this instance: its host and its state directory, as a digest, because it is stored on the
+// brokers.
+func identity(cfg *config.Config) string {
+	dir, err := filepath.Abs(cfg.State.Dir)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(hostname() + "\x00" + dir))
+	return hex.EncodeToString(sum[:8])
 }
