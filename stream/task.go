@@ -386,8 +386,14 @@ func (t *task) untilDue() time.Duration {
 	if !t.inFlight && t.lease != nil && !t.outbox.alertSince.IsZero() && t.live {
 		return min(idle, max(0, t.cfg.Cut.Linger-t.tick().Sub(t.outbox.alertSince)))
 	}
+	if t.since.IsZero() && !t.inFlight && len(t.outbox.messages) == 0 {
+		return restful
+	}
 	return idle
 }
+
+// restful bounds the sleep of a task with nothing to commit: every answer of a broker wakes it, so that it need only notice their absence.
+const restful = time.Second
 
 // advance moves the clock.
 func (t *task) advance() {

@@ -1,10 +1,22 @@
 package stream_test
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"ebb/state"
+	"ebb/stream"
+	"ebb/stream/kafkatest"
+	"ebb/stream/partition"
 )
 
 // seeds runs f in virtual time with n seeds, or with as many as EBB_SIMULATION_SEEDS says, beginning at EBB_SIMULATION_FROM.
@@ -32,4 +44,209 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return n
+}
+
+// unhurried are settings with which hours pass without much to do.
+func unhurried(cfg *stream.Config) {
+	cfg.Fetch.MaxWait = 30 * time.Second
+	cfg.Membership = stream.GroupConfig{Session: 2 * time.Minute, Rebalance: 2 * time.Minute, Heartbeat: 30 * time.Second, Drain: 2 * time.Second}
+}
+
+// lifeWorld is a crowd of which days lie behind and the rest ahead: its past is in the topics, its future happens by itself.
+func lifeWorld(t *testing.T, events []happening) (w *world, done <-chan struct{}) {
+	t.Helper()
+	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+	w.group, w.adjust = "group", unhurried
+	now := time.Now().UnixMilli()
+	n, _ := slices.BinarySearchFunc(events, now+1, func(e happening, at int64) int { return int(min(max(e.at-at, -1), 1)) })
+	w.produce(events[:n])
+	return w, w.happen(events[n:])
+}
+
+// happen produces every event at its time.
+func (w *world) happen(events []happening) <-chan struct{} {
+	cl := w.broker.Client(w.t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, e := range events {
+			until(e.at)
+			r := &kgo.Record{
+				Topic: w.topic(e.feed), Partition: partition.Murmur2([]byte(e.customer), w.parts), Key: []byte(e.customer), Value: e.json(),
+				Timestamp: time.UnixMilli(e.at),
+			}
+			if err := cl.ProduceSync(context.Background(), r).FirstErr(); err != nil {
+				w.t.Errorf("produce: %v", err)
+				return
+			}
+		}
+	}()
+	return done
+}
+
+func until(ms int64) { time.Sleep(time.Until(time.UnixMilli(ms))) }
+
+// lives is a crowd with two months behind it and half a day ahead.
+func lives(seed uint64, n int) (events []happening, end int64) {
+	start := time.Now().AddDate(0, 0, -60)
+	events = crowd(seed, n, 61, start)
+	end = time.Now().Add(12 * time.Hour).UnixMilli()
+	for i := range 11 {
+		// Two whose fortnight ends in an hour of their own; one of them is back a minute before.
+		due := time.Now().Add(time.Duration(i+1) * time.Hour).UnixMilli()
+		gone, back := fmt.Sprintf("gone-%d", i), fmt.Sprintf("back-%d", i)
+		events = append(
+			events, happening{feed: "usage", customer: gone, at: due - 14*dayMs, kind: "session", id: gone},
+			happening{feed: "usage", customer: back, at: due - 14*dayMs, kind: "session", id: back},
+			happening{feed: "payments", customer: back, at: due - 60_000, kind: "purchase", cents: 1000, id: back + "-again"},
+		)
+	}
+	slices.SortStableFunc(events, func(a, b happening) int { return int(min(max(a.at-b.at, -1), 1)) })
+	return slices.DeleteFunc(events, func(e happening) bool { return e.at > end }), end
+}
+
+// judged compares all that was due by the end with the reference, after giving the last deadlines the time they need.
+func (w *world) judged(events []happening, end int64, all ...*running) {
+	w.t.Helper()
+	until(end + time.Minute.Milliseconds())
+	w.virtuallyCaughtUp()
+	for _, r := range all {
+		if err := r.stop(); err != nil {
+			w.t.Error(err)
+		}
+	}
+	want := reference(events, end)
+	compareSteps(w.t, w.steps(end), want)
+	born := end - (12 * time.Hour).Milliseconds()
+	live := 0
+	for _, s := range want {
+		if s.at > born && s.detector == "silence" && s.status == "firing" {
+			live++
+		}
+	}
+	if live < 11 {
+		w.t.Errorf("%d fell silent in half a day", live)
+	}
+}
+
+// Deadlines pass by the clock alone, at their own times, although nothing happens then.
+func TestACrowdLivesForDays(t *testing.T) {
+	seeds(t, 2, func(t *testing.T, seed uint64) {
+		events, end := lives(seed, 80)
+		w, done := lifeWorld(t, events)
+		r := w.start()
+		<-done
+		w.judged(events, end, r)
+	})
+}
+
+// Instances are killed and come back after up to two hours and a half, with their local copy or without it.
+func TestACrowdLivesOnWhileNobodyLooks(t *testing.T) {
+	seeds(t, 2, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		events, end := lives(seed, 80)
+		w, done := lifeWorld(t, events)
+		for {
+			p := newPower(w)
+			r := w.start()
+			awake := time.Duration(1+rng.IntN(200)) * time.Minute
+			if time.Now().Add(awake).UnixMilli() >= end {
+				<-done
+				w.judged(events, end, r)
+				return
+			}
+			time.Sleep(awake)
+			_ = p.cut()
+			r.kill()
+			if w.disk.Crash(); rng.IntN(2) == 0 {
+				w.disk = state.NewMemDisk()
+			}
+			time.Sleep(time.Duration(rng.IntN(150)) * time.Minute)
+		}
+	})
+}
+
+// What happened while the process was frozen, or while it could not reach the broker, is seen before any deadline of that time is
+// decided.
+func TestTheWorldGoesOnWithoutUs(t *testing.T) {
+	for _, how := range []string{"frozen", "cut off"} {
+		t.Run(how, func(t *testing.T) {
+			seeds(t, 1, func(t *testing.T, seed uint64) {
+				events, end := lives(seed, 80)
+				w, done := lifeWorld(t, events)
+				net := newWire(w.broker.Dial)
+				w.dial, w.now, w.tick = net.open, net.now, net.now
+				r := w.start()
+				for range 3 {
+					time.Sleep(time.Hour)
+					if how == "frozen" {
+						net.freeze()
+						time.Sleep(3 * time.Hour)
+						net.thaw()
+						continue
+					}
+					net.pull()
+					time.Sleep(3 * time.Hour)
+					net.plug()
+				}
+				<-done
+				w.judged(events, end, r)
+			})
+		})
+	}
+}
+
+// The same events give the same alerts, with the same ids, however they are cut into batches and spread over partitions and instances.
+func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
+	type variant struct {
+		name      string
+		parts     int32
+		portion   int
+		instances int
+		restarts  int
+		adjust    func(*stream.Config)
+	}
+	all := []variant{
+		{name: "all at once", parts: 1, instances: 1},
+		{name: "small batches", parts: 1, portion: 7, instances: 1, adjust: smallCuts},
+		{name: "every few events a cut", parts: 2, portion: 3, instances: 1, adjust: func(c *stream.Config) { smallCuts(c); c.Cut.MaxEvents = 5 }},
+		{name: "small memory", parts: 2, portion: 50, instances: 1, adjust: func(c *stream.Config) { c.Cache, c.Cut.MaxBytes = 4<<10, 8<<10 }},
+		{name: "five partitions", parts: 5, instances: 1, restarts: 3, adjust: smallCuts},
+		{name: "two instances", parts: 5, portion: 20, instances: 2, adjust: smallCuts},
+		{name: "three instances, restarted", parts: 5, portion: 20, instances: 3, restarts: 2, adjust: smallCuts},
+	}
+	seeds(t, 2, func(t *testing.T, seed uint64) {
+		events := settled(seed, 40)
+		now := time.Now().UnixMilli()
+		var want []string
+		for _, v := range all {
+			w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), v.parts)
+			w.group, w.adjust, w.portion = "group", v.adjust, v.portion
+			w.produce(events)
+			first, others := w.start(), []*running(nil)
+			for range v.instances - 1 {
+				others = append(others, w.twin().start())
+			}
+			for range v.restarts {
+				time.Sleep(700 * time.Millisecond)
+				first.kill()
+				w.disk.Crash()
+				first = w.start()
+			}
+			w.virtuallyCaughtUp()
+			for _, r := range append(others, first) {
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			}
+			compareSteps(t, w.steps(now), reference(events, now))
+			ids := slices.Sorted(maps.Keys(w.outcome().alerts))
+			if want == nil {
+				want = ids
+			}
+			if !slices.Equal(ids, want) {
+				t.Errorf("%s: %d alert steps with other ids than %d of the first way", v.name, len(ids), len(want))
+			}
+		}
+	})
 }
