@@ -48,7 +48,7 @@ type DemoOptions struct {
 	Seed        uint64        // the crowd; the same seed is the same crowd
 	Listen      string        // address of the page; a busy port takes the next free one
 	NoBrowser   bool          // do not open a browser
-	PrintConfig bool          // write the demo's configuration as YAML to standard output, and stop
+	PrintConfig bool          // write a configuration to begin with, like the demo's, as YAML to standard output, and stop
 	JSON        bool          // write the summary as one JSON object
 }
 
@@ -72,7 +72,7 @@ ends with a summary: who left, who was found, and how early.`,
 	f.Uint64Var(&o.Seed, "seed", 1, "which crowd; the same seed repeats it")
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:9464", "where the page is; a busy port takes the next free one")
 	f.BoolVar(&o.NoBrowser, "no-browser", false, "do not open a browser")
-	f.BoolVar(&o.PrintConfig, "print-config", false, "write the configuration that the demo uses, and stop")
+	f.BoolVar(&o.PrintConfig, "print-config", false, "write a configuration like the demo's, to put your brokers and topics in, and stop")
 	asJSON := output(cmd)
 	cmd.RunE = work(func(cmd *cobra.Command) error {
 		o.For, o.JSON = howLong.value, asJSON()
