@@ -255,6 +255,12 @@ func (d *spendDrop) Summarize(dst []byte, _ *customer.Record, env *Env, sig *Sig
 		dst = appendMoney(dst, sig.Expected, env.Rates)
 		return append(dst, " expected."...)
 	}
+	if sig.Observed < 0 { // "spent -65 EUR" is nothing that people say
+		dst = appendMoney(append(dst, "Got "...), -sig.Observed, env.Rates)
+		dst = appendDays(append(dst, " more back than was spent in the last "...), d.recent)
+		dst = appendMoney(append(dst, "; usual for that time were "...), sig.Expected, env.Rates)
+		return append(dst, '.')
+	}
 	dst = append(dst, "Spent "...)
 	if d.recent != 7 && d.recent != 1 { // "a week for 8 weeks" is how people say it; "in 5 weeks for 8 weeks" is not
 		dst = appendMoney(dst, sig.Observed, env.Rates)
