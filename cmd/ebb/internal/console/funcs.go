@@ -73,13 +73,8 @@ func severityIcons(n [3]int) []severityCount {
 	return []severityCount{{Critical, n[Critical]}, {Warning, n[Warning]}, {Info, n[Info]}}
 }
 
-// stepText is where an alert stands, in a word.
-func stepText(a *Alert) string {
-	if a.Kind == "fired" {
-		return "new"
-	}
-	return words(a.Kind)
-}
+// stepText is where an alert stands, in the word that the filter has for it. How old it is stands beside it.
+func stepText(a *Alert) string { return words(a.Kind) }
 
 // markOf is the mark of a truth: whether the customer has left, is leaving, or stays as far as now can tell.
 func markOf(t *Truth, now time.Time) string {
