@@ -307,9 +307,11 @@ func (t *Table) Arm(e *Entry, deadline int64) {
 
 // PopDue returns the next customer whose deadline is not after upTo, in the order of (deadline,
 // customer id), and takes the deadline from the timers: unless Arm is called, the customer does not
-// come up again. ok is false when nothing is due.
+// come up again. ok is false when nothing is due. After a run of deadlines that have moved it
+// returns no entry though ok is true: their customers have changed, so that it may be time for a cut. It ends the life of
+// entries, as Maintain does.
 func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error) {
-	for {
+	for moved := 0; ; {
 		tm, ok, err := t.timers.pop(upTo)
 		if err != nil || !ok {
 			return nil, 0, false, err
@@ -319,6 +321,9 @@ func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error
 			return nil, 0, false, err
 		}
 		if !ok || e.Record.Armed != tm.at {
+			if t.arrived >= staleRun { // many in a row may be stale, and each has brought a customer in
+				t.evict()
+			}
 			continue // stale
 		}
 		// Whatever comes of it, the entry is used up, and the stored record must not rely on it.
@@ -328,6 +333,9 @@ func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error
 		if r.Deadline > tm.at {
 			r.Armed = r.Deadline
 			t.timers.add(r.Armed, r.ID, t.gen)
+			if moved++; moved == staleRun {
+				return nil, 0, true, nil
+			}
 			continue
 		}
 		if r.Deadline != 0 {
@@ -335,6 +343,9 @@ func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error
 		}
 	}
 }
+
+// staleRun is how many customers PopDue brings in before it evicts, and how many it changes before it returns.
+const staleRun = 64
 
 // unsafeBytes is a view of a string for calls that only read.
 func unsafeBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

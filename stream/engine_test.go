@@ -155,6 +155,7 @@ func (w *world) start() *running {
 	cfg.Fetch.Now = w.now
 	book := &logbook{}
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(w.t.Output(), book), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	cfg.Fetch.Logger = log
 	policy := alerts.New(alerts.Config{
 		Group: w.group, Detectors: set, Horizon: rules.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: 800 * detectors.Day, Currency: cfg.Rates.Currency(),
 	})

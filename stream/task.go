@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ type task struct {
 	poisoned map[poison]bool // records that failed inside ebb, in this life of the process
 	cursed   map[string]bool // customers on whom a timer's decision failed
 	deaf     time.Time       // when last no feed at all could be read
+	waiting  bool            // that was said
 	current  struct {
 		feed  *source
 		slot  *slot
@@ -420,15 +422,27 @@ func (t *task) unreachable(s *source) bool {
 	return s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
 }
 
-// hear notes when no feed gives an answer.
+// hear notes when no feed gives an answer, and says when that begins and ends.
 func (t *task) hear() {
 	now := t.now()
+	trouble := error(nil)
 	for _, s := range t.merged {
 		if now.Sub(s.status.Answered) <= t.cfg.Time.FeedUnreachableAfter/2 {
+			if t.waiting {
+				t.waiting = false
+				t.log.Info("the cluster answers again", "feed", s.feed)
+			}
 			return
+		}
+		if !s.status.Answered.IsZero() && s.n == 0 {
+			trouble = cmp.Or(trouble, s.status.Trouble)
 		}
 	}
 	t.deaf = now
+	if trouble != nil && !t.waiting {
+		t.waiting = true
+		t.log.Warn("the cluster gives no answer to any feed; waiting", "err", trouble)
+	}
 }
 
 // close ends the task without another cut.
