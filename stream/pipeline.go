@@ -235,7 +235,11 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	f.rhythm.observe(ev.Time)
 	t.health[s.feed].accept(ev.Time)
 	t.position = event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp}
-	t.decide(entry, max(ev.Time, rec.Decided), ev)
+	at := ev.Time
+	if s.feed == event.Customers { // it did not wait for the merge: what the other feeds hold is known up to the clock only
+		at = max(0, t.clock-t.cfg.Time.maxOutOfOrderMs())
+	}
+	t.decide(entry, max(at, rec.Decided), ev)
 	return nil
 }
 

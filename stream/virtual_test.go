@@ -15,6 +15,7 @@ import (
 
 	"ebb/state"
 	"ebb/stream"
+	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 	"ebb/stream/partition"
 )
@@ -55,7 +56,7 @@ func unhurried(cfg *stream.Config) {
 // lifeWorld is a crowd of which days lie behind and the rest ahead: its past is in the topics, its future happens by itself.
 func lifeWorld(t *testing.T, events []happening) (w *world, done <-chan struct{}) {
 	t.Helper()
-	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{Brokers: 3}), 2)
 	w.group, w.adjust = "group", unhurried
 	now := time.Now().UnixMilli()
 	n, _ := slices.BinarySearchFunc(events, now+1, func(e happening, at int64) int { return int(min(max(e.at-at, -1), 1)) })
@@ -247,6 +248,56 @@ func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
 			if !slices.Equal(ids, want) {
 				t.Errorf("%s: %d alert steps with other ids than %d of the first way", v.name, len(ids), len(want))
 			}
+		}
+	})
+}
+
+// A profile is applied on arrival, but what it makes ebb ask is answered at the task's clock: the other feeds are not known any further.
+func TestAProfileDoesNotRunAhead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.broker.CreateTopic(t, w.topic("customers"), 1, nil)
+		w.adjust = func(cfg *stream.Config) {
+			unhurried(cfg)
+			cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
+		}
+		r := w.start()
+		w.joined(r)
+		use := func(from int64, days int) (events []happening) {
+			for i := range days * 500 {
+				events = append(events, happening{
+					feed: "usage", customer: fmt.Sprintf("c-%d", i%3), at: from + int64(i)*dayMs/500, kind: "session", id: fmt.Sprintf("%d-%d", from, i),
+				})
+			}
+			return events
+		}
+		now := time.Now().UnixMilli()
+		w.produce(use(now-dayMs, 1))
+		time.Sleep(time.Minute)
+		w.virtuallyCaughtUp()
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * 24 * time.Hour)
+		w.produce(use(now, 30))
+		var profiles []kafkatest.Record
+		for i := range 1000 {
+			at := time.Now().UnixMilli()
+			id := fmt.Sprintf("c-%d", i%3)
+			profiles = append(profiles, kafkatest.Record{
+				Key: []byte(id), Timestamp: at,
+				Value: fmt.Appendf(nil, `{"id":"f-%d","customer_id":%q,"time":%q,"tier":"gold"}`, i, id, time.UnixMilli(at).UTC().Format(time.RFC3339)),
+			})
+		}
+		w.broker.Produce(t, w.topic("customers"), profiles...)
+		r = w.start()
+		time.Sleep(time.Minute)
+		w.virtuallyCaughtUp()
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range w.steps(time.Now().UnixMilli()) {
+			t.Errorf("of customers who were there every hour: %s", s)
 		}
 	})
 }
