@@ -304,11 +304,11 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 		t.leased.Store(&g)
 		go t.run()
 	}
-	e.log.Info("generation", "id", g.ID, "partitions", len(g.Partitions), "kept", len(stay), "opened", len(come), "closed", len(gone))
+	e.log.Info("partitions assigned", "kept", len(stay), "opened", len(come), "closed", len(gone))
 }
 
 // Revoked takes the right to commit back, after a last cut: whoever owns a partition next then has nothing to compute again.
-func (e *Engine) Revoked(g group.Generation, why error) {
+func (e *Engine) Revoked(group.Generation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Membership.Drain)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -321,7 +321,6 @@ func (e *Engine) Revoked(g group.Generation, why error) {
 		})
 	}
 	wg.Wait()
-	e.log.Info("generation ended", "id", g.ID, "why", why)
 }
 
 func (e *Engine) newTask(p int32) (*task, error) {

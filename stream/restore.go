@@ -70,7 +70,11 @@ func (t *task) open(ctx context.Context) error {
 		return err
 	}
 	t.restored = t.tick()
-	t.log.Info("task is open", "took", t.restored.Sub(began).Round(time.Millisecond), "clock", time.UnixMilli(t.clock).UTC(), "first_start", record == nil)
+	if record == nil {
+		t.log.Info("task is open, for the first time", "took", t.restored.Sub(began).Round(time.Millisecond))
+		return nil
+	}
+	t.log.Info("task is open", "took", t.restored.Sub(began).Round(time.Millisecond), "clock", time.UnixMilli(t.clock).UTC())
 	return nil
 }
 
@@ -120,8 +124,11 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 func (t *task) checkRecord(b []byte) (*taskRecord, error) {
 	topic := t.cfg.Topics.Changelog
 	r, err := decodeTaskRecord(b)
-	if err != nil {
+	if errors.Is(err, errNewerRecord) {
 		return nil, fmt.Errorf("%s partition %d: %w", topic, t.partition, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s partition %d is damaged, or not ebb's: %w; restore the topic, or give the group a new name and start it with `history: quiet`", topic, t.partition, err)
 	}
 	if r.group != t.cfg.Group || r.cluster != t.cluster {
 		return nil, fmt.Errorf("%w: %s partition %d was written by group %q on cluster %q, this is group %q on cluster %q; give every group its own changelog",
