@@ -248,7 +248,10 @@ func (d *silence) Explain(r *customer.Record, env *Env, sig *Signal, to *Object)
 func (d *silence) Summarize(dst []byte, r *customer.Record, _ *Env, sig *Signal) []byte {
 	switch {
 	case sig.State == Firing:
-		dst = append(dst, "No use and no purchase for "...)
+		// The day stays true for as long as the alert is open; how long he was silent is as of the decision.
+		dst = append(dst, "No use and no purchase since "...)
+		dst = appendDate(dst, int64(sig.Day))
+		dst = append(dst, ", for "...)
 		dst = appendSpan(dst, sig.At-sig.Since)
 		if limit, gap, gaps := d.limit(r); d.multiple != 0 && gaps >= d.cfg.MinGaps && limit != d.after {
 			dst = append(dst, "; usually active every "...)
