@@ -212,14 +212,14 @@ func (s standing) Describe(c chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s standing) Collect(c chan<- prometheus.Metric) {
-	firing, atRisk, stages := map[[3]string]float64{}, map[string]float64{}, map[string]float64{}
+	firing, atRisk, stages := map[[3]string]float64{}, map[string]event.Money{}, map[string]float64{}
 	for _, name := range stageNames {
 		stages[name] = 0
 	}
 	for _, t := range s.tasks() {
 		for _, o := range t.Open {
 			firing[[3]string{o.Detector, o.Severity.String(), o.Tier}] += float64(o.Count)
-			atRisk[o.Tier] += float64(o.AtRisk) / float64(event.MoneyUnit)
+			atRisk[o.Tier] += o.AtRisk
 		}
 		for name, n := range t.Stages {
 			stages[name] += float64(n)
@@ -229,7 +229,7 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 		c <- prometheus.MustNewConstMetric(firingDesc, prometheus.GaugeValue, n, k[:]...)
 	}
 	for tier, n := range atRisk {
-		c <- prometheus.MustNewConstMetric(atRiskDesc, prometheus.GaugeValue, n, s.currency, tier)
+		c <- prometheus.MustNewConstMetric(atRiskDesc, prometheus.GaugeValue, float64(n)/float64(event.MoneyUnit), s.currency, tier)
 	}
 	for name, n := range stages {
 		c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, n, name)
