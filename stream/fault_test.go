@@ -279,3 +279,38 @@ func TestConnectionsAreCutAtRandom(t *testing.T) {
 		t.Logf("%d cuts", cuts)
 	})
 }
+
+// The last cut before a rebalance fails, and the same instance keeps the partition: nothing may be built on the memory that the cut left.
+func TestTheLastCutBeforeARebalanceFails(t *testing.T) {
+	want := calm(t)
+	bubble(t, func(t *testing.T) {
+		w, events := faultWorld(t)
+		cluster, err := conn.New(conn.Config{Brokers: w.broker.Addrs, Dial: w.broker.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cluster.Close()
+		var mu sync.Mutex
+		fenced := map[int32]bool{}
+		held := make(chan struct{}, faultParts)
+		w.step = func(p int32, s txn.Step) error {
+			mu.Lock()
+			first := s == txn.StepCommitOffsets && !fenced[p]
+			fenced[p] = fenced[p] || first
+			mu.Unlock()
+			if !first {
+				return nil
+			}
+			held <- struct{}{}
+			time.Sleep(time.Second) // meanwhile the generation ends
+			old := txn.New(cluster, txn.Config{TransactionalID: fmt.Sprintf("%s-%d", w.group, p)})
+			defer old.Close()
+			return old.Init(context.Background())
+		}
+		first := w.start()
+		<-held
+		<-held
+		second := w.twin().start()
+		w.ends(want, events, first, second)
+	})
+}
