@@ -171,6 +171,9 @@ func (t *Table) evict() {
 	if t.bytes <= t.o.CacheBytes || t.evictable() <= 0 {
 		return
 	}
+	if t.bytes > 2*t.o.CacheBytes { // a burst came while everything was changed, and could not be evicted then
+		steps += len(t.ring) / 8
+	}
 	for ; steps > 0 && t.bytes > t.o.CacheBytes && len(t.ring) > 0; steps-- {
 		if t.hand >= len(t.ring) {
 			t.hand = 0

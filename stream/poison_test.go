@@ -93,7 +93,7 @@ func TestPoisonedRecords(t *testing.T) {
 	// Nothing of it is forgotten over a restart.
 	w.set = nil
 	w.produce([]happening{{feed: "usage", customer: cursed, at: now + 200, kind: "session", id: "later"}})
-	r = w.start()
+	w.start()
 	w.caughtUp()
 	if n := len(w.broker.ReadCommitted(t, w.topic("dlq"))); n != 7 {
 		t.Errorf("%d dead letters after a record of the quarantined customer, want 7", n)

@@ -40,7 +40,7 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time        { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) skip(by time.Duration) { c.ahead.Add(int64(by)) }
 func (c *clock) ms() int64             { return c.now().UnixMilli() }
-func (c *clock) set(ms int64)          { c.ahead.Store(int64(time.UnixMilli(ms).Sub(time.Now()))) }
+func (c *clock) set(ms int64)          { c.ahead.Store(int64(time.Until(time.UnixMilli(ms)))) }
 
 // hasty is a process clock that runs twenty times as fast: ages and reports come sooner.
 func hasty() func() time.Time {
