@@ -241,6 +241,9 @@ func (w *world) livesOn() {
 	}
 }
 
+// nap sleeps inside a bubble, where it takes no time. It stands beside bubble, so that nobody sleeps elsewhere.
+func nap(d time.Duration) { time.Sleep(d) }
+
 // bubble runs f in virtual time.
 func bubble(t *testing.T, f func(t *testing.T)) { //nolint:thelper // f is the test
 	t.Helper()

@@ -70,7 +70,7 @@ func (w *world) ends(want outcome, events []happening, all ...*running) {
 func (w *world) virtuallyCaughtUp() {
 	w.t.Helper()
 	for range 1200 {
-		time.Sleep(500 * time.Millisecond)
+		nap(500 * time.Millisecond)
 		if w.lag() == 0 {
 			return
 		}
@@ -85,7 +85,7 @@ func (w *world) joined(r *running) {
 		if r.Member() {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
+		nap(100 * time.Millisecond)
 	}
 	w.t.Fatal("the group was not joined")
 }
@@ -149,7 +149,7 @@ func TestATransactionExpires(t *testing.T) {
 					smallCuts(cfg)
 					cfg.Cut.Timeout = 5 * time.Second
 				}
-				w.step = once(s, 3, func(int32) { time.Sleep(30 * time.Second) })
+				w.step = once(s, 3, func(int32) { nap(30 * time.Second) })
 				w.ends(want, events, w.start())
 			})
 		})
@@ -168,7 +168,7 @@ func TestARebalanceDuringATransaction(t *testing.T) {
 					held := make(chan struct{})
 					w.step = once(s, 2, func(int32) {
 						close(held)
-						time.Sleep(hold)
+						nap(hold)
 					})
 					first := w.start()
 					<-held
@@ -200,7 +200,7 @@ func TestAProcessIsPausedWhileAnotherTakesOver(t *testing.T) {
 				w.virtuallyCaughtUp()
 				ends := w.broker.EndOffsets(t, w.topic("alerts"))
 				net.thaw()
-				time.Sleep(time.Minute)
+				nap(time.Minute)
 				if now := w.broker.EndOffsets(t, w.topic("alerts")); fmt.Sprint(now) != fmt.Sprint(ends) {
 					t.Errorf("alerts ended at %v when the paused process went on, and then at %v", ends, now)
 				}
@@ -261,7 +261,7 @@ func TestConnectionsAreCutAtRandom(t *testing.T) {
 			if !answered { // without a network that takes its time all would be over in a moment
 				pause := time.Duration(rng.IntN(100)) * time.Millisecond
 				mu.Unlock()
-				time.Sleep(pause)
+				nap(pause)
 				mu.Lock()
 			}
 			if rng.Float64() < share {
@@ -271,11 +271,11 @@ func TestConnectionsAreCutAtRandom(t *testing.T) {
 			return passes
 		})
 		for range 5 {
-			time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
+			nap(time.Duration(rng.IntN(2000)) * time.Millisecond)
 			net.cut()
 		}
 		w.ends(want, events, r)
-		time.Sleep(time.Second) // for who still waits for the slow network
+		nap(time.Second) // for who still waits for the slow network
 		t.Logf("%d cuts", cuts)
 	})
 }
@@ -302,7 +302,7 @@ func TestTheLastCutBeforeARebalanceFails(t *testing.T) {
 				return nil
 			}
 			held <- struct{}{}
-			time.Sleep(time.Second) // meanwhile the generation ends
+			nap(time.Second) // meanwhile the generation ends
 			old := txn.New(cluster, txn.Config{TransactionalID: fmt.Sprintf("%s-%d", w.group, p)})
 			defer old.Close()
 			return old.Init(context.Background())

@@ -85,7 +85,7 @@ func (w *world) happen(events []happening) <-chan struct{} {
 	return done
 }
 
-func until(ms int64) { time.Sleep(time.Until(time.UnixMilli(ms))) }
+func until(ms int64) { nap(time.Until(time.UnixMilli(ms))) }
 
 // lives is a crowd with two months behind it and half a day ahead.
 func lives(seed uint64, n int) (events []happening, end int64) {
@@ -156,13 +156,13 @@ func TestACrowdLivesOnWhileNobodyLooks(t *testing.T) {
 				w.judged(events, end, r)
 				return
 			}
-			time.Sleep(awake)
+			nap(awake)
 			_ = p.cut()
 			r.kill()
 			if w.disk.Crash(); rng.IntN(2) == 0 {
 				w.disk = state.NewMemDisk()
 			}
-			time.Sleep(time.Duration(rng.IntN(150)) * time.Minute)
+			nap(time.Duration(rng.IntN(150)) * time.Minute)
 		}
 	})
 }
@@ -179,15 +179,15 @@ func TestTheWorldGoesOnWithoutUs(t *testing.T) {
 				w.dial, w.now, w.tick = net.open, net.now, net.now
 				r := w.start()
 				for range 3 {
-					time.Sleep(time.Hour)
+					nap(time.Hour)
 					if how == "frozen" {
 						net.freeze()
-						time.Sleep(3 * time.Hour)
+						nap(3 * time.Hour)
 						net.thaw()
 						continue
 					}
 					net.pull()
-					time.Sleep(3 * time.Hour)
+					nap(3 * time.Hour)
 					net.plug()
 				}
 				<-done
@@ -229,7 +229,7 @@ func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
 				others = append(others, w.twin().start())
 			}
 			for range v.restarts {
-				time.Sleep(700 * time.Millisecond)
+				nap(700 * time.Millisecond)
 				first.kill()
 				w.disk.Crash()
 				first = w.start()
@@ -273,12 +273,12 @@ func TestAProfileDoesNotRunAhead(t *testing.T) {
 		}
 		now := time.Now().UnixMilli()
 		w.produce(use(now-dayMs, 1))
-		time.Sleep(time.Minute)
+		nap(time.Minute)
 		w.virtuallyCaughtUp()
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(30 * 24 * time.Hour)
+		nap(30 * 24 * time.Hour)
 		w.produce(use(now, 30))
 		var profiles []kafkatest.Record
 		for i := range 1000 {
@@ -291,7 +291,7 @@ func TestAProfileDoesNotRunAhead(t *testing.T) {
 		}
 		w.broker.Produce(t, w.topic("customers"), profiles...)
 		r = w.start()
-		time.Sleep(time.Minute)
+		nap(time.Minute)
 		w.virtuallyCaughtUp()
 		if err := r.stop(); err != nil {
 			t.Fatal(err)

@@ -154,7 +154,7 @@ func (w *wire) on(hook func(key int16, answered bool) fate) {
 func (w *wire) slow(d time.Duration) {
 	w.on(func(_ int16, answered bool) fate {
 		if !answered {
-			time.Sleep(d)
+			nap(d)
 		}
 		return passes
 	})
