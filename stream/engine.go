@@ -70,7 +70,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		tasks:        map[int32]*task{},
 		gen:          -1,
 	}
-	if err := deps.Registry.Register(standing{tasks: e.Status, currency: cfg.Rates.Currency().String()}); err != nil {
+	if err := deps.Registry.Register(standing{tasks: e.Status, feeds: cfg.Feeds, currency: cfg.Rates.Currency().String()}); err != nil {
 		return nil, err
 	}
 	return e, nil

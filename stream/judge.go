@@ -41,7 +41,6 @@ func (t *task) judgeStall(s *source) {
 	case f.stalled == 0 && silent:
 		f.stalled = max(f.rhythm.last, 1)
 		f.stallAlert = t.raise(c, f.stalled, alerts.Critical)
-		t.m.stalled[s.feed].Set(1)
 		t.moved = true
 	case f.stalled != 0 && !silent && t.exhausted(s): // it could not be read, and nothing had come meanwhile
 		t.returns(s, t.clock)
@@ -49,7 +48,6 @@ func (t *task) judgeStall(s *source) {
 	case f.stalled == 0 && t.ops.settled():
 		f.stallAlert = 0
 		t.clear(c)
-		t.m.stalled[s.feed].Set(0)
 		t.moved = true
 	default:
 		t.raise(c, f.stallAlert, alerts.Critical)
@@ -163,16 +161,7 @@ func (t *task) takeOverHealth() {
 		restore(t.condition(alerts.FeedStalled, s.feed), f.stallAlert, alerts.Critical)
 		restore(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, max(alerts.Warning, alerts.Severity(f.blindSeverity)))
 		restore(t.condition(alerts.RetentionGap, s.feed), f.gap, alerts.Critical)
-		t.m.stalled[s.feed].Set(gauge(f.stalled))
-		t.m.blind[s.feed].Set(gauge(f.blind))
 	}
-}
-
-func gauge(since int64) float64 {
-	if since != 0 {
-		return 1
-	}
-	return 0
 }
 
 func (t *task) quarantineCondition() condition {
@@ -188,7 +177,6 @@ func (t *task) judgeDeadLetters(s *source, at int64) error {
 	if f.blind == 0 && h.bads >= t.cfg.Letters.BlindMin && share > t.cfg.Letters.BlindRatio {
 		f.blind = max(h.firstB, 1)
 		f.blindAlert = t.raise(c, f.blind, alerts.Warning)
-		t.m.blind[s.feed].Set(1)
 	}
 	if h.bads >= t.cfg.Letters.StopMin && share >= t.cfg.Letters.StopRatio {
 		f.blind = max(f.blind, 1)
@@ -215,7 +203,6 @@ func (t *task) mendBlind(s *source) {
 	f.blind, f.blindAlert, f.blindSeverity = 0, 0, 0
 	t.moved = true
 	t.clear(t.condition(alerts.FeedBlind, s.feed))
-	t.m.blind[s.feed].Set(0)
 }
 
 // raise reports a condition and returns since when its alert counts, which is part of the alert's id.

@@ -25,9 +25,6 @@ type metrics struct {
 	gaps          *prometheus.CounterVec
 	lagRecords    *prometheus.GaugeVec
 	lagSeconds    *prometheus.GaugeVec
-	lateness      *prometheus.GaugeVec
-	stalled       *prometheus.GaugeVec
-	blind         *prometheus.GaugeVec
 	steps         *prometheus.CounterVec
 	operations    *prometheus.CounterVec
 	eventToAlert  prometheus.Histogram
@@ -67,9 +64,6 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		gaps:          counter("ebb_retention_gap_records_total", "Records that a topic's retention removed before they were read: lost.", "feed"),
 		lagRecords:    gauge("ebb_consumer_lag_records", "Offsets between what is applied and the end of the feed.", "feed", "partition"),
 		lagSeconds:    gauge("ebb_consumer_lag_seconds", "Event time between the wall clock and the newest applied record while records are waiting; 0 at the end of the feed.", "feed", "partition"),
-		lateness:      gauge("ebb_feed_lateness_seconds", "How late the feed's latest records came after their event time, a decaying maximum.", "feed"),
-		stalled:       gauge("ebb_feed_stalled", "1 while the feed is silent against its own rhythm or cannot be read.", "feed"),
-		blind:         gauge("ebb_feed_blind", "1 while too many of the feed's records are dead letters to judge its customers.", "feed"),
 		steps:         counter("ebb_alert_steps_total", "Alert steps published.", "detector", "severity", "step"),
 		operations:    counter("ebb_operational_steps_total", "Operational alert steps published.", "kind", "step"),
 		eventToAlert:  histogram("ebb_event_to_alert_seconds", "From the time of a live event to the commit of the alert step that it caused."),
@@ -89,7 +83,7 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 func (m *metrics) register(reg prometheus.Registerer) error {
 	var err error
 	for _, c := range []prometheus.Collector{
-		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.lateness, m.stalled, m.blind, m.steps, m.operations,
+		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
 		m.restore, m.setAside, m.stopped, m.clock,
 	} {
@@ -104,9 +98,6 @@ func (m *metrics) zero(feeds []FeedConfig) {
 		feed := f.Feed.String()
 		m.consumed.WithLabelValues(feed)
 		m.gaps.WithLabelValues(feed)
-		m.stalled.WithLabelValues(feed)
-		m.blind.WithLabelValues(feed)
-		m.lateness.WithLabelValues(feed)
 		for _, r := range event.Reasons() {
 			m.letters.WithLabelValues(feed, string(r))
 		}
@@ -130,9 +121,6 @@ type taskMetrics struct {
 	ignored          [event.NumFeeds]prometheus.Counter
 	lag              [event.NumFeeds]prometheus.Gauge
 	lagSeconds       [event.NumFeeds]prometheus.Gauge
-	lateness         [event.NumFeeds]prometheus.Gauge
-	stalled          [event.NumFeeds]prometheus.Gauge
-	blind            [event.NumFeeds]prometheus.Gauge
 	restoreRemaining prometheus.Gauge
 	stopped          prometheus.Gauge
 	clock            prometheus.Gauge
@@ -149,9 +137,6 @@ func (m *metrics) task(partition int32, feeds []FeedConfig) *taskMetrics {
 		t.ignored[f] = m.ignored.WithLabelValues(feed)
 		t.lag[f] = m.lagRecords.WithLabelValues(feed, p)
 		t.lagSeconds[f] = m.lagSeconds.WithLabelValues(feed, p)
-		t.lateness[f] = m.lateness.WithLabelValues(feed)
-		t.stalled[f] = m.stalled.WithLabelValues(feed)
-		t.blind[f] = m.blind.WithLabelValues(feed)
 	}
 	return t
 }
@@ -194,6 +179,7 @@ func (t *taskMetrics) note(f event.Feed, n event.Notes, o customer.Outcome) {
 // standing shows what the tasks' tallies say, at the time of the scrape.
 type standing struct {
 	tasks    func() []TaskStatus
+	feeds    []FeedConfig
 	currency string
 }
 
@@ -201,6 +187,9 @@ var (
 	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
 	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency. A customer counts once, with the greatest of his alerts.", []string{"currency", "tier"}, nil)
 	customersDesc = prometheus.NewDesc("ebb_customers", "Customers by stage in the partitions of this instance.", []string{"stage"}, nil)
+	stalledDesc   = prometheus.NewDesc("ebb_feed_stalled", "1 while the feed is silent against its own rhythm, or cannot be read, in any partition of this instance.", []string{"feed"}, nil)
+	blindDesc     = prometheus.NewDesc("ebb_feed_blind", "1 while too many of the feed's records are dead letters to judge its customers, in any partition of this instance.", []string{"feed"}, nil)
+	latenessDesc  = prometheus.NewDesc("ebb_feed_lateness_seconds", "How late the feed's latest records came after their event time, a decaying maximum.", []string{"feed"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -208,15 +197,20 @@ func (s standing) Describe(c chan<- *prometheus.Desc) {
 	c <- firingDesc
 	c <- atRiskDesc
 	c <- customersDesc
+	c <- stalledDesc
+	c <- blindDesc
+	c <- latenessDesc
 }
 
 // Collect implements prometheus.Collector.
 func (s standing) Collect(c chan<- prometheus.Metric) {
+	tasks := s.tasks()
+	s.collectFeeds(c, tasks)
 	firing, atRisk, stages := map[[3]string]float64{}, map[string]event.Money{}, map[string]float64{}
 	for _, name := range stageNames {
 		stages[name] = 0
 	}
-	for _, t := range s.tasks() {
+	for _, t := range tasks {
 		for _, o := range t.Open {
 			firing[[3]string{o.Detector, o.Severity.String(), o.Tier}] += float64(o.Count)
 			atRisk[o.Tier] += o.AtRisk
@@ -233,5 +227,28 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 	}
 	for name, n := range stages {
 		c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, n, name)
+	}
+}
+
+// collectFeeds shows the worst of a feed's partitions: one that recovers does not speak for the others.
+func (s standing) collectFeeds(c chan<- prometheus.Metric, tasks []TaskStatus) {
+	var stalled, blind, late [event.NumFeeds]float64
+	for _, t := range tasks {
+		for i := range t.Feeds {
+			f := &t.Feeds[i]
+			if !f.Stalled.IsZero() {
+				stalled[f.Feed] = 1
+			}
+			if !f.Blind.IsZero() {
+				blind[f.Feed] = 1
+			}
+			late[f.Feed] = max(late[f.Feed], f.Lateness.Seconds())
+		}
+	}
+	for _, f := range s.feeds {
+		feed := f.Feed.String()
+		c <- prometheus.MustNewConstMetric(stalledDesc, prometheus.GaugeValue, stalled[f.Feed], feed)
+		c <- prometheus.MustNewConstMetric(blindDesc, prometheus.GaugeValue, blind[f.Feed], feed)
+		c <- prometheus.MustNewConstMetric(latenessDesc, prometheus.GaugeValue, late[f.Feed], feed)
 	}
 }

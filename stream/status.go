@@ -59,7 +59,7 @@ func (t *task) publish(state string, err error) {
 	if err != nil {
 		st.Error = err.Error()
 	}
-	if t.table != nil && t.rec != nil {
+	if t.rec != nil && (state == "running" || state == "stopped") { // a stopped task still owns its partition
 		st.Quiet, st.Live = t.rec.quiet, t.live
 		st.Looked = true
 		st.Open = t.rec.tally.sums()
@@ -135,7 +135,6 @@ func (t *task) reportFeed(s *source, wall int64) {
 		seconds = max(0, float64(wall-last)/1000)
 	}
 	t.m.lagSeconds[f].Set(seconds)
-	t.m.lateness[f].Set(float64(t.late[f]) / 1000)
 	t.late[f] -= t.late[f] / 100
 }
 

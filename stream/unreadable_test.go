@@ -179,6 +179,7 @@ func TestSchemaChange(t *testing.T) {
 			t.Errorf("the error tells neither feed nor reason: %s", s.Error)
 		}
 	}
+	w.awaitOperations("feed_blind", "fired", "changed")
 	c.skip(20 * 24 * time.Hour) // by now everybody would be silent
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
