@@ -365,11 +365,11 @@ func TestNewOwnerFencesTheOld(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
 		g := w.join(t).next(t)
 		var successor *txn.Producer
-		takeOver := txn.StepDone
+		var takeOver atomic.Int32 // two goroutines ask at once
+		takeOver.Store(int32(txn.StepDone))
 		old := initialised(t, w.producer(t, func(c *txn.Config) {
 			c.Step = func(s txn.Step) error {
-				if s == takeOver {
-					takeOver = txn.StepDone
+				if s != txn.StepDone && takeOver.CompareAndSwap(int32(s), int32(txn.StepDone)) {
 					successor = initialised(t, w.producer(t, nil))
 				}
 				return nil
@@ -377,7 +377,7 @@ func TestNewOwnerFencesTheOld(t *testing.T) {
 		}))
 		for _, at := range []txn.Step{txn.StepAddPartitions, txn.StepProduce, txn.StepEnd} {
 			initialised(t, old)
-			takeOver = at
+			takeOver.Store(int32(at))
 			_, err := old.Commit(t.Context(), w.content(t, g, "old", 5))
 			// The embedded broker answers the Produce of a former epoch with 48 where Kafka has 47.
 			if !errors.Is(err, txn.ErrFenced) && !(w.Fake != nil && at == txn.StepProduce && errors.Is(err, txn.ErrReinit)) {
