@@ -292,6 +292,9 @@ func TestTableAgainstPlainMaps(t *testing.T) {
 				t.Fatalf("seed %d step %d: %v", seed, i, err)
 			}
 			if i%500 == 0 {
+				if s.disk.Crashed() { // in the flusher, and nobody was told yet
+					s.crash()
+				}
 				s.disk.CrashIn(1+s.rng.IntN(20), s.rng.IntN(2) == 0)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ type world struct {
 	parts  int32
 	group  string
 	disk   *state.MemDisk
-	member string
+	member *atomic.Pointer[string] // what the state directory remembers
 	adjust func(*stream.Config)
 	rules  func(*detectors.Config)
 	set    func(*detectors.Set)
@@ -52,7 +53,7 @@ var feedNames = []string{"usage", "payments", "complaints"}
 
 func newWorld(t testing.TB, b *kafkatest.Broker, parts int32) *world {
 	t.Helper()
-	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now, tick: time.Now}
+	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now, tick: time.Now, member: noMember()}
 	compact := map[string]string{"cleanup.policy": "compact"}
 	for _, f := range feedNames {
 		b.CreateTopic(t, w.topic(f), parts, nil)
@@ -66,6 +67,13 @@ func newWorld(t testing.TB, b *kafkatest.Broker, parts int32) *world {
 }
 
 func (w *world) topic(name string) string { return w.broker.Name(name) }
+
+// noMember is the memory of a directory that nobody used yet.
+func noMember() *atomic.Pointer[string] {
+	var p atomic.Pointer[string]
+	p.Store(new(string))
+	return &p
+}
 
 // contract are the rules of the bench's contract.
 func contract() detectors.Config {
@@ -110,8 +118,8 @@ type memory struct{ w *world }
 func (m memory) Task(p int32) (state.Store, error, error) {
 	return m.w.disk.Task(p)
 }
-func (m memory) MemberID() string               { return m.w.member }
-func (m memory) RememberMember(id string) error { m.w.member = id; return nil }
+func (m memory) MemberID() string               { return *m.w.member.Load() }
+func (m memory) RememberMember(id string) error { m.w.member.Store(&id); return nil }
 func (m memory) Tasks() ([]int32, error)        { return m.w.disk.Tasks() }
 
 func (w *world) directory() stream.Directory {

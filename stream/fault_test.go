@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ func (w *world) joined(r *running) {
 // twin is another instance of the group, with a disk of its own.
 func (w *world) twin() *world {
 	v := *w
-	v.disk, v.member, v.step, v.dial, v.now, v.tick = state.NewMemDisk(), "", nil, w.broker.Dial, time.Now, time.Now
+	v.disk, v.member, v.step, v.dial, v.now, v.tick = state.NewMemDisk(), noMember(), nil, w.broker.Dial, time.Now, time.Now
 	return &v
 }
 
@@ -223,17 +224,17 @@ func TestAnswersAndRequestsAreLost(t *testing.T) {
 					w, events := faultWorld(t)
 					net := newWire(w.broker.Dial)
 					w.dial = net.open
-					n := 0
+					var n atomic.Int32
 					net.on(func(k int16, answered bool) fate {
 						if k == key && answered == answer {
-							if n++; n%3 != 0 {
+							if n.Add(1)%3 != 0 {
 								return cutOff
 							}
 						}
 						return passes
 					})
 					w.ends(want, events, w.start())
-					if n == 0 {
+					if n.Load() == 0 {
 						t.Error("nothing was lost")
 					}
 				})
@@ -271,7 +272,10 @@ func TestConnectionsAreCutAtRandom(t *testing.T) {
 			return passes
 		})
 		for range 5 {
-			nap(time.Duration(rng.IntN(2000)) * time.Millisecond)
+			mu.Lock()
+			pause := time.Duration(rng.IntN(2000)) * time.Millisecond
+			mu.Unlock()
+			nap(pause)
 			net.cut()
 		}
 		w.ends(want, events, r)

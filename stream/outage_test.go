@@ -218,7 +218,7 @@ func TestCleanEnd(t *testing.T) {
 // second is another instance of the same group, with a disk of its own.
 func (w *world) second() *world {
 	o := *w
-	o.disk, o.member = state.NewMemDisk(), ""
+	o.disk, o.member = state.NewMemDisk(), noMember()
 	return &o
 }
 

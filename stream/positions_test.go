@@ -198,7 +198,7 @@ func (w *world) setOffset(topic string, p int32, offset int64) {
 func TestForeignChangelog(t *testing.T) {
 	w, _ := applied(t, 1)
 	before := w.broker.EndOffsets(t, w.topic("changelog"))[0]
-	w.group, w.disk, w.member = w.broker.Name("other"), state.NewMemDisk(), ""
+	w.group, w.disk, w.member = w.broker.Name("other"), state.NewMemDisk(), noMember()
 	r := w.start()
 	s := w.awaitState(r, 0, "stopped")
 	if !strings.Contains(s.Error, "changelog of another group or cluster") || !strings.Contains(s.Error, w.topic("changelog")) || !strings.Contains(s.Error, "own changelog") {

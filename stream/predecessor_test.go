@@ -23,7 +23,7 @@ func TestAWipedInstanceFindsItsPredecessor(t *testing.T) {
 	r := w.start()
 	w.caughtUp()
 	r.kill()
-	w.member, w.disk = "", state.NewMemDisk()
+	w.member, w.disk = noMember(), state.NewMemDisk()
 	w.produce(events[half:])
 	r = w.start()
 	w.caughtUp()
