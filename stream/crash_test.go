@@ -257,6 +257,7 @@ func settled(seed uint64, n int) []happening {
 }
 
 func TestKilledAtEveryStepOfATransaction(t *testing.T) {
+	long(t)
 	const seed, customers, parts = 11, 30, 2
 	var want outcome
 	var wantSteps []step
@@ -297,6 +298,7 @@ func TestKilledAtEveryStepOfATransaction(t *testing.T) {
 }
 
 func TestKilledAtStepsOfATransactionOnARealBroker(t *testing.T) {
+	long(t)
 	const customers, parts = 30, 2
 	events := settled(12, customers)
 	calm := newWorld(t, kafkatest.Real(t), parts)
@@ -329,6 +331,7 @@ func TestKilledAtStepsOfATransactionOnARealBroker(t *testing.T) {
 
 // The local copy may be cut off at any of its own writes: what it has is then less than what is committed, and never more.
 func TestTheLocalCopyIsCutOffWhileItIsWritten(t *testing.T) {
+	long(t)
 	want := calm(t)
 	for n := 1; n <= 3; n++ {
 		for _, synced := range []bool{false, true} {

@@ -336,6 +336,7 @@ func TestAlertsEqualTheReference(t *testing.T) {
 }
 
 func TestKilledAgainAndAgainNothingIsLostOrRepeated(t *testing.T) {
+	long(t)
 	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 3)
 	events, end := history(7, 120)
 	w.produce(events)

@@ -141,6 +141,7 @@ func TestAnOldOwnerInitialisesLate(t *testing.T) {
 }
 
 func TestATransactionExpires(t *testing.T) {
+	long(t)
 	want := calm(t)
 	for _, s := range insideSteps {
 		t.Run("before "+s.String(), func(t *testing.T) {
@@ -160,6 +161,7 @@ func TestATransactionExpires(t *testing.T) {
 // A second instance joins while a transaction of the first is held, and the transaction goes on before, or after, somebody else has
 // the partition.
 func TestARebalanceDuringATransaction(t *testing.T) {
+	long(t)
 	want := calm(t)
 	for _, s := range insideSteps {
 		for _, hold := range []time.Duration{time.Second, 20 * time.Second} {

@@ -89,6 +89,7 @@ func TestClusterAwayForAMonth(t *testing.T) {
 
 // A broker that is killed or frozen in the middle costs time and nothing else.
 func TestBrokerAway(t *testing.T) {
+	long(t)
 	b := kafkatest.Own(t, nil)
 	w := newWorld(t, b, 3)
 	w.adjust = func(c *stream.Config) {
@@ -322,6 +323,7 @@ func TestTwoInstances(t *testing.T) {
 
 // More customers than fit into memory: the alerts are the same, and what is kept stays near its bound.
 func TestMoreCustomersThanFit(t *testing.T) {
+	long(t)
 	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 1)
 	const bound = 256 << 10
 	w.adjust = func(c *stream.Config) {

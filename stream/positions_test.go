@@ -147,6 +147,7 @@ func TestRecreatedTopic(t *testing.T) {
 
 // Offsets of the group that a tool has changed: the task stops, changes nothing, and names the command that mends it.
 func TestResetOffsets(t *testing.T) {
+	long(t)
 	w, _ := applied(t, 1)
 	right := w.broker.GroupOffsets(t, w.group, w.topic("usage"))[0]
 	w.setOffset(w.topic("usage"), 0, 3)

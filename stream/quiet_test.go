@@ -61,6 +61,7 @@ func (w *world) firedOnce(want map[string]int64) {
 
 // A first start on history publishes who left lately, once and at the time it was, and not who left long ago, whatever is killed on the way.
 func TestQuietHistory(t *testing.T) {
+	long(t)
 	events, gone, lately := left(300)
 	for _, c := range []struct {
 		name  string

@@ -132,6 +132,7 @@ func (w *world) judged(events []happening, end int64, all ...*running) {
 
 // Deadlines pass by the clock alone, at their own times, although nothing happens then.
 func TestACrowdLivesForDays(t *testing.T) {
+	long(t)
 	seeds(t, 2, func(t *testing.T, seed uint64) {
 		events, end := lives(seed, 80)
 		w, done := lifeWorld(t, events)
@@ -143,6 +144,7 @@ func TestACrowdLivesForDays(t *testing.T) {
 
 // Instances are killed and come back after up to two hours and a half, with their local copy or without it.
 func TestACrowdLivesOnWhileNobodyLooks(t *testing.T) {
+	long(t)
 	seeds(t, 2, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		events, end := lives(seed, 80)
@@ -170,6 +172,7 @@ func TestACrowdLivesOnWhileNobodyLooks(t *testing.T) {
 // What happened while the process was frozen, or while it could not reach the broker, is seen before any deadline of that time is
 // decided.
 func TestTheWorldGoesOnWithoutUs(t *testing.T) {
+	long(t)
 	for _, how := range []string{"frozen", "cut off"} {
 		t.Run(how, func(t *testing.T) {
 			seeds(t, 1, func(t *testing.T, seed uint64) {
@@ -199,6 +202,7 @@ func TestTheWorldGoesOnWithoutUs(t *testing.T) {
 
 // The same events give the same alerts, with the same ids, however they are cut into batches and spread over partitions and instances.
 func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
+	long(t)
 	type variant struct {
 		name      string
 		parts     int32

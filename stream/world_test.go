@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -236,4 +237,12 @@ func (w *world) alerts() []alert {
 		out = append(out, a)
 	}
 	return out
+}
+
+// long leaves a test out of the pass under the race detector, which takes four to ten times as long: the shorter ones go through the same code.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long under the race detector; the full pass runs it")
+	}
 }
