@@ -33,6 +33,15 @@ func Run(ctx context.Context, cfg *config.Config, version string, o Outside) err
 		return err
 	}
 	engine, err := NewEngine(ctx, cfg, cluster, reg, o)
+	if ctx.Err() != nil { // told to stop before there was anything to stop
+		if engine != nil {
+			err = engine.Close()
+		} else {
+			err = nil
+		}
+		o.Log.Info("stopped before the start was complete")
+		return errors.Join(err, page.abandon())
+	}
 	if err != nil {
 		return errors.Join(err, page.abandon())
 	}
