@@ -3,7 +3,6 @@ package stream_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -333,34 +332,4 @@ func TestAlertsEqualTheReference(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestKilledAgainAndAgainNothingIsLostOrRepeated(t *testing.T) {
-	long(t)
-	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 3)
-	events, end := history(7, 120)
-	w.produce(events)
-	total := w.lag()
-	for k := range int64(6) {
-		r := w.start()
-		kafkatest.Eventually(t, "some progress", func() error {
-			if w.lag() < total*(6-k)/7 {
-				return nil
-			}
-			return errors.New("not yet")
-		})
-		r.kill()
-		if k%2 == 1 {
-			w.disk = state.NewMemDisk() // and the local copy is lost
-		} else {
-			w.disk.Crash()
-		}
-	}
-	r := w.start()
-	w.caughtUp()
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	cut := end - 3*3_600_000
-	compareSteps(t, w.steps(cut), reference(events, cut))
 }
