@@ -23,7 +23,8 @@ type claim struct {
 // balancer makes the assignment if this member is elected leader, and carries its claim. kafka-go calls it from a goroutine of its own.
 type balancer struct {
 	warm    func() map[int32]int64
-	joining func() // called just before a JoinGroup is sent
+	joining func()        // called just before a JoinGroup is sent
+	dead    func() string // member id that is surely dead, "" if none
 
 	mu      sync.Mutex
 	last    claim
@@ -48,6 +49,10 @@ func (b *balancer) UserData() ([]byte, error) {
 
 // AssignGroups implements kafka.GroupBalancer.
 func (b *balancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
+	// A dead predecessor that is put out just as the rebalance completes may still be in the list; what it got nobody would serve.
+	if dead := b.dead(); dead != "" {
+		members = slices.DeleteFunc(slices.Clone(members), func(m kafka.GroupMember) bool { return m.ID == dead })
+	}
 	b.mu.Lock()
 	b.members = len(members)
 	b.mu.Unlock()

@@ -28,7 +28,7 @@ func Run(ctx context.Context, cfg Config, h Handler) error {
 	}
 	m := &member{cfg: cfg, handler: h, joining: make(chan struct{}, 1)}
 	m.stale.Store(&cfg.PreviousMember)
-	m.balancer = &balancer{warm: cfg.Warm, joining: m.signalJoin, last: claim{generation: -1}}
+	m.balancer = &balancer{warm: cfg.Warm, joining: m.signalJoin, dead: func() string { return *m.stale.Load() }, last: claim{generation: -1}}
 
 	dialer := cfg.Cluster.Dialer()
 	m.gate.dial, dialer.DialFunc = dialer.DialFunc, m.gate.open
