@@ -384,13 +384,13 @@ func (t *task) newSource(f FeedConfig) (*source, error) {
 	}, nil
 }
 
+// parseCodec is the codec of a name that ebb writes with; it reads others too.
 func parseCodec(name string) (batch.Codec, error) {
-	for _, c := range []batch.Codec{batch.None, batch.LZ4, batch.Zstd} {
-		if c.String() == name {
-			return c, nil
-		}
+	codec, err := batch.ParseCodec(name)
+	if err == nil && (codec == batch.Gzip || codec == batch.Snappy) {
+		err = fmt.Errorf("%q is only read; use none, lz4 or zstd", name)
 	}
-	return batch.None, fmt.Errorf("%q is not a codec; use none, lz4 or zstd", name)
+	return codec, err
 }
 
 // Partitions is how many partitions the feeds have, 0 before Run has looked.

@@ -66,6 +66,3 @@ type Reject struct {
 
 // Error returns reason and message.
 func (r *Reject) Error() string { return string(r.Reason) + ": " + r.Message }
-
-// CustomerHint returns Customer and whether there is one.
-func (r *Reject) CustomerHint() (string, bool) { return r.Customer, r.Customer != "" }
