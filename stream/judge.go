@@ -3,7 +3,6 @@ package stream
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"ebb/alerts"
@@ -289,7 +288,7 @@ func (t *task) mode() alerts.Mode {
 // record of the last cut that now remembers the stop, and the offsets of that cut. What was applied since is dropped; it is
 // computed again when the fault is mended. A feed that cannot be read has its own alert. It returns false if it has to be
 // tried again in another generation.
-func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
+func (t *task) announceStop(cause error) bool {
 	r, err := decodeTaskRecord(t.safe.record)
 	if err != nil {
 		return true // there is no state yet, or none that may be written to: the log and ebb_task_stopped say it
@@ -302,13 +301,14 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 		now = t.now().UnixMilli()
 	}
 	c := &cut{lease: t.lease, offsets: t.safe.offsets, began: t.tick()}
+	t.ops.lost(t.partition) // what was pending is raised again, here or when the task runs again
 	if errors.Is(cause, ErrUnreadable) {
-		for i := range r.feeds {
-			r.feeds[i].blind, r.feeds[i].blindAlert, r.feeds[i].blindSeverity = t.feeds[i].blind, t.feeds[i].blindAlert, t.feeds[i].blindSeverity
+		ops, told := t.tellBlind(r)
+		if !told {
+			return false
 		}
-		c.out.operations = blindSteps(pending)
+		c.out.operations = ops
 	} else {
-		t.ops.lost(t.partition) // what was pending is raised again when the task runs again
 		op, since := t.ops.raise(t.stoppedCondition(), t.partition, now, alerts.Critical)
 		if op == nil {
 			return true // it was stopped before, and never got further
@@ -333,7 +333,26 @@ func (t *task) announceStop(cause error, pending []*alerts.Operational) bool {
 	return true
 }
 
-// blindSteps are the steps about feeds that cannot be read.
-func blindSteps(ops []*alerts.Operational) []*alerts.Operational {
-	return slices.DeleteFunc(slices.Clone(ops), func(op *alerts.Operational) bool { return op.Kind != alerts.FeedBlind })
+// tellBlind takes the blindness of the feeds into the record that the stop leaves, and returns the steps about it that nobody else tells.
+// told is false while a step of another partition has to be committed first.
+func (t *task) tellBlind(r *taskRecord) (steps []*alerts.Operational, told bool) {
+	for _, s := range t.sources {
+		f := &t.feeds[s.feed]
+		if f.blind == 0 {
+			continue
+		}
+		c := t.condition(alerts.FeedBlind, s.feed)
+		for _, severity := range []alerts.Severity{alerts.Warning, alerts.Severity(f.blindSeverity)} {
+			op, since := t.ops.raise(c, t.partition, f.blindAlert, severity)
+			if f.blindAlert = since; op != nil {
+				steps = append(steps, op)
+			} else if !t.ops.tells(c, severity) {
+				t.ops.lost(t.partition)
+				return nil, false
+			}
+		}
+		to := &r.feeds[s.feed]
+		to.blind, to.blindAlert, to.blindSeverity = f.blind, f.blindAlert, f.blindSeverity
+	}
+	return steps, true
 }

@@ -55,7 +55,7 @@ func (o *operations) raise(c condition, p int32, since int64, severity alerts.Se
 		o.active[c] = r
 	}
 	r.members[p] = true
-	if severity <= r.telling {
+	if severity <= r.telling || r.telling != r.told && r.teller != p { // nothing overtakes a step that is on its way in another cut
 		return nil, r.since
 	}
 	kind := alerts.StepChanged
@@ -64,6 +64,14 @@ func (o *operations) raise(c condition, p int32, since int64, severity alerts.Se
 	}
 	r.telling, r.teller = severity, p
 	return c.step(kind, r), r.since
+}
+
+// tells is true when a step of at least this severity is committed, or on its way.
+func (o *operations) tells(c condition, severity alerts.Severity) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r := o.active[c]
+	return r != nil && r.telling >= severity
 }
 
 // clear reports that a condition of a partition is over and returns the resolved step when it was the last.

@@ -149,7 +149,6 @@ func (t *task) run() {
 		}
 		began := t.tick()
 		err := t.serve()
-		pending := t.outbox.operations
 		t.shut()
 		if t.ctx.Err() != nil {
 			return
@@ -158,7 +157,7 @@ func (t *task) run() {
 			wait = firstRetry
 		}
 		if !t.recoverable(err) {
-			t.stop(err, pending)
+			t.stop(err)
 			return
 		}
 		t.ops.lost(t.partition)
@@ -207,16 +206,17 @@ func (t *task) giveUpLease(why error) {
 }
 
 // stop ends a task for a fault that somebody has to mend. The other tasks go on.
-func (t *task) stop(err error, pending []*alerts.Operational) {
+func (t *task) stop(err error) {
 	t.log.Error("task stopped; the other partitions go on", "err", err)
 	t.m.stopped.Set(1)
 	t.publish("stopped", err)
 	t.ops.arrived(t.partition)
-	for told := false; ; {
+	pause := firstRetry
+	for told := false; ; pause = min(2*pause, slowestRetry) {
 		if t.lease = t.leased.Load(); !told && t.lease != nil {
-			told = t.announceStop(err, pending)
+			told = t.announceStop(err)
 		}
-		wait := time.NewTimer(slowestRetry)
+		wait := time.NewTimer(pause)
 		select {
 		case <-t.ctx.Done():
 		case <-t.wake:
