@@ -159,37 +159,16 @@ func (t *task) commit(c *cut) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	release, err := t.scheduler.Acquire(t.ctx, c.priority)
-	if err != nil {
-		return 0, err
-	}
-	defer release()
-	for try := 0; ; try++ {
-		res, err := t.producer.Commit(t.ctx, tx)
-		if err == nil {
-			return res.Next[changelog], nil
-		}
-		if !errors.Is(err, txn.ErrReinit) || try == maxReinit {
-			return 0, err
-		}
-		t.log.Warn("transaction was aborted by the broker, initialising again", "err", err)
-		if err := t.producer.Init(t.ctx); err != nil {
-			return 0, err
-		}
-	}
+	res, err := t.transact(tx, c.priority)
+	return res.Next[changelog], err
 }
-
-// maxReinit bounds how often one cut is sent again under a new producer epoch.
-const maxReinit = 3
 
 // transaction builds the content of a cut: customers and the task record to the changelog, the task record last; alert
 // steps, the table of open alerts and dead letters to their topics. Records bear the time at which they are written, not the event
 // time: a topic's retention would else delete an alert about last year before anybody has read it.
 func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error) {
 	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: t.partition}
-	tx := t.producer.NewTransaction()
-	tx.Group, tx.Generation, tx.MemberID, tx.Offsets = t.cfg.Group, c.lease.ID, c.lease.MemberID, c.offsets
-	tx.Metadata = memberNote(t.cfg.Identity, c.lease)
+	tx := t.newTransaction(c.lease, c.offsets)
 	w := tx.Writer(t.codec)
 	nowMs := t.now().UnixMilli()
 	var err error

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -324,19 +325,15 @@ func (e *Engine) Revoked(group.Generation, error) {
 }
 
 func (e *Engine) newTask(p int32) (*task, error) {
-	ctx, cancel := context.WithCancel(context.Background())
 	t := &task{
-		partition: p, partitions: e.partitions, cfg: &e.cfg, deps: &e.deps, cluster: e.cluster, partitionsOf: e.partitionsOf,
-		ops: e.ops, slots: e.slots, stateMetrics: e.deps.StateMetrics.Task(p), fetcher: e.fetcher, scheduler: e.scheduler, codec: e.codec,
-		producer: txn.New(e.deps.Cluster, txn.Config{
-			TransactionalID: fmt.Sprintf("%s-%d", e.cfg.Group, p), Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log, Step: e.stepSeam(p),
-		}),
-		m: e.m.task(p, e.cfg.Feeds), log: e.log.With("partition", p), now: e.deps.Now, tick: e.deps.Tick, random: rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
-		ctx: ctx, cancel: cancel,
-		commands: make(chan func()), wake: make(chan struct{}, 1), done: make(chan struct{}), fault: make(chan error, 1),
+		partitions: e.partitions, ops: e.ops, slots: e.slots, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
+		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,
 	}
+	e.equip(&t.owner, p, strconv.Itoa(int(p)))
+	t.log = e.log.With("partition", p)
+	t.remaining = func(offsets int64) { t.m.restoreRemaining.Set(float64(offsets)) }
 	t.params.Calendar = customer.NewCalendar(e.cfg.Time.Zone)
 	t.env.Calendar, t.env.Rates = t.params.Calendar, e.cfg.Rates
 	t.age = t.cutAge()
@@ -358,6 +355,18 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		t.letters[i], t.examples[i] = map[event.Reason]int64{}, map[event.Reason]string{}
 	}
 	return t, nil
+}
+
+// equip gives an owner what it needs. Its name is the end of its transactional id.
+func (e *Engine) equip(o *owner, partition int32, name string) {
+	o.partition, o.cfg, o.deps, o.cluster, o.partitionsOf = partition, &e.cfg, &e.deps, e.cluster, e.partitionsOf
+	o.fetcher, o.scheduler, o.codec, o.now, o.tick = e.fetcher, e.scheduler, e.codec, e.deps.Now, e.deps.Tick
+	o.producer = txn.New(e.deps.Cluster, txn.Config{
+		TransactionalID: e.cfg.Group + "-" + name, Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log, Step: e.stepSeam(partition),
+	})
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	o.fault, o.commands = make(chan error, 1), make(chan func())
+	o.wake, o.done = make(chan struct{}, 1), make(chan struct{})
 }
 
 // stepSeam is the test seam of one task's transactions.

@@ -9,7 +9,6 @@ import (
 
 	"ebb/state"
 	"ebb/stream/batch"
-	"ebb/stream/conn"
 	"ebb/stream/fetch"
 	"ebb/stream/offsets"
 )
@@ -149,42 +148,6 @@ func (t *task) tableOptions(r *state.Restored) state.TableOptions {
 	}
 }
 
-// read passes the committed records of one partition in [from, end) to f, waiting while an open transaction holds them back.
-func (t *task) read(ctx context.Context, topic string, from, end int64, f func(*batch.Record) error) error {
-	if from >= end {
-		return nil
-	}
-	p := t.fetcher.Open(topic, t.partition, from, t.wake)
-	defer p.Close()
-	for pos := from; pos < end; {
-		b, st := p.Poll()
-		if b == nil {
-			if st.Err != nil {
-				return st.Err
-			}
-			if pos = max(pos, st.Delivered); pos >= end {
-				return nil
-			}
-			if err := t.await(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		var err error
-		for i := 0; i < b.Len() && err == nil; i++ {
-			rec := b.At(i)
-			err = f(&rec)
-		}
-		pos = b.NextOffset()
-		b.Release()
-		if err != nil {
-			return err
-		}
-		t.m.restoreRemaining.Set(float64(max(0, end-pos)))
-	}
-	return nil
-}
-
 // begin sets clock, health and positions, from the task record or for a first start.
 func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	fresh := r == nil
@@ -310,18 +273,4 @@ func (t *task) committedOffsets(ctx context.Context) (map[string]int64, error) {
 		}
 	}
 	return committed, nil
-}
-
-// bounds are the first offset of this partition of a topic and the one behind its last record.
-func (t *task) bounds(ctx context.Context, topic string) (start, end int64, err error) {
-	ids := []int32{t.partition}
-	first, err := t.deps.Cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
-	if err != nil {
-		return 0, 0, err
-	}
-	last, err := t.deps.Cluster.Offsets(ctx, topic, ids, conn.Latest, conn.ReadUncommitted)
-	if err != nil {
-		return 0, 0, err
-	}
-	return first[t.partition], last[t.partition], nil
 }

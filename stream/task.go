@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -14,11 +13,7 @@ import (
 	"ebb/detectors"
 	"ebb/state"
 	"ebb/state/customer"
-	"ebb/stream/batch"
-	"ebb/stream/conn"
 	"ebb/stream/event"
-	"ebb/stream/fetch"
-	"ebb/stream/group"
 	"ebb/stream/txn"
 )
 
@@ -28,33 +23,14 @@ import (
 // A task outlives group generations: a generation only lends it the right to commit (lease). Between generations it may
 // apply, but not cut.
 type task struct {
-	partition    int32
+	owner
 	partitions   int32
-	cfg          *Config
-	deps         *Deps
-	cluster      string
-	partitionsOf map[string]int32
 	ops          *operations
-	fetcher      *fetch.Fetcher
-	scheduler    *txn.Scheduler
 	slots        chan struct{}
 	stateMetrics *state.TaskMetrics
-	producer     *txn.Producer
-	codec        batch.Codec
 	m            *taskMetrics
-	log          *slog.Logger
-	now, tick    func() time.Time
 	random       func() float64
-
-	ctx      context.Context // ends when the task is closed
-	cancel   context.CancelFunc
-	leased   atomic.Pointer[group.Generation]
-	status   atomic.Pointer[TaskStatus]
-	opened   atomic.Bool // the loop runs: commands are heard at once
-	fault    chan error  // from outside: stop the task
-	commands chan func()
-	wake     chan struct{}
-	done     chan struct{}
+	status       atomic.Pointer[TaskStatus]
 
 	// owned
 	sources  []*source
@@ -100,12 +76,10 @@ type task struct {
 	steps     []alerts.Step
 
 	outbox   outbox
-	lease    *group.Generation
 	commits  chan cutResult
 	inFlight bool
-	refused  *group.Generation // of the last cut that failed
-	broken   error             // why the memory of the task is worth nothing any more
-	moved    bool              // a position moved since the last cut
+	broken   error // why the memory of the task is worth nothing any more
+	moved    bool  // a position moved since the last cut
 	cutNow   bool
 	sinceCut int
 	since    time.Time
@@ -136,43 +110,15 @@ func (e *poisonError) Error() string {
 	return fmt.Sprintf("%s offset %d failed inside ebb: %v", e.poison.feed, e.poison.offset, e.cause)
 }
 
-// run opens the task and serves it until it is closed. A fault that another attempt can mend leads to a new attempt from
-// durable state; any other stops the task, with the partition kept and an operational alert.
+// run opens the task and serves it until it is closed.
 func (t *task) run() {
-	defer close(t.done)
-	defer t.cancel()
 	defer t.ops.leave(t.partition)
-	wait := firstRetry
-	for t.ctx.Err() == nil {
-		if !t.awaitLease() {
-			return
-		}
-		began := t.tick()
-		err := t.serve()
-		t.shut()
-		if t.ctx.Err() != nil {
-			return
-		}
-		if t.tick().Sub(began) > time.Minute {
-			wait = firstRetry
-		}
-		if !t.recoverable(err) {
-			t.stop(err)
-			return
-		}
-		t.ops.lost(t.partition)
-		t.pause(wait)
-		wait = min(2*wait, slowestRetry)
-	}
+	t.owner.run(t)
 }
-
-const (
-	firstRetry   = 100 * time.Millisecond
-	slowestRetry = 10 * time.Second
-)
 
 // recoverable decides what a fault means and says it once.
 func (t *task) recoverable(err error) bool {
+	t.ops.lost(t.partition)
 	var p *poisonError
 	switch {
 	case errors.As(err, &p) && p.timer != "":
@@ -183,26 +129,8 @@ func (t *task) recoverable(err error) bool {
 		t.poisoned[p.poison] = true
 		t.log.Error("a record failed inside ebb and goes to the dead letters", "feed", p.poison.feed, "offset", p.poison.offset, "cause", fmt.Sprint(p.cause))
 		return true
-	case errors.Is(err, txn.ErrFenced):
-		t.log.Warn("another owner has taken this partition, or the group moved on; joining again", "err", err)
-		t.giveUpLease(err)
-		return true
-	case errors.Is(err, txn.ErrUnknownOutcome), errors.Is(err, txn.ErrReinit), conn.Retriable(err):
-		t.log.Warn("task starts again from its last cut", "err", err)
-		return true
 	}
-	return false
-}
-
-// giveUpLease ends the generation under which the task was refused, unless the group has gone on to another already.
-func (t *task) giveUpLease(why error) {
-	refused := t.refused
-	if refused == nil { // at the opening
-		refused = t.lease
-	}
-	if refused != nil && t.leased.CompareAndSwap(refused, nil) {
-		refused.Rejoin(why)
-	}
+	return t.owner.recoverable(err)
 }
 
 // stop ends a task for a fault that somebody has to mend. The other tasks go on.
@@ -211,64 +139,7 @@ func (t *task) stop(err error) {
 	t.m.stopped.Set(1)
 	t.publish("stopped", err)
 	t.ops.arrived(t.partition)
-	pause := firstRetry
-	for told := false; ; pause = min(2*pause, slowestRetry) {
-		if t.lease = t.leased.Load(); !told && t.lease != nil {
-			told = t.announceStop(err)
-		}
-		wait := time.NewTimer(pause)
-		select {
-		case <-t.ctx.Done():
-		case <-t.wake:
-		case <-wait.C:
-		case f := <-t.commands:
-			f()
-		}
-		wait.Stop()
-		if t.ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// awaitLease waits until a generation lends the right to commit.
-func (t *task) awaitLease() bool {
-	t.publish("waiting", nil)
-	for {
-		if t.lease = t.leased.Load(); t.lease != nil {
-			return true
-		}
-		if err := t.await(t.ctx); err != nil {
-			return false
-		}
-	}
-}
-
-// await sleeps until there is news from the fetcher, a command, or a short time has passed.
-func (t *task) await(ctx context.Context) error {
-	timer := time.NewTimer(idle)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.wake:
-	case f := <-t.commands:
-		f()
-	case <-timer.C:
-	}
-	return nil
-}
-
-// idle bounds the sleep of a task that nothing wakes: wall-clock timers and ages are looked at so often.
-const idle = 100 * time.Millisecond
-
-func (t *task) pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-t.ctx.Done():
-	case <-timer.C:
-	}
+	t.stand(func() bool { return t.announceStop(err) })
 }
 
 // serve is one life of the task: open, then loop until a fault or the end.
@@ -445,12 +316,6 @@ func (t *task) hear() {
 	}
 }
 
-// close ends the task without another cut.
-func (t *task) close() {
-	t.cancel()
-	<-t.done
-}
-
 // shut gives back what one life of the task held.
 func (t *task) shut() {
 	for _, s := range t.sources {
@@ -483,33 +348,7 @@ func (t *task) shut() {
 	t.broken = nil
 }
 
-// do runs f on the task's goroutine. It returns false when ctx ended first.
-func (t *task) do(ctx context.Context, f func()) bool {
-	ran := make(chan struct{})
-	select {
-	case t.commands <- func() { f(); close(ran) }:
-	case <-ctx.Done():
-		return false
-	case <-t.done:
-		return false
-	}
-	select {
-	case <-ran:
-		return true
-	case <-t.done:
-		return false
-	}
-}
-
-// lend gives the task the right to commit in a generation, and take takes it back after a last cut.
-func (t *task) lend(g *group.Generation) {
-	t.leased.Store(g)
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
-}
-
+// revoke takes the right to commit back after a last cut.
 func (t *task) revoke(ctx context.Context) {
 	if !t.opened.Load() {
 		t.leased.Store(nil)
