@@ -85,7 +85,7 @@ func TestRatioForgetsAfterTenMinutes(t *testing.T) {
 }
 
 func TestTaskRecordRoundTrip(t *testing.T) {
-	r := &taskRecord{group: "g", cluster: "c", clock: 1_700_000_000_000, quiet: true, stopped: 7}
+	r := &taskRecord{group: "g", cluster: "c", partitions: 3, mark: mark{work: markGrow, note: "8"}, clock: 1_700_000_000_000, quiet: true, stopped: 7}
 	f := &r.feeds[1]
 	f.topic, f.position, f.end, f.quietEnd, f.stalled, f.blind = "pay", 10, 12, 11, 5, 6
 	for i := range int64(400) {
@@ -96,7 +96,7 @@ func TestTaskRecordRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.group != "g" || got.clock != r.clock || !got.quiet || got.stopped != 7 || got.feeds[1].position != 10 || got.feeds[1].rhythm != f.rhythm {
+	if got.group != "g" || got.clock != r.clock || !got.quiet || got.stopped != 7 || got.feeds[1].position != 10 || got.partitions != 3 || got.mark != r.mark || got.feeds[1].rhythm != f.rhythm {
 		t.Errorf("got %+v", got)
 	}
 	for n := range b {
@@ -107,6 +107,24 @@ func TestTaskRecordRoundTrip(t *testing.T) {
 	b[0] = taskRecordVersion + 1
 	if _, err := decodeTaskRecord(b); err == nil {
 		t.Error("a newer format was read")
+	}
+}
+
+// A record of version 1 knows of neither partitions nor marks.
+func TestTaskRecordOfVersion1(t *testing.T) {
+	r := &taskRecord{group: "g", cluster: "c", clock: 1_700_000_000_000, quarantined: 9}
+	b := r.append(nil)
+	head := 1 + 2*len("gx")
+	b = append(append([]byte{1}, b[1:head]...), b[head+3:]...)
+	got, err := decodeTaskRecord(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.group != "g" || got.cluster != "c" || got.clock != r.clock || got.quarantined != 9 || got.partitions != 0 {
+		t.Errorf("got %+v", got)
+	}
+	if err := got.runnable(8); err != nil {
+		t.Errorf("a record that does not say its count is refused: %v", err)
 	}
 }
 

@@ -199,7 +199,7 @@ func (e *Engine) copartitioned() error {
 		}
 	}
 	if n := e.partitionsOf[e.cfg.Topics.Changelog]; n != e.partitions {
-		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; recreate it with `ebb topics create`", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)
+		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; `ebb state grow` spreads the state over more partitions", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)
 	}
 	return nil
 }
@@ -215,7 +215,7 @@ func (e *Engine) allTopics() []string {
 
 // partitionsChanged stops all tasks when a feed disappears or grows while ebb runs.
 func (e *Engine) partitionsChanged(topic string, was, now int) {
-	err := fmt.Errorf("%w: topic %s now has %d partitions, the state was built for %d: its customers would move away from their state", ErrPartitionCount, topic, now, was)
+	err := fmt.Errorf("%w: topic %s now has %d partitions, the state was built for %d: its customers would move away from their state; stop all instances and run `ebb state grow`", ErrPartitionCount, topic, now, was)
 	if now == 0 {
 		err = fmt.Errorf("topic %s was deleted: create it again, or remove its feed from the configuration", topic)
 	}

@@ -51,6 +51,7 @@ func (t *task) open(ctx context.Context) error {
 	if err := t.producer.Init(ctx); err != nil {
 		return fmt.Errorf("take over the transactions of partition %d: %w", t.partition, err)
 	}
+	t.safe = safePoint{} // what an earlier life knew may be out of date: it must never be written again
 	store, aside, err := t.deps.State.Task(t.partition)
 	if err != nil {
 		return fmt.Errorf("local state of partition %d: %w", t.partition, err)
@@ -133,6 +134,9 @@ func (t *task) checkRecord(b []byte) (*taskRecord, error) {
 		return nil, fmt.Errorf("%w: %s partition %d was written by group %q on cluster %q, this is group %q on cluster %q; give every group its own changelog",
 			ErrForeignChangelog, topic, t.partition, r.group, r.cluster, t.cfg.Group, t.cluster)
 	}
+	if err := r.runnable(t.partitions); err != nil {
+		return nil, fmt.Errorf("%s partition %d: %w", topic, t.partition, err)
+	}
 	return r, nil
 }
 
@@ -154,6 +158,7 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	if fresh {
 		r = &taskRecord{group: t.cfg.Group, cluster: t.cluster, quiet: t.cfg.Quiet}
 	}
+	r.partitions = t.partitions
 	t.rec = r
 	t.feeds = &r.feeds
 	t.clock = r.clock

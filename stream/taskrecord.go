@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 1
+const taskRecordVersion = 2
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -20,9 +20,12 @@ var errNewerRecord = errors.New("task record was written by a newer ebb; run tha
 type taskRecord struct {
 	group   string
 	cluster string
-	clock   int64 // task clock, ms of event time
-	stopped int64 // event time at which the task stopped for a fault, ms; 0 when it runs
-	quiet   bool  // history is applied without publishing
+	// partitions is the count of the feeds that the state was built for; 0 in a record of version 1.
+	partitions int32
+	mark       mark  // not zero: no task may run on this state
+	clock      int64 // task clock, ms of event time
+	stopped    int64 // event time at which the task stopped for a fault, ms; 0 when it runs
+	quiet      bool  // history is applied without publishing
 	// quarantined is since when the alert about quarantined customers counts, ms; 0 when there is none.
 	quarantined int64
 	tally       tally
@@ -52,6 +55,9 @@ func (r *taskRecord) append(b []byte) []byte {
 	b = append(b, taskRecordVersion)
 	b = appendString(b, r.group)
 	b = appendString(b, r.cluster)
+	b = binary.AppendUvarint(b, uint64(r.partitions))
+	b = appendString(b, r.mark.work)
+	b = appendString(b, r.mark.note)
 	b = binary.AppendVarint(b, r.clock)
 	b = binary.AppendVarint(b, r.stopped)
 	b = append(b, flag(r.quiet))
@@ -88,7 +94,11 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 		return nil, fmt.Errorf("format %d: %w", b[0], errNewerRecord)
 	}
 	d := &decoder{b: b[1:]}
-	r := &taskRecord{group: d.str(), cluster: d.str(), clock: d.varint(), stopped: d.varint()}
+	r := &taskRecord{group: d.str(), cluster: d.str()}
+	if b[0] >= 2 {
+		r.partitions, r.mark = int32(d.uvarint()), mark{work: d.str(), note: d.str()}
+	}
+	r.clock, r.stopped = d.varint(), d.varint()
 	r.quiet = d.uvarint() == 1
 	r.quarantined = d.varint()
 	r.tally.decode(d)
