@@ -47,6 +47,8 @@ type Broker struct {
 
 	prefix string
 	proc   *process
+	// replicas of the topics that CreateTopic makes, 1 if zero.
+	replicas int16
 	// lent says that the cluster is somebody else's: what a test makes there, it removes.
 	lent bool
 	// admin is how the helpers reach the cluster, where that differs from the fields above.

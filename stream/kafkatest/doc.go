@@ -8,6 +8,7 @@
 //
 // Real starts one broker for a test binary at its first call and shares it among the tests of that binary; topics, groups and
 // transactional ids get names of their own (Broker.Name). Own starts a broker that belongs to one test, which may kill, freeze and restart it.
+// StartCluster does the same with three brokers and replicated topics.
 //
 // Nothing is left behind: the kernel kills the broker when the test binary dies, however it dies (PR_SET_PDEATHSIG), and its data lies
 // in a directory that the next test binary removes if the owner could not. Several test binaries at once have a broker each; sharing one

@@ -30,6 +30,7 @@ var errMissing = errors.New("no real Kafka broker on this machine")
 //
 //	<root>/lib/*.jar        the broker's jars
 //	<root>/template/        a formatted, cleanly stopped data directory with both internal topics, copied for each broker
+//	<root>/cluster/1..3/    formatted data directories of a cluster's nodes
 //	<root>/classes-*.jsa    class-data archive of one Java version; the JVM ignores it where it does not fit
 //	<root>/run/*/           the directories of running brokers
 type installation struct {
@@ -200,6 +201,10 @@ func (in *installation) sweep() {
 
 // runDir makes the locked directory of one broker from the template.
 func (in *installation) runDir() (dir string, release func(), err error) {
+	return in.runDirFrom(filepath.Join(in.root, "template"))
+}
+
+func (in *installation) runDirFrom(template string) (dir string, release func(), err error) {
 	dir, err = os.MkdirTemp(filepath.Join(in.root, "run"), "broker-")
 	if err != nil {
 		return "", nil, err
@@ -208,7 +213,7 @@ func (in *installation) runDir() (dir string, release func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if err := copyTree(filepath.Join(in.root, "template"), dir); err != nil {
+	if err := copyTree(template, dir); err != nil {
 		unlock()
 		return "", nil, err
 	}

@@ -41,8 +41,18 @@ func (p *process) start() error {
 	return err
 }
 
-// restart launches the JVM on the ports it had.
+// restart launches the JVM on the ports it had, and waits until it serves.
 func (p *process) restart() error {
+	if err := p.launch(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	return p.await(ctx)
+}
+
+// launch starts the JVM on the ports it had.
+func (p *process) launch() error {
 	if err := writeProperties(p.dir, p.ports, p.extra); err != nil {
 		return err
 	}
@@ -64,8 +74,11 @@ func (p *process) restart() error {
 		return err
 	}
 	p.cmd = cmd
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
+	return nil
+}
+
+// await waits until the broker serves. Its error holds the end of the broker's log.
+func (p *process) await(ctx context.Context) error {
 	if err := p.ready(ctx); err != nil {
 		b, _ := os.ReadFile(filepath.Join(p.dir, "broker.log"))
 		return fmt.Errorf("the broker did not become ready: %w\n%s", err, tail(b))

@@ -26,7 +26,7 @@ type Record struct {
 	Headers   map[string]string
 }
 
-// CreateTopic makes a topic with one replica and waits until its partitions have leaders. configs may be nil. Unless they say otherwise, records
+// CreateTopic makes a topic with one replica (three on a Cluster) and waits until its partitions have leaders. configs may be nil. Unless they say otherwise, records
 // are kept for ever: retention goes by the records' own times, and those of a history are over.
 func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, configs map[string]string) {
 	t.Helper()
@@ -37,7 +37,7 @@ func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, confi
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis = 10000
 	rt := kmsg.NewCreateTopicsRequestTopic()
-	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, max(b.replicas, 1)
 	all := map[string]string{"retention.ms": "-1"}
 	maps.Copy(all, configs)
 	for k, v := range all {

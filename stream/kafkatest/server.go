@@ -54,6 +54,7 @@ func plainUsers() string {
 }
 
 // writeProperties writes the configuration of a single node with a plaintext listener, one with SASL over TLS and one with mutual TLS.
+// What extra says goes before it; an empty value takes a property out.
 func writeProperties(dir string, p ports, extra map[string]string) error {
 	props := map[string]string{
 		"process.roles":                      "broker,controller",
@@ -100,7 +101,9 @@ func writeProperties(dir string, p ports, extra map[string]string) error {
 		"listener.name.ssl.ssl.client.auth": "required",
 	}
 	for k, v := range extra {
-		props[k] = v
+		if props[k] = v; v == "" {
+			delete(props, k)
+		}
 	}
 	keys := make([]string, 0, len(props))
 	for k := range props {
