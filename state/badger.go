@@ -9,6 +9,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/ristretto/v2/z"
 )
 
 // Options are those of one task's store. The budgets are per store: an instance divides its own
@@ -103,6 +105,8 @@ func badgerOptions(dir string, o *Options) badger.Options {
 		WithLogger(nil).
 		WithSyncWrites(true).
 		WithMemTableSize(o.MemtableBytes).
+		// The tables of the lowest level are 32 times as large, and each is built in memory.
+		WithBaseTableSize(min(max(o.MemtableBytes/4, 256<<10), 2<<20)).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithCompression(options.None).
@@ -201,6 +205,45 @@ func (e *badgerEngine) commit(ops []op) error {
 		}
 	}
 	if err := txn.Commit(); err != nil {
+		return fmt.Errorf("write store: %w", err)
+	}
+	return nil
+}
+
+// bulkStream is the size at which keys are handed to Badger's writer of sorted tables.
+const bulkStream = 1 << 20
+
+// bulk builds Badger's tables directly at the lowest level: nothing passes through buffers or compactions.
+func (e *badgerEngine) bulk(each func(add func(key, value []byte) error) error) error {
+	w := e.db.NewStreamWriter()
+	if err := w.Prepare(); err != nil {
+		w.Cancel()
+		return fmt.Errorf("write store: %w", err)
+	}
+	buf := z.NewBuffer(bulkStream+bulkStream/4, "ebb")
+	defer func() { _ = buf.Release() }()
+	send := func() error {
+		err := w.Write(buf)
+		buf.Reset()
+		return err
+	}
+	kv := pb.KV{Version: 1, StreamId: 1}
+	err := each(func(key, value []byte) error {
+		kv.Key, kv.Value = key, value
+		badger.KVToBuffer(&kv, buf)
+		if buf.LenNoPadding() < bulkStream {
+			return nil
+		}
+		return send()
+	})
+	if err == nil {
+		err = send()
+	}
+	if err != nil {
+		w.Cancel()
+		return fmt.Errorf("write store: %w", err)
+	}
+	if err := w.Flush(); err != nil {
 		return fmt.Errorf("write store: %w", err)
 	}
 	return nil

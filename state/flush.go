@@ -58,8 +58,18 @@ func (t *Table) Maintain(now time.Time) error {
 		t.startFlush(now)
 	}
 	t.evict()
-	t.o.Metrics.set(len(t.ring), t.bytes, t.waitingBytes())
+	restored, _ := t.behind()
+	t.o.Metrics.set(len(t.ring), t.bytes, t.waitingBytes()+restored)
 	return nil
+}
+
+// behind says whether a restore is in memory that the store does not have yet. It has a budget of its own, and what is
+// committed meanwhile waits for it.
+func (t *Table) behind() (bytes int64, ok bool) {
+	if t.over == nil {
+		return 0, false
+	}
+	return t.over.waits()
 }
 
 // waitingBytes is the memory of the values that are not in the store yet.
@@ -72,6 +82,9 @@ func (t *Table) waitingBytes() int64 {
 }
 
 func (t *Table) flushDue(now time.Time) bool {
+	if _, behind := t.behind(); behind {
+		return t.flushing == nil && !now.Before(t.retryAt)
+	}
 	if t.pending.empty() {
 		return false
 	}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sort"
@@ -186,6 +187,44 @@ func (e *memEngine) commit(ops []op) error {
 		return ErrClosed
 	}
 	f.apply(ops)
+	return nil
+}
+
+// bulk writes in portions, so that a crash may come between any two.
+func (e *memEngine) bulk(each func(add func(key, value []byte) error) error) error {
+	if err := e.wipe(); err != nil {
+		return err
+	}
+	var ops []op
+	last := ""
+	err := each(func(key, value []byte) error {
+		if string(key) <= last {
+			return fmt.Errorf("%w: key %q after %q", ErrCorrupt, key, last)
+		}
+		last = string(key)
+		ops = append(ops, op{slices.Clone(key), slices.Clone(value)})
+		if len(ops) < txnKeys {
+			return nil
+		}
+		err := e.commit(ops)
+		ops = ops[:0]
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return e.commit(ops)
+}
+
+func (e *memEngine) wipe() error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	f, err := e.file()
+	if err != nil {
+		return err
+	}
+	clear(f.data)
+	f.keys = nil
 	return nil
 }
 

@@ -1,7 +1,5 @@
 package state
 
-import "ebb/state/customer"
-
 // waiting is a set of committed changes on their way to the store: of each customer the newest
 // encoded record, the timer entries that go with them, and the position that they reach. While
 // the flusher writes it nobody changes it.
@@ -100,19 +98,6 @@ func (w *waiting) under(old *waiting) {
 		w.task = old.task
 	}
 	w.gen = max(w.gen, old.gen)
-}
-
-// timersOfValues adds the timer entry of every record. It is how replayed records get theirs: a cut
-// knows its own.
-func (w *waiting) timersOfValues() {
-	for _, o := range w.ops {
-		if o.value == nil {
-			continue
-		}
-		if at := customer.EncodedDeadline(o.value); at != 0 {
-			w.timers = append(w.timers, Timer{at, o.id})
-		}
-	}
 }
 
 // batch is the set as the store wants it.

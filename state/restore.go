@@ -1,37 +1,57 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+
+	"ebb/state/customer"
+)
 
 // Reserved is the first byte of changelog keys that are no customer's.
 const Reserved = 0x00
 
-// Restorer replays the tail of a changelog into a store, the newest value of a customer only. The
-// position goes along, so that a restore that was interrupted continues.
+// Restorer replays a changelog, or its tail, into a store: the newest value of a customer only. The position goes along, so
+// that a restore that was interrupted continues.
 //
-// What fits in memory need not wait for the store: Keep hands it to the table, which writes
-// it behind. So a task is open as soon as its changelog is read.
+// What fits in memory need not wait for the store: Keep hands it to the table, which works with it at once and writes it
+// behind. So a task is open as soon as its changelog is read. What exceeds MemoryBytes goes to the store on the way. The first
+// portion that an empty store gets is written in bulk, as sorted tables, at many times the speed of transactions.
 //
 // A restore that is given up may leave a write behind; closing the store ends it.
 type Restorer struct {
-	// MemoryBytes is how much is gathered before it goes to the store; 0 is 16 MiB.
+	// MemoryBytes is how much is gathered before it goes to the store; 0 is 16 MiB. While that is written as
+	// much again may be gathered.
 	MemoryBytes int64
 
 	store   Store
-	w       *waiting
-	buf     []byte
+	img     *image
 	next    int64
-	writing chan error // the write under way, nil if there is none
+	task    []byte
+	known   bool // whole is
+	whole   bool // the store is empty: what was gathered is all there is
+	writing chan error
 }
 
 // Restored are replayed changes that are in memory only; see TableOptions.
-type Restored struct{ changes *waiting }
+type Restored struct {
+	img   *image
+	next  int64
+	task  []byte
+	whole bool
+}
+
+// Len is the number of customers in it.
+func (r *Restored) Len() int { return r.img.n }
+
+// Bytes is the memory that it takes until it is in the store.
+func (r *Restored) Bytes() int64 { return r.img.bytes() }
 
 // restoreBytes is the default of Restorer.MemoryBytes.
 const restoreBytes = 16 << 20
 
 // NewRestorer returns a restorer for a store. Replay from the store's Position.
 func NewRestorer(store Store) *Restorer {
-	return &Restorer{store: store, w: newWaiting()}
+	return &Restorer{store: store, img: newImage()}
 }
 
 // Apply takes one committed record of the changelog, in the order of the offsets; a nil or empty
@@ -42,21 +62,17 @@ func (r *Restorer) Apply(key, value []byte, offset int64) error {
 	}
 	r.next = offset + 1
 	if key[0] == Reserved {
-		r.w.task = append([]byte{}, value...)
+		r.task = append([]byte{}, value...)
 		return nil
 	}
-	value = r.keep(value)
-	if i, ok := r.w.index[string(key)]; ok {
-		r.w.replace(i, value)
-	} else {
-		r.w.insert(string(key), value)
-	}
-	if max(r.w.bytes, r.w.pinned) < r.limit() {
+	r.img.set(key, value)
+	if r.img.bytes() < r.limit() {
 		return nil
 	}
-	r.w.compact()
-	if r.w.bytes < r.limit() {
-		return nil
+	if r.img.wasteful() {
+		if r.img = r.img.compacted(); r.img.bytes() < r.limit()/4*3 {
+			return nil
+		}
 	}
 	return r.spill()
 }
@@ -68,18 +84,29 @@ func (r *Restorer) limit() int64 {
 	return restoreBytes
 }
 
-// keep copies a value into the buffer; a full one is left to the values that lie in it.
-func (r *Restorer) keep(value []byte) []byte {
-	if len(value) == 0 {
-		return nil
+// isWhole says whether the store holds nothing that counts, so that what was gathered is everything.
+func (r *Restorer) isWhole() (bool, error) {
+	if r.known {
+		return r.whole, nil
 	}
-	if cap(r.buf)-len(r.buf) < len(value) {
-		r.buf = make([]byte, 0, max(256<<10, len(value)))
-		r.w.pinned += int64(cap(r.buf))
+	position, err := r.store.Position()
+	if err != nil {
+		return false, fmt.Errorf("restore: %w", err)
 	}
-	from := len(r.buf)
-	r.buf = append(r.buf, value...)
-	return r.buf[from:len(r.buf):len(r.buf)]
+	r.known, r.whole = true, position == 0
+	return r.whole, nil
+}
+
+// take completes what was gathered and begins anew.
+func (r *Restorer) take() (*Restored, error) {
+	whole, err := r.isWhole()
+	if err != nil {
+		return nil, err
+	}
+	got := &Restored{img: r.img, next: r.next, task: r.task, whole: whole}
+	got.img.arm()
+	r.img, r.task, r.whole = newImage(), nil, false
+	return got, nil
 }
 
 // spill hands what was gathered to a goroutine, after the one before is done.
@@ -87,19 +114,13 @@ func (r *Restorer) spill() error {
 	if err := r.wait(); err != nil {
 		return err
 	}
-	w := r.close()
-	r.w, r.buf = newWaiting(), nil
+	got, err := r.take()
+	if err != nil {
+		return err
+	}
 	r.writing = make(chan error, 1)
-	go func(done chan<- error) { done <- r.store.Write(w.batch(nil)) }(r.writing)
+	go func(done chan<- error) { done <- got.writeTo(r.store, nil) }(r.writing)
 	return nil
-}
-
-// close completes what was gathered.
-func (r *Restorer) close() *waiting {
-	w := r.w
-	w.timersOfValues()
-	w.next, w.moved = r.next, true
-	return w
 }
 
 func (r *Restorer) wait() error {
@@ -129,5 +150,49 @@ func (r *Restorer) Keep(end int64) (*Restored, error) {
 		return nil, err
 	}
 	r.next = max(r.next, end)
-	return &Restored{r.close()}, nil
+	return r.take()
 }
+
+// filler is a store that takes a whole changelog in bulk.
+type filler interface {
+	fill(r *Restored, quit <-chan struct{}) error
+}
+
+// portion is how many customers of a tail are written at a time.
+const portion = 20_000
+
+// writeTo writes everything to the store, the position last. Writing again what was written in part is safe.
+func (r *Restored) writeTo(store Store, quit <-chan struct{}) error {
+	if f, ok := store.(filler); ok && r.whole {
+		return f.fill(r, quit)
+	}
+	b := &Batch{quit: quit}
+	for _, k := range r.img.sorted() {
+		id, value := r.img.at(k.chunk, k.off)
+		b.Set(unsafeString(id), value)
+		if at := deadlineOf(value); at != 0 {
+			b.Arm(at, unsafeString(id))
+		}
+		if len(b.customers) == portion {
+			if err := store.Write(b); err != nil {
+				return err
+			}
+			b = &Batch{quit: quit}
+		}
+	}
+	if r.task != nil {
+		b.SetMeta(MetaTask, r.task)
+	}
+	b.SetPosition(r.next)
+	return store.Write(b)
+}
+
+func deadlineOf(value []byte) int64 {
+	if value == nil {
+		return 0
+	}
+	return customer.EncodedDeadline(value)
+}
+
+// unsafeString is a view of bytes that do not change any more.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -60,7 +60,7 @@ type Store interface {
 	// the first bucket that was not looked at, NoHour when there is none.
 	// Entries may be stale or repeated. The id is valid during the call.
 	Due(hour int64, limit int, fn func(at int64, id []byte) error) (next int64, err error)
-	// Scan calls fn for every customer in the order of the ids. Both slices are valid
+	// Scan calls fn for every customer, in no order that can be relied on. Both slices are valid
 	// during the call. An error of fn ends the scan and is returned.
 	Scan(fn func(id, value []byte) error) error
 	// Written is the wall-clock time of the newest Write that set the position, zero when unknown.
@@ -132,6 +132,9 @@ type engine interface {
 	scan(prefix, from []byte, values bool, fn func(key, value []byte) error) error
 	// commit writes one transaction and returns when it is durable.
 	commit(ops []op) error
+	// bulk replaces the whole content by what each adds, in the order of the keys. After an error, or a crash,
+	// part of it may be there. Nothing may be read meanwhile.
+	bulk(each func(add func(key, value []byte) error) error) error
 	// limits of one transaction.
 	limits() (keys int, bytes int64)
 	// room says ErrDiskReserve when nothing may be written.

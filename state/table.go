@@ -82,6 +82,7 @@ func (o *TableOptions) setDefaults() {
 // writing to the store happens elsewhere, on values that nobody changes.
 type Table struct {
 	store Store
+	over  *overlay // the same while a restore is taken over, else nil
 	o     TableOptions
 
 	entries *index
@@ -118,8 +119,16 @@ type Table struct {
 // NewTable returns the table of a store. The table does not close the store.
 func NewTable(store Store, o TableOptions) *Table {
 	o.setDefaults()
+	restored := o.Restored
+	o.Restored = nil
+	var over *overlay
+	if restored != nil && restored.Len() > 0 {
+		over = newOverlay(store, restored)
+		store = over
+	}
 	t := &Table{
 		store:   store,
+		over:    over,
 		o:       o,
 		entries: newIndex(),
 		whole:   isEmpty(store),
@@ -129,8 +138,8 @@ func NewTable(store Store, o TableOptions) *Table {
 		quit:    make(chan struct{}),
 		timers:  newTimers(store, o.Timers),
 	}
-	if o.Restored != nil {
-		t.adopt(o.Restored.changes)
+	if restored != nil && over == nil {
+		t.pending.next, t.pending.moved, t.pending.task = restored.next, true, restored.task
 	}
 	return t
 }
@@ -138,17 +147,6 @@ func NewTable(store Store, o TableOptions) *Table {
 // isEmpty says that a store has no customers. If it cannot be read, the next Get says so.
 func isEmpty(store Store) bool {
 	return store.Scan(func(_, _ []byte) error { return errEnough }) == nil
-}
-
-// adopt takes replayed changes as if they had been committed here.
-func (t *Table) adopt(w *waiting) {
-	w.gen = t.gen
-	t.gen++
-	for _, tm := range w.timers {
-		t.timers.add(tm.At, tm.ID, w.gen)
-	}
-	t.pending = w
-	t.whole = t.whole && len(w.ops) == 0
 }
 
 // Get returns a customer, a new one if there is none yet. It does not keep id. The error is that of
@@ -426,7 +424,7 @@ func (t *Table) Drain(ctx context.Context) error {
 				return fmt.Errorf("write local state: %w", ctx.Err())
 			}
 		}
-		if t.pending.empty() {
+		if _, behind := t.behind(); t.pending.empty() && !behind {
 			return nil
 		}
 		t.startFlush(time.Time{})
