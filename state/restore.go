@@ -135,6 +135,15 @@ func (r *Restorer) wait() error {
 	return nil
 }
 
+// Checkpoint begins to write what was gathered so far, so that a restore that is interrupted goes on from here. It waits for
+// the write before.
+func (r *Restorer) Checkpoint() error {
+	if r.img.n == 0 {
+		return nil
+	}
+	return r.spill()
+}
+
 // Finish writes what is left to the store: the store then is at the offset end.
 func (r *Restorer) Finish(end int64) error {
 	r.next = max(r.next, end)

@@ -33,6 +33,7 @@ type Config struct {
 	Cut            CutConfig
 	Fetch          fetch.Config
 	Membership     GroupConfig
+	Restore        RestoreConfig
 	Customer       customer.Params // windows and caps of the customer record
 	Rates          *detectors.Rates
 	MaxRecordBytes int           // largest record value; 0: the event package's default
@@ -88,6 +89,12 @@ type CutConfig struct {
 	InFlight  int           // transactions of the instance at once
 	Timeout   time.Duration // transaction.timeout.ms
 	Codec     string        // none, lz4 or zstd
+}
+
+// RestoreConfig bounds how the changelog is read back.
+type RestoreConfig struct {
+	Memory         int64 // bytes of restored customers that wait for the disk, per instance; 0: the state package's default for each task
+	BytesPerSecond int64 // keys and values, over all partitions of the instance; 0: as fast as it goes
 }
 
 // GroupConfig is the membership.

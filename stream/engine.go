@@ -35,6 +35,7 @@ type Engine struct {
 	scheduler    *txn.Scheduler
 	pool         *txn.Pool
 	slots        chan struct{} // bounds the flushes to disk at a time
+	throttle     *throttle
 	ops          *operations
 	codec        batch.Codec
 
@@ -66,6 +67,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		scheduler:    txn.NewScheduler(cfg.Cut.InFlight),
 		pool:         txn.NewPool(deps.Cluster),
 		slots:        make(chan struct{}, flushesAtOnce),
+		throttle:     &throttle{rate: float64(cfg.Restore.BytesPerSecond), tick: deps.Tick},
 		ops:          newOperations(),
 		groupMetrics: group.NewMetrics(deps.Registry),
 		tasks:        map[int32]*task{},
@@ -326,7 +328,7 @@ func (e *Engine) Revoked(group.Generation, error) {
 
 func (e *Engine) newTask(p int32) (*task, error) {
 	t := &task{
-		partitions: e.partitions, ops: e.ops, slots: e.slots, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
+		partitions: e.partitions, ops: e.ops, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,

@@ -33,6 +33,7 @@ type metrics struct {
 	transactions  *prometheus.CounterVec
 	txnSeconds    prometheus.Histogram
 	restore       *prometheus.GaugeVec
+	restored      prometheus.Counter
 	setAside      prometheus.Counter
 	stopped       *prometheus.GaugeVec
 	clock         *prometheus.GaugeVec
@@ -72,6 +73,7 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		transactions:  counter("ebb_transactions_total", "Transactions by result.", "result"),
 		txnSeconds:    histogram("ebb_transaction_duration_seconds", "From the beginning of a cut to the answer of its commit."),
 		restore:       gauge("ebb_restore_remaining_records", "Changelog offsets that are still to be replayed.", "partition"),
+		restored:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_restored_records_total", Help: "Changelog records that were replayed, by tasks and copies."}),
 		setAside:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_state_set_aside_total", Help: "Local copies that did not open and were set aside."}),
 		stopped:       gauge("ebb_task_stopped", "1 for a partition whose task stopped for a fault that somebody has to mend.", "partition"),
 		clock:         gauge("ebb_task_clock_timestamp_seconds", "The task's clock, event time.", "partition"),
@@ -85,7 +87,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.setAside, m.stopped, m.clock,
+		m.restore, m.restored, m.setAside, m.stopped, m.clock,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}

@@ -31,7 +31,8 @@ type owner struct {
 	codec        batch.Codec
 	log          *slog.Logger
 	now, tick    func() time.Time
-	remaining    func(offsets int64) // told how much of the changelog is still to be replayed
+	remaining    func(offsets int64)                      // told how much of the changelog is still to be replayed
+	replayed     func(at int64, records, bytes int) error // told what read has passed on; may be nil
 
 	ctx      context.Context // ends when the owner is closed
 	cancel   context.CancelFunc
@@ -263,8 +264,10 @@ func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(
 			continue
 		}
 		var err error
-		for i := 0; i < b.Len() && err == nil; i++ {
+		n, size := b.Len(), 0
+		for i := 0; i < n && err == nil; i++ {
 			rec := b.At(i)
+			size += len(rec.Key) + len(rec.Value)
 			err = f(&rec)
 		}
 		pos = b.NextOffset()
@@ -273,6 +276,11 @@ func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(
 			return err
 		}
 		o.remaining(max(0, end-pos))
+		if o.replayed != nil {
+			if err := o.replayed(pos, n, size); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

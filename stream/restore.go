@@ -99,6 +99,10 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 		return nil, nil, fmt.Errorf("task record of the local state: %w", err)
 	}
 	restorer := state.NewRestorer(t.store)
+	restorer.MemoryBytes = t.share(t.cfg.Restore.Memory)
+	t.beginProgress(max(from, start), end)
+	t.replayed = func(at int64, records, bytes int) error { return t.advanced(ctx, restorer, at, records, bytes) }
+	defer func() { t.replayed = nil }()
 	err = t.read(ctx, topic, max(from, start), end, func(rec *batch.Record) error {
 		if string(rec.Key) == taskKey {
 			last = bytes.Clone(rec.Value)
@@ -142,14 +146,18 @@ func (t *task) checkRecord(b []byte) (*taskRecord, error) {
 
 // tableOptions divides the budgets of the instance by the partitions that it owns.
 func (t *task) tableOptions(r *state.Restored) state.TableOptions {
-	n := int64(1)
-	if t.lease != nil { // it may have been taken back during the replay
-		n = int64(max(1, len(t.lease.Partitions)))
-	}
 	return state.TableOptions{
-		CacheBytes: t.cfg.Cache / n, PendingBytes: t.cfg.Pending / n, FlushAge: t.cfg.FlushAge,
+		CacheBytes: t.share(t.cfg.Cache), PendingBytes: t.share(t.cfg.Pending), FlushAge: t.cfg.FlushAge,
 		Slots: t.slots, Restored: r, Metrics: t.stateMetrics, Tick: t.tick,
 	}
+}
+
+// share is the part of a budget of the instance that falls to one of its partitions.
+func (t *task) share(budget int64) int64 {
+	if t.lease == nil { // it may have been taken back during the replay
+		return budget
+	}
+	return budget / int64(max(1, len(t.lease.Partitions)))
 }
 
 // begin sets clock, health and positions, from the task record or for a first start.

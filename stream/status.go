@@ -26,6 +26,7 @@ type TaskStatus struct {
 	Quiet     bool // history is being applied without publishing
 	LastCut   time.Time
 	Remaining int64            // changelog offsets still to replay
+	Replay    int64            // of so many
 	Customers int64            // known to the task
 	Stages    map[string]int64 // the same, by stage
 	Open      []OpenSum        // alerts that are open
@@ -58,6 +59,9 @@ func (t *task) publish(state string, err error) {
 	}
 	if err != nil {
 		st.Error = err.Error()
+	}
+	if p := &t.progress; state == "restoring" {
+		st.Remaining, st.Replay = max(0, p.end-p.at), p.end-p.from
 	}
 	if t.rec != nil && (state == "running" || state == "stopped") { // a stopped task still owns its partition
 		st.Quiet, st.Live = t.rec.quiet, t.live

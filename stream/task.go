@@ -27,6 +27,7 @@ type task struct {
 	partitions   int32
 	ops          *operations
 	slots        chan struct{}
+	throttle     *throttle
 	stateMetrics *state.TaskMetrics
 	m            *taskMetrics
 	random       func() float64
@@ -86,6 +87,7 @@ type task struct {
 	age      time.Duration
 	lastCut  time.Time
 	safe     safePoint
+	progress progress
 	restored time.Time
 }
 

@@ -174,6 +174,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 			MaxWait: cfg.Fetch.MaxWait.Std(), BufferBytes: int(cfg.Fetch.Buffer), ReservedBytes: int(cfg.Fetch.Reserved),
 			MaxBytes: int32(cfg.Fetch.MaxBytes), PartitionMaxBytes: int32(cfg.Fetch.PartitionMaxBytes),
 		},
+		Restore:  stream.RestoreConfig{Memory: int64(cfg.Restore.Memory), BytesPerSecond: int64(cfg.Restore.MaxBytesPerSecond)},
 		FlushAge: cfg.State.FlushAfter.Std(), Pending: int64(cfg.State.WriteBehind),
 		Cache:          int64(cfg.State.Cache),
 		MaxRecordBytes: int(cfg.DeadLetters.MaxRecordBytes),

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -120,15 +121,23 @@ func (p *Page) ready(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not yet a member of the group", http.StatusServiceUnavailable)
 		return
 	}
+	var missing []string
 	for _, t := range tasks {
-		if t.State != "running" {
-			msg := fmt.Sprintf("partition %d is %s, %d changelog records to replay", t.Partition, t.State, t.Remaining)
-			if t.Error != "" {
-				msg += ": " + t.Error
-			}
-			http.Error(w, msg, http.StatusServiceUnavailable)
-			return
+		if t.State == "running" {
+			continue
 		}
+		msg := fmt.Sprintf("partition %d is %s", t.Partition, t.State)
+		if t.Replay > 0 {
+			msg += fmt.Sprintf(", %d of %d changelog records replayed", t.Replay-t.Remaining, t.Replay)
+		}
+		if t.Error != "" {
+			msg += ": " + t.Error
+		}
+		missing = append(missing, msg)
+	}
+	if len(missing) > 0 {
+		http.Error(w, strings.Join(missing, "\n"), http.StatusServiceUnavailable)
+		return
 	}
 	fmt.Fprintf(w, "ok: %d partitions\n", len(tasks))
 }

@@ -28,6 +28,8 @@ type Config struct {
 	Security Security `yaml:"security"`
 	// The local copy of what is known of the customers. It can be rebuilt from the changelog topic at any time.
 	State State `yaml:"state"`
+	// How the local copy is rebuilt.
+	Restore Restore `yaml:"restore"`
 	// What a first start on topics full of history publishes. quiet: only what still fires once caught up, and is not long
 	// gone. publish: every step, as if ebb had been there from the beginning.
 	History string `yaml:"history" enum:"quiet|publish"`
@@ -126,6 +128,16 @@ type State struct {
 	RememberedIDs int `yaml:"remembered_ids" range:"0..256"`
 	// For how long, in event time, they are remembered.
 	RememberedFor Duration `yaml:"remembered_for" range:"0s..30d"`
+}
+
+// Restore is how the local copy is rebuilt from the changelog.
+type Restore struct {
+	// Memory for restored customers of all partitions of this instance that are not on disk yet. A partition whose customers fit into
+	// its share is at work as soon as its changelog is read; what exceeds it has to be written first. Given back when all is on disk.
+	Memory Bytes `yaml:"memory" range:"16MB..1TB"`
+	// Limit to what all restores and standby copies of this instance read together, in bytes a second, so that they do
+	// not starve the partitions that are at work. 0: none.
+	MaxBytesPerSecond Bytes `yaml:"max_bytes_per_second" range:"0B..1TB"`
 }
 
 // Time is how time is understood.
@@ -340,6 +352,7 @@ func Default() Config {
 			Dir: "./ebb-state", Cache: 256e6, WriteBehind: 64e6, FlushAfter: Duration(30 * time.Second), DiskReserve: 1e9,
 			KeptDays: 91, RememberedIDs: 64, RememberedFor: 2 * day,
 		},
+		Restore:     Restore{Memory: 512e6},
 		History:     "quiet",
 		Partitioner: "murmur2",
 		Time: Time{
