@@ -10,6 +10,9 @@ import (
 // Reserved is the first byte of changelog keys that are no customer's.
 const Reserved = 0x00
 
+// TaskKey is the changelog key of the task record. Other keys that begin with Reserved are not part of the local copy.
+const TaskKey = "\x00task"
+
 // Restorer replays a changelog, or its tail, into a store: the newest value of a customer only. The position goes along, so
 // that a restore that was interrupted continues.
 //
@@ -55,14 +58,16 @@ func NewRestorer(store Store) *Restorer {
 }
 
 // Apply takes one committed record of the changelog, in the order of the offsets; a nil or empty
-// value is a tombstone. Keys that begin with Reserved hold the task record. The slices are copied.
+// value is a tombstone. The slices are copied.
 func (r *Restorer) Apply(key, value []byte, offset int64) error {
 	if len(key) == 0 {
 		return fmt.Errorf("changelog offset %d: record without a key", offset)
 	}
 	r.next = offset + 1
 	if key[0] == Reserved {
-		r.task = append([]byte{}, value...)
+		if string(key) == TaskKey {
+			r.task = append([]byte{}, value...)
+		}
 		return nil
 	}
 	r.img.set(key, value)

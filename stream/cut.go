@@ -15,7 +15,7 @@ import (
 )
 
 // taskKey is the changelog key of the task record. No customer id begins with a zero byte.
-const taskKey = "\x00task"
+const taskKey = state.TaskKey
 
 // message is one record on its way out.
 type message struct {

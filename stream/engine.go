@@ -37,6 +37,8 @@ type Engine struct {
 	slots        chan struct{} // bounds the flushes to disk at a time
 	throttle     *throttle
 	ops          *operations
+	claims       *claims
+	refused      chan error // why this instance must not go on
 	codec        batch.Codec
 
 	cluster      string
@@ -69,6 +71,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		slots:        make(chan struct{}, flushesAtOnce),
 		throttle:     &throttle{rate: float64(cfg.Restore.BytesPerSecond), tick: deps.Tick},
 		ops:          newOperations(),
+		claims:       newClaims(),
+		refused:      make(chan error, 1),
 		groupMetrics: group.NewMetrics(deps.Registry),
 		tasks:        map[int32]*task{},
 		gen:          -1,
@@ -95,6 +99,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+	case err = <-e.refused:
 	case err = <-ended:
 		ended <- err
 	}
@@ -233,6 +238,14 @@ func (e *Engine) stopAll(err error) {
 	}
 }
 
+// giveUp ends the instance for a fault that concerns all of its tasks.
+func (e *Engine) giveUp(err error) {
+	select {
+	case e.refused <- err:
+	default: // one is enough
+	}
+}
+
 func (e *Engine) membership(ctx context.Context) group.Config {
 	feeds := make([]string, 0, len(e.cfg.Feeds))
 	for _, f := range e.cfg.Feeds {
@@ -328,7 +341,7 @@ func (e *Engine) Revoked(group.Generation, error) {
 
 func (e *Engine) newTask(p int32) (*task, error) {
 	t := &task{
-		partitions: e.partitions, ops: e.ops, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
+		partitions: e.partitions, ops: e.ops, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,

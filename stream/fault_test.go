@@ -123,7 +123,7 @@ func TestAnOldOwnerInitialisesLate(t *testing.T) {
 				}
 				defer cluster.Close()
 				came := false
-				w.step = once(s, 3, func(p int32) {
+				w.step = once(s, 5, func(p int32) {
 					came = true
 					old := txn.New(cluster, txn.Config{TransactionalID: fmt.Sprintf("%s-%d", w.group, p)})
 					defer old.Close()
@@ -151,7 +151,7 @@ func TestATransactionExpires(t *testing.T) {
 					smallCuts(cfg)
 					cfg.Cut.Timeout = 5 * time.Second
 				}
-				w.step = once(s, 3, func(int32) { nap(30 * time.Second) })
+				w.step = once(s, 5, func(int32) { nap(30 * time.Second) })
 				w.ends(want, events, w.start())
 			})
 		})
@@ -169,7 +169,7 @@ func TestARebalanceDuringATransaction(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					w, events := faultWorld(t)
 					held := make(chan struct{})
-					w.step = once(s, 2, func(int32) {
+					w.step = once(s, 4, func(int32) {
 						close(held)
 						nap(hold)
 					})
@@ -192,7 +192,7 @@ func TestAProcessIsPausedWhileAnotherTakesOver(t *testing.T) {
 				net := newWire(w.broker.Dial)
 				held := make(chan struct{})
 				w.dial, w.now, w.tick = net.open, net.now, net.now
-				w.step = once(s, 2, func(int32) {
+				w.step = once(s, 4, func(int32) {
 					net.freeze()
 					close(held)
 					net.wait()

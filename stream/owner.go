@@ -287,7 +287,12 @@ func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(
 
 // bounds are the first offset of the owner's partition of a topic and the one behind its last record.
 func (o *owner) bounds(ctx context.Context, topic string) (start, end int64, err error) {
-	ids := []int32{o.partition}
+	return o.boundsOf(ctx, topic, o.partition)
+}
+
+// boundsOf is bounds for any partition.
+func (o *owner) boundsOf(ctx context.Context, topic string, partition int32) (start, end int64, err error) {
+	ids := []int32{partition}
 	first, err := o.deps.Cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
 	if err != nil {
 		return 0, 0, err
@@ -296,5 +301,5 @@ func (o *owner) bounds(ctx context.Context, topic string) (start, end int64, err
 	if err != nil {
 		return 0, 0, err
 	}
-	return first[o.partition], last[o.partition], nil
+	return first[partition], last[partition], nil
 }

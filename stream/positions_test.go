@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"ebb/state"
 	"ebb/stream"
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
@@ -193,24 +192,6 @@ func (w *world) setOffset(topic string, p int32, offset int64) {
 		}
 		return nil
 	})
-}
-
-// A changelog that another group has written is refused before anything is written to it.
-func TestForeignChangelog(t *testing.T) {
-	w, _ := applied(t, 1)
-	before := w.broker.EndOffsets(t, w.topic("changelog"))[0]
-	w.group, w.disk, w.member = w.broker.Name("other"), state.NewMemDisk(), noMember()
-	r := w.start()
-	s := w.awaitState(r, 0, "stopped")
-	if !strings.Contains(s.Error, "changelog of another group or cluster") || !strings.Contains(s.Error, w.topic("changelog")) || !strings.Contains(s.Error, "own changelog") {
-		t.Errorf("the error is %s", s.Error)
-	}
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	if after := w.broker.EndOffsets(t, w.topic("changelog"))[0]; after != before {
-		t.Errorf("%d records were written to the changelog of another group", after-before)
-	}
 }
 
 // A local copy that is ahead of the changelog belongs to another one.

@@ -13,8 +13,11 @@ import (
 	"ebb/stream/offsets"
 )
 
-// ErrForeignChangelog is returned when a changelog or local copy was written by another group or cluster.
+// ErrForeignChangelog is returned when a changelog was written by another group or cluster. It ends the instance.
 var ErrForeignChangelog = errors.New("changelog of another group or cluster")
+
+// errChangelogBehind is returned when a changelog ends before the local copy of it.
+var errChangelogBehind = errors.New("changelog was truncated, or deleted and created again")
 
 // OffsetsError says that the group's committed offset and the task record disagree in a way that no crash explains, because
 // both are written in one transaction.
@@ -69,6 +72,11 @@ func (t *task) open(ctx context.Context) error {
 	if err := t.begin(ctx, record); err != nil {
 		return err
 	}
+	if record == nil {
+		if err := t.claim(ctx); err != nil {
+			return err
+		}
+	}
 	t.restored = t.tick()
 	if record == nil {
 		t.log.Info("task is open, for the first time", "took", t.restored.Sub(began).Round(time.Millisecond))
@@ -92,7 +100,7 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 	}
 	if from > end {
 		return nil, nil, fmt.Errorf("%w: the local state is at offset %d, %s partition %d ends at %d; if the changelog was deleted on purpose, remove the state directory too",
-			ErrForeignChangelog, from, topic, t.partition, end)
+			errChangelogBehind, from, topic, t.partition, end)
 	}
 	last, err := t.store.Meta(state.MetaTask)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
@@ -120,23 +128,23 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 	if len(last) == 0 {
 		return nil, restored, nil
 	}
-	r, err := t.checkRecord(last)
+	r, err := t.checkRecord(t.partition, last)
 	return r, restored, err
 }
 
-// checkRecord decodes the task record of a changelog and refuses one of another group or cluster.
-func (t *task) checkRecord(b []byte) (*taskRecord, error) {
+// checkRecord decodes the task record of a partition of the changelog and refuses one of another group or cluster.
+func (t *task) checkRecord(partition int32, b []byte) (*taskRecord, error) {
 	topic := t.cfg.Topics.Changelog
 	r, err := decodeTaskRecord(b)
 	if errors.Is(err, errNewerRecord) {
-		return nil, fmt.Errorf("%s partition %d: %w", topic, t.partition, err)
+		return nil, fmt.Errorf("%s partition %d: %w", topic, partition, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s partition %d is damaged, or not ebb's: %w; restore the topic, or give the group a new name and start it with `history: quiet`", topic, t.partition, err)
+		return nil, fmt.Errorf("%s partition %d is damaged, or not ebb's: %w; restore the topic, or give the group a new name and start it with `history: quiet`", topic, partition, err)
 	}
 	if r.group != t.cfg.Group || r.cluster != t.cluster {
 		return nil, fmt.Errorf("%w: %s partition %d was written by group %q on cluster %q, this is group %q on cluster %q; give every group its own changelog",
-			ErrForeignChangelog, topic, t.partition, r.group, r.cluster, t.cfg.Group, t.cluster)
+			ErrForeignChangelog, topic, partition, r.group, r.cluster, t.cfg.Group, t.cluster)
 	}
 	if err := r.runnable(t.partitions); err != nil {
 		return nil, fmt.Errorf("%s partition %d: %w", topic, t.partition, err)

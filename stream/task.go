@@ -26,6 +26,8 @@ type task struct {
 	owner
 	partitions   int32
 	ops          *operations
+	claims       *claims
+	giveUp       func(error) // ends the instance
 	slots        chan struct{}
 	throttle     *throttle
 	stateMetrics *state.TaskMetrics
@@ -141,6 +143,9 @@ func (t *task) stop(err error) {
 	t.m.stopped.Set(1)
 	t.publish("stopped", err)
 	t.ops.arrived(t.partition)
+	if errors.Is(err, ErrForeignChangelog) {
+		t.giveUp(err)
+	}
 	t.stand(func() bool { return t.announceStop(err) })
 }
 

@@ -1,0 +1,148 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/state"
+	"ebb/stream"
+	"ebb/stream/kafkatest"
+	"ebb/stream/txn"
+)
+
+// otherGroup is an instance of another group that was given the same topics.
+func (w *world) otherGroup(name string) *world {
+	v := w.twin()
+	v.group = name
+	return v
+}
+
+// end waits until an instance ends by itself.
+func (r *running) end() error {
+	err := <-r.done
+	r.done <- err
+	return err
+}
+
+// A changelog that another group has written is refused before anything is written to it, and the instance ends.
+func TestForeignChangelog(t *testing.T) {
+	w, _ := applied(t, 2)
+	before := fmt.Sprint(w.broker.EndOffsets(t, w.topic("changelog")), w.broker.EndOffsets(t, w.topic("alerts")))
+	r := w.otherGroup(w.broker.Name("other")).start()
+	err := r.end()
+	if !errors.Is(err, stream.ErrForeignChangelog) {
+		t.Fatalf("the instance ended with %v", err)
+	}
+	for _, part := range []string{w.topic("changelog"), w.group, w.broker.Name("other"), "give every group its own changelog"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not tell %q: %v", part, err)
+		}
+	}
+	if after := fmt.Sprint(w.broker.EndOffsets(t, w.topic("changelog")), w.broker.EndOffsets(t, w.topic("alerts"))); after != before {
+		t.Errorf("changelog and alerts ended at %v, and after the other group came at %v", before, after)
+	}
+}
+
+// Two groups begin at the same moment on one changelog that is still empty: one of them goes on, and the other has published nothing.
+func TestTwoGroupsClaimAnEmptyChangelog(t *testing.T) {
+	winners := map[string]int{}
+	seeds(t, 6, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.adjust, w.portion = smallCuts, 25
+		events := settled(seed, 20)
+		w.produce(events)
+		worlds := map[string]*world{"one": w.otherGroup("one"), "two": w.otherGroup("two")}
+		running := map[string]*running{}
+		for name, v := range worlds {
+			pauses := [2]time.Duration{}
+			for i := range pauses {
+				pauses[i] = time.Duration(rng.IntN(30)) * time.Millisecond
+			}
+			v.step = func(p int32, _ txn.Step) error { nap(pauses[p]); return nil }
+			running[name] = v.start()
+		}
+		var winner, loser string
+		for range 600 {
+			nap(100 * time.Millisecond)
+			for name, other := range map[string]string{"one": "two", "two": "one"} {
+				select {
+				case err := <-running[name].done:
+					running[name].done <- err
+					if !errors.Is(err, stream.ErrForeignChangelog) {
+						t.Fatalf("group %s ended with %v", name, err)
+					}
+					winner, loser = other, name
+				default:
+				}
+			}
+			if loser != "" {
+				break
+			}
+		}
+		if loser == "" {
+			t.Fatal("neither group was refused")
+		}
+		winners[winner]++
+		v := worlds[winner]
+		v.virtuallyCaughtUp()
+		if err := running[winner].stop(); err != nil {
+			t.Errorf("the group that was first: %v", err)
+		}
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+		for _, r := range w.broker.ReadCommitted(t, w.topic("alerts")) {
+			if r.Headers["ce_source"] != "/ebb/"+winner {
+				t.Errorf("an alert of %s, while %s was first", r.Headers["ce_source"], winner)
+			}
+		}
+		// The order of the claims outlives the instances: the first goes on, and the other is refused again.
+		w.broker.Fake.Compact()
+		again := v.start()
+		w.joined(again)
+		nap(5 * time.Second)
+		if err := again.stop(); err != nil {
+			t.Errorf("the group that was first, at its next start: %v", err)
+		}
+		worlds[loser].disk = state.NewMemDisk()
+		if err := worlds[loser].start().end(); !errors.Is(err, stream.ErrForeignChangelog) {
+			t.Errorf("the other group ended with %v at its next start", err)
+		}
+	})
+	if len(winners) != 2 {
+		t.Logf("first were %v", winners)
+	}
+}
+
+// A group that claimed its changelog and was killed before its first cut goes on, although another group has claimed it since.
+func TestKilledBetweenClaimAndFirstCut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.adjust = smallCuts
+		p := newPower(w)
+		ends := counter(2)
+		w.step = func(_ int32, s txn.Step) error {
+			if s == txn.StepEnd && ends() {
+				return p.cut()
+			}
+			return nil
+		}
+		events := settled(3, 20)
+		w.produce(events)
+		r := w.start()
+		<-p.off
+		r.kill()
+		w.dial, w.step = w.broker.Dial, nil
+		nap(time.Minute)
+		if err := w.otherGroup("other").start().end(); !errors.Is(err, stream.ErrForeignChangelog) {
+			t.Errorf("the other group ended with %v", err)
+		}
+		w.livesOn()
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+	})
+}
