@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -30,6 +31,8 @@ type Restorer struct {
 	img     *image
 	next    int64
 	task    []byte
+	bad     map[string]*UnreadableError // by customer
+	scratch customer.Record
 	known   bool // whole is
 	whole   bool // the store is empty: what was gathered is all there is
 	writing chan error
@@ -57,8 +60,55 @@ func NewRestorer(store Store) *Restorer {
 	return &Restorer{store: store, img: newImage()}
 }
 
+// UnreadableError is a customer's record in a changelog that this version cannot decode, and that no later record replaces.
+type UnreadableError struct {
+	Offset int64 // of the record
+	Err    error // customer.ErrNewerVersion or customer.ErrCorrupt
+}
+
+func (e *UnreadableError) Error() string {
+	mend := "restore the topic from a replica, or write a tombstone for the key of this record, which forgets the customer"
+	if errors.Is(e.Err, customer.ErrNewerVersion) {
+		mend = "run that version or a newer one"
+	}
+	return fmt.Sprintf("changelog offset %d: %v; %s", e.Offset, e.Err, mend)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// check decodes a value, so that nothing is built on a changelog that cannot be read.
+func (r *Restorer) check(key, value []byte, offset int64) {
+	if len(r.bad) > 0 {
+		delete(r.bad, string(key))
+	}
+	if len(value) == 0 {
+		return
+	}
+	if err := customer.DecodeRecord(value, &r.scratch); err != nil {
+		if r.bad == nil {
+			r.bad = map[string]*UnreadableError{}
+		}
+		r.bad[string(key)] = &UnreadableError{Offset: offset, Err: err}
+	}
+}
+
+// unreadable is the first record that counts and cannot be read.
+func (r *Restorer) unreadable() error {
+	var first *UnreadableError
+	for _, e := range r.bad {
+		if first == nil || e.Offset < first.Offset {
+			first = e
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first
+}
+
 // Apply takes one committed record of the changelog, in the order of the offsets; a nil or empty
-// value is a tombstone. The slices are copied.
+// value is a tombstone. The slices are copied. A record that cannot be decoded is an UnreadableError of this or a later call,
+// before anything of it comes into the store.
 func (r *Restorer) Apply(key, value []byte, offset int64) error {
 	if len(key) == 0 {
 		return fmt.Errorf("changelog offset %d: record without a key", offset)
@@ -70,6 +120,7 @@ func (r *Restorer) Apply(key, value []byte, offset int64) error {
 		}
 		return nil
 	}
+	r.check(key, value, offset)
 	r.img.set(key, value)
 	if r.img.bytes() < r.limit() {
 		return nil
@@ -104,6 +155,9 @@ func (r *Restorer) isWhole() (bool, error) {
 
 // take completes what was gathered and begins anew.
 func (r *Restorer) take() (*Restored, error) {
+	if err := r.unreadable(); err != nil {
+		return nil, err
+	}
 	whole, err := r.isWhole()
 	if err != nil {
 		return nil, err
@@ -143,7 +197,7 @@ func (r *Restorer) wait() error {
 // Checkpoint begins to write what was gathered so far, so that a restore that is interrupted goes on from here. It waits for
 // the write before.
 func (r *Restorer) Checkpoint() error {
-	if r.img.n == 0 {
+	if r.img.n == 0 || len(r.bad) > 0 {
 		return nil
 	}
 	return r.spill()

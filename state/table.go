@@ -221,10 +221,14 @@ func (t *Table) load(id []byte) (*Entry, error) {
 }
 
 func decode(value []byte, r *customer.Record) error {
-	if err := customer.DecodeRecord(value, r); err != nil {
-		return fmt.Errorf("stored customer: %w", err) // the id is none of a log's business
+	err := customer.DecodeRecord(value, r)
+	switch { // the id is none of a log's business
+	case err == nil:
+		return nil
+	case errors.Is(err, customer.ErrNewerVersion):
+		return fmt.Errorf("a customer in the local state: %w; run that version or a newer one", err)
 	}
-	return nil
+	return fmt.Errorf("a customer in the local state: %w; stop ebb and remove the directory of this partition below state.dir: it is rebuilt from the changelog", err)
 }
 
 // fresh returns an empty entry, one that was evicted if possible: its slices fit.

@@ -51,6 +51,7 @@ func (e *BeyondEndError) Error() string {
 // the feeds. The order is invariant 4: nothing is read before InitProducerID has ended the predecessor's transaction.
 func (t *task) open(ctx context.Context) error {
 	began := t.tick()
+	t.safe = safePoint{} // others may have written since the life before
 	if err := t.producer.Init(ctx); err != nil {
 		return fmt.Errorf("take over the transactions of partition %d: %w", t.partition, err)
 	}
@@ -106,6 +107,7 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, nil, fmt.Errorf("task record of the local state: %w", err)
 	}
+	where := "the local state"
 	restorer := state.NewRestorer(t.store)
 	restorer.MemoryBytes = t.share(t.cfg.Restore.Memory)
 	t.beginProgress(max(from, start), end)
@@ -114,6 +116,7 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 	err = t.read(ctx, topic, max(from, start), end, func(rec *batch.Record) error {
 		if string(rec.Key) == taskKey {
 			last = bytes.Clone(rec.Value)
+			where = fmt.Sprintf("offset %d", rec.Offset)
 		}
 		return restorer.Apply(rec.Key, rec.Value, rec.Offset)
 	})
@@ -129,7 +132,10 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 		return nil, restored, nil
 	}
 	r, err := t.checkRecord(t.partition, last)
-	return r, restored, err
+	if err != nil {
+		return nil, nil, fmt.Errorf("task record at %s: %w", where, err)
+	}
+	return r, restored, nil
 }
 
 // checkRecord decodes the task record of a partition of the changelog and refuses one of another group or cluster.
