@@ -20,17 +20,19 @@ type view struct {
 	provenMs int64
 	// out is true for a feed that cannot be read for too long. It neither holds the merge nor moves the clock.
 	out bool
+	// absent is true for a feed of which this task reads no partition: what it holds comes from other tasks.
+	absent bool
 }
 
 // known says whether the next record of the feed, or its absence, is known. A feed that is not known holds the merge.
-func (v view) known() bool { return v.buffered || v.atEnd || v.out }
+func (v view) known() bool { return v.buffered || v.atEnd || v.out || v.absent }
 
 // complete is the event time up to which everything that the feed holds has been seen, in ms. A feed with buffered
 // records is complete up to whatever is applied now, because the merge applies the smallest head first; so its bound is the
 // clock itself and complete returns never.
 func (v view) complete(graceMs int64) int64 {
 	switch {
-	case v.buffered:
+	case v.buffered, v.absent:
 		return never
 	case v.atEnd:
 		return v.provenMs - graceMs
@@ -46,7 +48,7 @@ func nextClock(clock int64, views []view, graceMs int64) int64 {
 	lowest := never
 	for _, v := range views {
 		switch {
-		case v.out:
+		case v.out, v.absent:
 			continue
 		case v.buffered:
 			lowest = min(lowest, v.head)

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -30,6 +31,7 @@ type Config struct {
 	Time           TimeConfig
 	Stall          StallConfig
 	Letters        LetterConfig
+	Reroute        RerouteConfig // where Topics.Reroute is set
 	Cut            CutConfig
 	Fetch          fetch.Config
 	Membership     GroupConfig
@@ -42,17 +44,32 @@ type Config struct {
 	Pending        int64         // bytes of committed customers waiting for Badger, per instance
 }
 
+// checkReroute refuses what cannot be forwarded.
+func (c *Config) checkReroute() error {
+	if c.Topics.Reroute != "" && c.Check == nil {
+		return errors.New("topics.reroute needs a partitioner: without one nobody knows where a record belongs")
+	}
+	for _, f := range c.Feeds {
+		if f.Reroute && c.Topics.Reroute == "" {
+			return fmt.Errorf("feeds.%s.reroute needs topics.reroute, the topic through which its records go", f.Feed)
+		}
+	}
+	return nil
+}
+
 // FeedConfig is one input topic.
 type FeedConfig struct {
 	Feed         event.Feed
 	Topic        string
 	Mapping      *event.Mapping // nil: the contract's own form
+	Reroute      bool           // keyed by something else than the customer, or of another partition count: divided among the tasks, and forwarded
 	Completeness time.Duration  // the last stretch that is not yet known, such as 26 h for a nightly file
 }
 
 // Topics are ebb's own topics.
 type Topics struct {
 	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
+	Reroute                                                string // records on their way to another task; empty: a record in a wrong partition stops its task
 }
 
 // TimeConfig is how event time is read.
@@ -140,6 +157,7 @@ type MisplacedError struct {
 
 func (e *MisplacedError) Error() string {
 	return fmt.Sprintf("%s partition %d offset %d: the key of this record belongs into partition %d by the configured partitioner; "+
-		"set `partitioner` to what the producers use (murmur2: Java clients, crc32: librdkafka), or make all producers use one",
+		"set `partitioner` to what the producers use (murmur2: Java clients, crc32: librdkafka), make all producers use one, "+
+		"or name a topic in `topics.reroute`, through which ebb forwards such records",
 		e.Topic, e.Partition, e.Offset, e.Want)
 }

@@ -19,7 +19,8 @@ const taskKey = state.TaskKey
 
 // message is one record on its way out.
 type message struct {
-	topic string
+	topic     string
+	partition int32 // of the reroute topic; of others the key decides
 	alerts.Message
 }
 
@@ -39,10 +40,14 @@ type outbox struct {
 	operations []*alerts.Operational
 	bytes      int64
 	alertSince time.Time // process time of the oldest alert step in it
+	// forwardSince is the process time of the oldest live record in it that goes to another task.
+	forwardSince time.Time
 }
 
-func (o *outbox) add(topic string, m alerts.Message) {
-	o.messages = append(o.messages, message{topic: topic, Message: m})
+func (o *outbox) add(topic string, m alerts.Message) { o.addTo(topic, 0, m) }
+
+func (o *outbox) addTo(topic string, partition int32, m alerts.Message) {
+	o.messages = append(o.messages, message{topic: topic, partition: partition, Message: m})
 	o.bytes += int64(len(m.Key) + len(m.Value) + 256)
 }
 
@@ -58,6 +63,13 @@ type cut struct {
 	ends      bool // ends the quiet history
 	began     time.Time
 	events    int
+}
+
+func (c *cut) offset(topic string, partition int32, offset int64) {
+	if c.offsets[topic] == nil {
+		c.offsets[topic] = map[int32]int64{}
+	}
+	c.offsets[topic][partition] = offset
 }
 
 // cutResult comes back to the task's goroutine.
@@ -82,7 +94,9 @@ func (t *task) dirtyAt() {
 
 // due says whether a cut should be taken now. When nothing changed there is none.
 func (t *task) due() bool {
-	if !t.moved && len(t.outbox.messages) == 0 {
+	in, promise := t.promiseDue()
+	promise = promise && in <= 0
+	if !t.moved && len(t.outbox.messages) == 0 && !promise {
 		if n, _ := t.table.Dirty(); n == 0 {
 			return false
 		}
@@ -90,7 +104,8 @@ func (t *task) due() bool {
 	_, bytes := t.table.Dirty()
 	now := t.tick()
 	switch {
-	case t.cutNow:
+	case t.cutNow, promise:
+	case !t.outbox.forwardSince.IsZero() && now.Sub(t.outbox.forwardSince) >= forwardLinger:
 	case t.table.Pressure() == state.PressureCut:
 	case !t.outbox.alertSince.IsZero() && t.live && now.Sub(t.outbox.alertSince) >= t.cfg.Cut.Linger:
 	case bytes+t.outbox.bytes >= t.cfg.Cut.MaxBytes:
@@ -117,6 +132,9 @@ func (t *task) maybeCut() {
 }
 
 func (t *task) startCut() {
+	if t.reroute != nil {
+		t.give()
+	}
 	c := &cut{
 		customers: t.table.BeginCut(),
 		out:       t.outbox,
@@ -132,9 +150,15 @@ func (t *task) startCut() {
 		t.ending = false
 	}
 	for _, s := range t.sources {
-		f := &t.feeds[s.feed]
-		f.position, f.end = s.position, s.status.HighWatermark
-		c.offsets[s.topic] = map[int32]int64{t.partition: s.position}
+		if s.fetch == nil {
+			continue
+		}
+		s.in.position, s.in.end, s.in.ahead = s.position, s.status.HighWatermark, s.forwarded()
+		c.offset(s.topic, s.part, s.position)
+	}
+	if t.reroute != nil {
+		t.reroute.record(&t.rec.reroute)
+		c.offset(t.reroute.topic, t.partition, t.rec.reroute.position)
 	}
 	t.rec.clock = t.clock
 	c.record = t.rec.append(nil)
@@ -187,7 +211,11 @@ func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error)
 			return nil, changelog, fmt.Errorf("topic %s is not known", m.topic)
 		}
 		p := t.partition % n
-		if m.topic != t.cfg.Topics.DeadLetters {
+		switch m.topic {
+		case t.cfg.Topics.DeadLetters:
+		case t.cfg.Topics.Reroute:
+			p = m.partition
+		default:
 			p = partition.Murmur2(m.Key, n)
 		}
 		err = errors.Join(err, w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), nowMs))

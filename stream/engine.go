@@ -59,6 +59,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cut.compression: %w", err)
 	}
+	if err := cfg.checkReroute(); err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(deps.Registry, cfg.Feeds)
 	if err != nil {
 		return nil, err
@@ -197,18 +200,37 @@ func (e *Engine) inspect(ctx context.Context) error {
 }
 
 func (e *Engine) copartitioned() error {
-	first := e.cfg.Feeds[0].Topic
+	keyed := e.keyed()
+	if len(keyed) == 0 {
+		return errors.New("all feeds are rerouted; one has to be keyed by customer, because its partitions are the tasks")
+	}
+	first := keyed[0]
 	e.partitions = e.partitionsOf[first]
-	for _, f := range e.cfg.Feeds[1:] {
-		if n := e.partitionsOf[f.Topic]; n != e.partitions {
-			return fmt.Errorf("%w: %s has %d, %s has %d; a customer must be in the same partition of every feed: recreate one with the count of the other",
-				ErrPartitionCount, first, e.partitions, f.Topic, n)
+	for _, topic := range keyed[1:] {
+		if n := e.partitionsOf[topic]; n != e.partitions {
+			return fmt.Errorf("%w: %s has %d, %s has %d; a customer must be in the same partition of every feed: recreate one with the count of the other, "+
+				"or set `reroute: true` for the feed that is not keyed by customer or has the odd count",
+				ErrPartitionCount, first, e.partitions, topic, n)
 		}
+	}
+	if topic := e.cfg.Topics.Reroute; topic != "" && e.partitionsOf[topic] != e.partitions {
+		return fmt.Errorf("%w: reroute topic %s has %d, the feeds have %d; `ebb topics create` makes one that fits under another name", ErrPartitionCount, topic, e.partitionsOf[topic], e.partitions)
 	}
 	if n := e.partitionsOf[e.cfg.Topics.Changelog]; n != e.partitions {
 		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; `ebb state grow` spreads the state over more partitions", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)
 	}
 	return nil
+}
+
+// keyed are the topics whose partitions are the tasks'.
+func (e *Engine) keyed() []string {
+	var topics []string
+	for _, f := range e.cfg.Feeds {
+		if !f.Reroute {
+			topics = append(topics, f.Topic)
+		}
+	}
+	return topics
 }
 
 func (e *Engine) allTopics() []string {
@@ -217,6 +239,9 @@ func (e *Engine) allTopics() []string {
 		names = append(names, f.Topic)
 	}
 	t := e.cfg.Topics
+	if t.Reroute != "" {
+		names = append(names, t.Reroute)
+	}
 	return append(names, t.Alerts, t.OpenAlerts, t.Operations, t.Changelog, t.DeadLetters)
 }
 
@@ -247,13 +272,9 @@ func (e *Engine) giveUp(err error) {
 }
 
 func (e *Engine) membership(ctx context.Context) group.Config {
-	feeds := make([]string, 0, len(e.cfg.Feeds))
-	for _, f := range e.cfg.Feeds {
-		feeds = append(feeds, f.Topic)
-	}
 	g := e.cfg.Membership
 	return group.Config{
-		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: feeds, Log: e.log, Metrics: e.groupMetrics,
+		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: e.keyed(), Log: e.log, Metrics: e.groupMetrics,
 		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
 		PreviousMember: e.predecessor(ctx), RememberMember: e.deps.State.RememberMember,
 		PartitionsChanged: e.partitionsChanged, Warm: e.warm,
@@ -353,16 +374,22 @@ func (e *Engine) newTask(p int32) (*task, error) {
 	t.env.Calendar, t.env.Rates = t.params.Calendar, e.cfg.Rates
 	t.age = t.cutAge()
 	for _, f := range e.cfg.Feeds {
-		s, err := t.newSource(f)
-		if err != nil {
-			return nil, err
+		for _, q := range t.partsOf(f) {
+			s, err := t.newSource(f, q)
+			if err != nil {
+				return nil, err
+			}
+			t.sources = append(t.sources, s)
+			if t.byFeed[f.Feed] == nil {
+				t.byFeed[f.Feed] = s
+			}
 		}
-		t.sources = append(t.sources, s)
-		t.byFeed[f.Feed] = s
 	}
 	for _, f := range mergeOrder {
-		if s := t.byFeed[f]; s != nil {
-			t.merged = append(t.merged, s)
+		for _, s := range t.sources {
+			if s.feed == f {
+				t.merged = append(t.merged, s)
+			}
 		}
 	}
 	t.views = make([]view, len(t.merged))
@@ -392,7 +419,25 @@ func (e *Engine) stepSeam(p int32) func(txn.Step) error {
 	return func(s txn.Step) error { return e.deps.TxnStep(p, s) }
 }
 
-func (t *task) newSource(f FeedConfig) (*source, error) {
+// partsOf are the partitions of a feed that this task reads. One that is divided among the tasks may have none for it: noPartition then
+// stands for what other tasks forward of it.
+func (t *task) partsOf(f FeedConfig) []int32 {
+	if !f.Reroute {
+		return []int32{t.partition}
+	}
+	var parts []int32
+	for q := t.partition; q < t.partitionsOf[f.Topic]; q += t.partitions {
+		parts = append(parts, q)
+	}
+	if parts == nil {
+		return []int32{noPartition}
+	}
+	return parts
+}
+
+const noPartition = -1
+
+func (t *task) newSource(f FeedConfig, partition int32) (*source, error) {
 	dec, err := event.NewDecoder(f.Feed, f.Mapping, event.Limits{MaxRecordBytes: t.cfg.MaxRecordBytes, MaxFutureSkew: t.cfg.Time.MaxFutureSkew, Now: t.now})
 	if err != nil {
 		return nil, fmt.Errorf("mapping of feed %s: %w", f.Feed, err)
@@ -401,11 +446,18 @@ func (t *task) newSource(f FeedConfig) (*source, error) {
 	if f.Feed == event.Customers {
 		n = lookahead / 8
 	}
-	return &source{
-		feed: f.Feed, topic: f.Topic, part: t.partition, count: t.partitions, check: t.cfg.Check,
+	s := &source{
+		feed: f.Feed, topic: f.Topic, part: partition, count: t.partitions, home: t.partition, check: t.cfg.Check, rekeyed: f.Reroute,
 		dec: dec, completenessMs: f.Completeness.Milliseconds(),
-		ring: make([]slot, n),
-	}, nil
+	}
+	if t.cfg.Topics.Reroute != "" {
+		s.send = t.forward
+		if f.Feed != event.Customers {
+			n *= reroutedLookahead
+		}
+	}
+	s.ring = make([]slot, n)
+	return s, nil
 }
 
 // parseCodec is the codec of a name that ebb writes with; it reads others too.

@@ -46,6 +46,7 @@ type world struct {
 	step   func(partition int32, s txn.Step) error // seam of the transactions
 	// portion is how many records of a topic are produced at a time, 0 all: what is fetched at once follows from it.
 	portion int
+	place   func(h happening) int32 // the partition of an event, nil: as its customer's id says
 }
 
 var feedNames = []string{"usage", "payments", "complaints"}
@@ -203,8 +204,12 @@ func (w *world) produce(events []happening) {
 	byTopic := map[string][]kafkatest.Record{}
 	for _, e := range events {
 		topic := w.topic(e.feed)
+		p := partition.Murmur2([]byte(e.customer), w.parts)
+		if w.place != nil {
+			p = w.place(e)
+		}
 		byTopic[topic] = append(byTopic[topic], kafkatest.Record{
-			Partition: partition.Murmur2([]byte(e.customer), w.parts), Key: []byte(e.customer), Value: e.json(), Timestamp: e.at,
+			Partition: p, Key: []byte(e.customer), Value: e.json(), Timestamp: e.at,
 		})
 	}
 	for topic, records := range byTopic {

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ebb/alerts"
@@ -22,11 +23,18 @@ func (t *task) condition(kind alerts.OperationalKind, f event.Feed) condition {
 // judge looks at what is wrong with the feeds and with the task itself. It runs before the timers, which decide by what it finds.
 func (t *task) judge() {
 	for _, s := range t.merged {
-		t.judgeStall(s)
-		t.mendBlind(s)
+		if t.byFeed[s.feed] == s {
+			t.judgeStall(s)
+			t.mendBlind(s)
+		}
 	}
 	for _, s := range t.sources {
-		t.judgeGap(s)
+		if t.byFeed[s.feed] == s {
+			t.judgeGap(s.feed.String(), &t.feeds[s.feed].gap)
+		}
+	}
+	if t.reroute != nil {
+		t.judgeGap(rerouteName, &t.rec.reroute.gap)
 	}
 	t.judgeStopped()
 	t.judgeDisk()
@@ -64,21 +72,38 @@ func (t *task) returns(s *source, at int64) {
 
 // exhausted is true while the feed is read to its end, as far as that can be known.
 func (t *task) exhausted(s *source) bool {
-	return s.n == 0 && s.drained && s.status.AtEnd && s.status.Trouble == nil
+	if s.rekeyed {
+		if t.reroute.clock != never {
+			return false
+		}
+		for _, o := range t.sources {
+			if o != s && o.feed == s.feed && !o.exhausted() {
+				return false
+			}
+		}
+	}
+	return s.exhausted()
+}
+
+func (s *source) exhausted() bool {
+	return s.fetch == nil || s.n == 0 && s.drained && s.status.AtEnd && s.status.Trouble == nil
 }
 
 // judgeGap tells of records that were deleted before they were read. The loss is not undone, but after a day it is no news any more.
-func (t *task) judgeGap(s *source) {
-	f := &t.feeds[s.feed]
-	c := t.condition(alerts.RetentionGap, s.feed)
+func (t *task) judgeGap(feed string, gap *int64) {
+	c := gapCondition(feed)
 	switch {
-	case f.gap == 0:
-	case t.clock-f.gap > gapShownMs && t.ops.settled():
-		f.gap = 0
+	case *gap == 0:
+	case t.clock-*gap > gapShownMs && t.ops.settled():
+		*gap = 0
 		t.clear(c)
 	default:
-		f.gap = t.raise(c, f.gap, alerts.Critical)
+		*gap = t.raise(c, *gap, alerts.Critical)
 	}
+}
+
+func gapCondition(feed string) condition {
+	return condition{kind: alerts.RetentionGap, subject: "feed/" + feed}
 }
 
 // gapShownMs is how long the alert of a retention gap stays open, in event time.
@@ -126,10 +151,20 @@ func (t *task) judgeDisk() {
 // silent is true for a feed that cannot be read, or whose next record is not there although its rhythm promised many.
 func (t *task) silent(s *source) bool {
 	f := &t.feeds[s.feed]
-	if t.unreachable(s) {
+	if t.unreachable(s) || s.rekeyed && t.partlyUnreachable(s.feed) {
 		return f.rhythm.last != 0
 	}
 	return t.exhausted(s) && f.rhythm.silent(t.clock, t.cfg.Stall.After.Milliseconds(), t.cfg.Stall.Expected)
+}
+
+// partlyUnreachable is true when some of a feed that is divided among the tasks cannot be read, here or by another task.
+func (t *task) partlyUnreachable(f event.Feed) bool {
+	for _, s := range t.sources {
+		if s.feed == f && t.unreachable(s) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.reroute.lanes, func(l *lane) bool { return l.awaited && l.out })
 }
 
 // gatherStalls shows the detectors every stretch that must not be counted against a customer.
@@ -155,6 +190,9 @@ func (t *task) takeOverHealth() {
 	}
 	restore(t.stoppedCondition(), t.rec.stopped, alerts.Critical)
 	restore(t.quarantineCondition(), t.rec.quarantined, alerts.Warning)
+	if t.rec.reroute.gap != 0 {
+		restore(gapCondition(rerouteName), t.rec.reroute.gap, alerts.Critical)
+	}
 	for _, s := range t.sources {
 		f := &t.feeds[s.feed]
 		restore(t.condition(alerts.FeedStalled, s.feed), f.stallAlert, alerts.Critical)
@@ -168,7 +206,7 @@ func (t *task) quarantineCondition() condition {
 }
 
 // judgeDeadLetters compares the unreadable part of a feed with what is borne.
-func (t *task) judgeDeadLetters(s *source, at int64) error {
+func (t *task) judgeDeadLetters(s *source, sl *slot, at int64) error {
 	h := &t.health[s.feed]
 	f := &t.feeds[s.feed]
 	share := h.share()
@@ -181,7 +219,7 @@ func (t *task) judgeDeadLetters(s *source, at int64) error {
 		f.blind = max(f.blind, 1)
 		f.blindAlert, f.blindSeverity = t.raise(c, max(f.blindAlert, f.blind), alerts.Critical), int64(alerts.Critical)
 		return fmt.Errorf("%w: %.0f %% of the last records of %s (partition %d) are dead letters, newest reason %s; mend the producer or the mapping of feed %s, then restart",
-			ErrUnreadable, 100*share, s.topic, s.part, s.first().reject.Reason, s.feed)
+			ErrUnreadable, 100*share, s.topic, s.part, sl.reject.Reason, s.feed)
 	}
 	return nil
 }
@@ -234,9 +272,12 @@ func (t *task) endQuiet() error {
 		return nil
 	}
 	for i, s := range t.merged {
-		if s.position < t.feeds[s.feed].quietEnd || !t.views[i].atEnd {
+		if s.fetch != nil && (s.position < s.in.quietEnd || !t.views[i].atEnd) {
 			return nil
 		}
+	}
+	if t.reroute != nil && (!t.reroute.ended || t.reroute.clock != never) { // other tasks may have something to tell
+		return nil
 	}
 	if t.timersDone < t.clock-t.cfg.Time.maxOutOfOrderMs() {
 		return nil

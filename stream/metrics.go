@@ -23,6 +23,11 @@ type metrics struct {
 	notes         *prometheus.CounterVec
 	outcomes      *prometheus.CounterVec
 	gaps          *prometheus.CounterVec
+	rerouted      *prometheus.CounterVec
+	rerouteHeld   *prometheus.GaugeVec
+	rerouteLag    *prometheus.GaugeVec
+	rerouteForced prometheus.Counter
+	rerouteMissed prometheus.Counter
 	lagRecords    *prometheus.GaugeVec
 	lagSeconds    *prometheus.GaugeVec
 	steps         *prometheus.CounterVec
@@ -63,6 +68,11 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		notes:         counter("ebb_record_notes_total", "Oddities of records that were applied all the same.", "feed", "note"),
 		outcomes:      counter("ebb_record_outcomes_total", "Records that did not simply change their customer: repeated, too old, beyond a cap.", "feed", "outcome"),
 		gaps:          counter("ebb_retention_gap_records_total", "Records that a topic's retention removed before they were read: lost.", "feed"),
+		rerouted:      counter("ebb_records_rerouted_total", "Records forwarded to the task that they belong to, by the feed that they came from.", "feed"),
+		rerouteHeld:   gauge("ebb_reroute_held_bytes", "Forwarded records that wait for their turn.", "partition"),
+		rerouteLag:    gauge("ebb_reroute_lag_records", "Offsets of the reroute topic between what is applied and its end; what tasks tell each other counts too.", "partition"),
+		rerouteForced: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_reroute_forced_total", Help: "Forwarded records that were applied before their turn, because the buffer for them was full."}),
+		rerouteMissed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_reroute_given_up_total", Help: "Times that a task no longer waited for another one that forwards to it; its later records count as late."}),
 		lagRecords:    gauge("ebb_consumer_lag_records", "Offsets between what is applied and the end of the feed.", "feed", "partition"),
 		lagSeconds:    gauge("ebb_consumer_lag_seconds", "Event time between the wall clock and the newest applied record while records are waiting; 0 at the end of the feed.", "feed", "partition"),
 		steps:         counter("ebb_alert_steps_total", "Alert steps published.", "detector", "severity", "step"),
@@ -85,7 +95,7 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 func (m *metrics) register(reg prometheus.Registerer) error {
 	var err error
 	for _, c := range []prometheus.Collector{
-		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.lagRecords, m.lagSeconds, m.steps, m.operations,
+		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
 		m.restore, m.restored, m.setAside, m.stopped, m.clock,
 	} {
@@ -100,6 +110,7 @@ func (m *metrics) zero(feeds []FeedConfig) {
 		feed := f.Feed.String()
 		m.consumed.WithLabelValues(feed)
 		m.gaps.WithLabelValues(feed)
+		m.rerouted.WithLabelValues(feed)
 		for _, r := range event.Reasons() {
 			m.letters.WithLabelValues(feed, string(r))
 		}
@@ -111,7 +122,7 @@ func (m *metrics) zero(feeds []FeedConfig) {
 // drop forgets the series of a partition that went to another instance.
 func (m *metrics) drop(partition int32) {
 	l := prometheus.Labels{"partition": strconv.Itoa(int(partition))}
-	for _, v := range []*prometheus.GaugeVec{m.lagRecords, m.lagSeconds, m.restore, m.stopped, m.clock} {
+	for _, v := range []*prometheus.GaugeVec{m.lagRecords, m.lagSeconds, m.rerouteHeld, m.rerouteLag, m.restore, m.stopped, m.clock} {
 		v.DeletePartialMatch(l)
 	}
 }
@@ -123,6 +134,9 @@ type taskMetrics struct {
 	ignored          [event.NumFeeds]prometheus.Counter
 	lag              [event.NumFeeds]prometheus.Gauge
 	lagSeconds       [event.NumFeeds]prometheus.Gauge
+	rerouted         [event.NumFeeds]prometheus.Counter
+	rerouteHeld      prometheus.Gauge
+	rerouteLag       prometheus.Gauge
 	restoreRemaining prometheus.Gauge
 	stopped          prometheus.Gauge
 	clock            prometheus.Gauge
@@ -131,12 +145,13 @@ type taskMetrics struct {
 func (m *metrics) task(partition int32, feeds []FeedConfig) *taskMetrics {
 	p := strconv.Itoa(int(partition))
 	t := &taskMetrics{
-		metrics: m, restoreRemaining: m.restore.WithLabelValues(p), stopped: m.stopped.WithLabelValues(p), clock: m.clock.WithLabelValues(p),
+		metrics: m, rerouteHeld: m.rerouteHeld.WithLabelValues(p), rerouteLag: m.rerouteLag.WithLabelValues(p), restoreRemaining: m.restore.WithLabelValues(p), stopped: m.stopped.WithLabelValues(p), clock: m.clock.WithLabelValues(p),
 	}
 	for _, c := range feeds {
 		f, feed := c.Feed, c.Feed.String()
 		t.consumed[f] = m.consumed.WithLabelValues(feed)
 		t.ignored[f] = m.ignored.WithLabelValues(feed)
+		t.rerouted[f] = m.rerouted.WithLabelValues(feed)
 		t.lag[f] = m.lagRecords.WithLabelValues(feed, p)
 		t.lagSeconds[f] = m.lagSeconds.WithLabelValues(feed, p)
 	}
@@ -147,8 +162,8 @@ func (t *taskMetrics) deadLetter(f event.Feed, r event.Reason) {
 	t.letters.WithLabelValues(f.String(), string(r)).Inc()
 }
 
-func (t *taskMetrics) gap(f event.Feed, records int64) {
-	t.gaps.WithLabelValues(f.String()).Add(float64(records))
+func (t *taskMetrics) gap(feed string, records int64) {
+	t.gaps.WithLabelValues(feed).Add(float64(records))
 }
 
 func (t *taskMetrics) transaction(result string, took time.Duration) {

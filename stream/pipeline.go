@@ -34,6 +34,11 @@ func (t *task) round() (int, error) {
 			}
 		}
 	}
+	if t.reroute != nil {
+		if err := t.receive(); err != nil {
+			return 0, err
+		}
+	}
 	taken, err := t.arrivals()
 	if err != nil || !t.profilesReady() {
 		return taken, err
@@ -87,7 +92,7 @@ func (t *task) arrivals() (int, error) {
 	}
 	n := 0
 	for ; s.n > 0 && n < roundSize; n++ {
-		if err := t.take(s); err != nil {
+		if err := t.takeFirst(s); err != nil {
 			return n, err
 		}
 	}
@@ -111,11 +116,18 @@ func (t *task) look() {
 	for i, s := range t.merged {
 		t.views[i] = s.view(t.unreachable(s))
 	}
+	if t.reroute != nil {
+		t.promises()
+		t.lookAtLanes()
+	}
 }
 
 // merge applies records in the order of their event times for as long as the next record of every feed, or its absence, is
 // known. Equal times keep the order of mergeOrder.
 func (t *task) merge() (int, error) {
+	if t.reroute != nil {
+		t.reroute.stuck = false
+	}
 	for _, v := range t.views {
 		if !v.known() {
 			return 0, nil
@@ -123,11 +135,18 @@ func (t *task) merge() (int, error) {
 	}
 	n := 0
 	for n < roundSize {
-		s := t.earliest()
-		if s == nil {
+		s, at := t.earliest()
+		if l := t.before(at); l != nil {
+			if err := t.takeParcel(l); err != nil {
+				return n, err
+			}
+			n++
+			continue
+		}
+		if s == nil || !t.reroute.passes(at) {
 			return n, nil
 		}
-		if err := t.take(s); err != nil {
+		if err := t.takeFirst(s); err != nil {
 			return n, err
 		}
 		n++
@@ -138,50 +157,72 @@ func (t *task) merge() (int, error) {
 	return n, nil
 }
 
-// earliest is the feed whose head has the smallest event time. A record that cannot be applied has no time: it is passed
-// as soon as it is at the head of its feed.
-func (t *task) earliest() *source {
-	var best *source
-	at := never
+// before is the lane whose next record goes before those of the feeds, whose earliest is at the given time; nil if there is none, or
+// if it has to wait.
+func (t *task) before(at int64) *lane {
+	r := t.reroute
+	if r == nil || len(r.full) == 0 {
+		return nil
+	}
+	l, first := r.earliest()
+	switch {
+	case first <= at && r.passes(first):
+		return l
+	case r.bytes < r.room || r.passes(min(at, first)):
+		return nil
+	}
+	t.m.rerouteForced.Inc() // there is no room to read what it waits for
+	return l
+}
+
+// earliest is the feed whose head has the smallest event time, and that time. A record that cannot be applied has no time: it
+// is passed as soon as it is at the head of its feed.
+func (t *task) earliest() (best *source, at int64) {
+	at = never
 	for _, s := range t.merged {
 		if s.n == 0 {
 			continue
 		}
 		sl := s.first()
-		if sl.reject != nil || sl.ignored {
-			return s
+		if !sl.timed() {
+			return s, 0
 		}
 		if sl.ev.Time < at {
 			best, at = s, sl.ev.Time
 		}
 	}
-	return best
+	return best, at
 }
 
-// take applies the first record of a feed, or passes it to the dead letters.
-func (t *task) take(s *source) error {
-	sl := s.first()
-	t.current.feed, t.current.slot = s, sl
-	var err error
-	switch {
-	case sl.reject != nil:
-		err = t.refuse(s, sl)
-	case sl.ignored:
-		t.m.ignored[s.feed].Inc()
-	case len(t.poisoned) != 0 && t.poisoned[poison{s.feed, sl.rec.Offset}]:
-		sl.reject = &event.Reject{Reason: event.ReasonInternalError, Message: "applying this record failed", Customer: string(sl.ev.Customer)}
-		err = t.refuse(s, sl)
-	default:
-		err = t.apply(s, sl)
-	}
-	t.current.feed, t.current.slot = nil, nil
-	if err != nil {
+// takeFirst takes the first record of a feed.
+func (t *task) takeFirst(s *source) error {
+	if err := t.take(s, s.first()); err != nil {
 		return err
 	}
 	t.consumed[s.feed]++
 	t.moved = true
 	s.pop()
 	return nil
+}
+
+// take applies a record, or passes it to the dead letters.
+func (t *task) take(s *source, sl *slot) error {
+	t.current.feed, t.current.slot = s, sl
+	var err error
+	switch {
+	case sl.reject != nil:
+		err = t.refuse(s, sl)
+	case sl.sent:
+	case sl.ignored:
+		t.m.ignored[s.feed].Inc()
+	case len(t.poisoned) != 0 && t.poisoned[poisonOf(s, sl)]:
+		sl.reject = &event.Reject{Reason: event.ReasonInternalError, Message: "applying this record failed", Customer: string(sl.ev.Customer)}
+		err = t.refuse(s, sl)
+	default:
+		err = t.apply(s, sl)
+	}
+	t.current.feed, t.current.slot = nil, nil
+	return err
 }
 
 // apply changes the customer's record by one event and decides what that means. What was due before the event is
@@ -210,7 +251,11 @@ func (t *task) apply(s *source, sl *slot) error {
 // applyTo is apply once the customer is found. It returns why the event is refused after all.
 func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	ev, rec := &sl.ev, &entry.Record
-	if due := ev.Time - t.cfg.Time.maxOutOfOrderMs(); rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
+	due := ev.Time - t.cfg.Time.maxOutOfOrderMs()
+	if t.reroute != nil && ev.Time > t.reroute.hold { // a live record does not wait for other tasks, but deadlines do
+		due = min(due, t.reroute.hold)
+	}
+	if rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
 		t.settle(entry, due)
 	}
 	outcome := rec.Apply(ev, &t.params)
@@ -234,7 +279,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	}
 	f.rhythm.observe(ev.Time)
 	t.health[s.feed].accept(ev.Time)
-	t.position = event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp}
+	t.position = whereOf(s, sl)
 	at := ev.Time
 	if s.feed == event.Customers { // it did not wait for the merge: what the other feeds hold is known up to the clock only
 		at = max(0, t.clock-t.cfg.Time.maxOutOfOrderMs())
@@ -339,15 +384,23 @@ func (t *task) know(at int64) {
 	grace := t.cfg.Time.Grace.Milliseconds()
 	for i, s := range t.merged {
 		f := &t.feeds[s.feed]
-		until := max(0, min(at, t.views[i].complete(grace))-s.completenessMs)
+		until := max(0, min(at, t.views[i].complete(grace), t.otherTasks(at))-s.completenessMs)
 		if f.stalled != 0 {
 			until = min(until, f.stalled)
 		}
 		if f.blind != 0 {
 			until = min(until, f.blind)
 		}
-		t.env.KnownUntil[s.feed] = until
+		t.env.KnownUntil[s.feed] = min(until, t.env.KnownUntil[s.feed])
 	}
+}
+
+// otherTasks is the event time up to which everything that other tasks forward has been seen; never where nothing is missing.
+func (t *task) otherTasks(at int64) int64 {
+	if t.reroute == nil || at <= t.reroute.hold {
+		return never
+	}
+	return t.reroute.hold
 }
 
 // emit puts one alert step and its line of the table of open alerts into the outbox of the next cut.
@@ -376,10 +429,10 @@ func (t *task) hold(rec *customer.Record) {
 func (t *task) refuse(s *source, sl *slot) error {
 	r := sl.reject
 	at := t.moment(sl)
-	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(s, sl, r))
+	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(whereOf(s, sl), sl, r))
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
-	t.examples[s.feed][r.Reason] = fmt.Sprintf("partition %d offset %d: %s", s.part, sl.rec.Offset, r.Message)
+	t.examples[s.feed][r.Reason] = fmt.Sprintf("partition %d offset %d: %s", whereOf(s, sl).Partition, sl.rec.Offset, r.Message)
 	if r.Reason != event.ReasonQuarantined && r.Reason != event.ReasonInternalError { // those are no fault of the feed
 		t.health[s.feed].reject(at)
 	}
@@ -388,7 +441,7 @@ func (t *task) refuse(s *source, sl *slot) error {
 			return err
 		}
 	}
-	return t.judgeDeadLetters(s, at)
+	return t.judgeDeadLetters(s, sl, at)
 }
 
 // moment is the event time at which a record is met that has none itself: that of what is applied next.
@@ -440,17 +493,14 @@ func (t *task) quarantine(e *state.Entry, at int64) {
 const maxPoison = 3
 
 // deadLetter is the record as it came, with the reason and where it was, in headers.
-func deadLetter(s *source, sl *slot, r *event.Reject) alerts.Message {
-	m := alerts.Message{Key: bytes.Clone(sl.rec.Key), Value: bytes.Clone(sl.rec.Value)}
-	for h := range sl.rec.Headers {
-		m.Headers = append(m.Headers, alerts.Header{Key: h.Key, Value: bytes.Clone(h.Value)})
-	}
+func deadLetter(at event.Position, sl *slot, r *event.Reject) alerts.Message {
+	m := alerts.Message{Key: bytes.Clone(sl.rec.Key), Value: bytes.Clone(sl.rec.Value), Headers: originalHeaders(sl)}
 	add := func(k, v string) { m.Headers = append(m.Headers, alerts.Header{Key: k, Value: []byte(v)}) }
 	add("ebb_error_reason", string(r.Reason))
 	add("ebb_error_message", r.Message)
-	add("ebb_source_topic", s.topic)
-	add("ebb_source_partition", fmt.Sprint(s.part))
-	add("ebb_source_offset", fmt.Sprint(sl.rec.Offset))
-	add("ebb_source_timestamp", fmt.Sprint(sl.rec.Timestamp))
+	add(headerTopic, at.Topic)
+	add(headerPartition, fmt.Sprint(at.Partition))
+	add(headerOffset, fmt.Sprint(at.Offset))
+	add(headerTimestamp, fmt.Sprint(at.Timestamp))
 	return m
 }

@@ -11,6 +11,7 @@ import (
 	"ebb/stream/batch"
 	"ebb/stream/fetch"
 	"ebb/stream/offsets"
+	"ebb/stream/txn"
 )
 
 // ErrForeignChangelog is returned when a changelog was written by another group or cluster. It ends the instance.
@@ -193,8 +194,8 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	}
 	if !fresh { // a stop before the next cut is told with what the group and the changelog say now
 		t.safe = safePoint{record: r.append(nil), offsets: map[string]map[int32]int64{}}
-		for topic, o := range committed {
-			t.safe.offsets[topic] = map[int32]int64{t.partition: o}
+		for tp, o := range committed {
+			setOffset(t.safe.offsets, tp, o)
 		}
 	}
 	for _, s := range t.sources {
@@ -202,10 +203,15 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 			return err
 		}
 	}
+	if err := t.placeReroute(ctx, committed); err != nil {
+		return err
+	}
 	if fresh {
 		t.safe = safePoint{record: r.append(nil), offsets: map[string]map[int32]int64{}}
 		for _, s := range t.sources {
-			t.safe.offsets[s.topic] = map[int32]int64{t.partition: s.position}
+			if s.fetch != nil {
+				setOffset(t.safe.offsets, txn.TopicPartition{Topic: s.topic, Partition: s.part}, s.position)
+			}
 		}
 	}
 	t.ops.arrived(t.partition)
@@ -219,37 +225,109 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 
 // place decides where a feed is read from. The offsets that the group handed out are never used: they were read before
 // the predecessor was fenced.
-func (t *task) place(ctx context.Context, s *source, fresh bool, committed map[string]int64) error {
-	start, end, err := t.bounds(ctx, s.topic)
+func (t *task) place(ctx context.Context, s *source, fresh bool, committed map[txn.TopicPartition]int64) error {
+	f := &t.feeds[s.feed]
+	if s.part < 0 {
+		f.topic = s.topic
+		return nil
+	}
+	start, end, err := t.boundsOf(ctx, s.topic, s.part)
 	if err != nil {
 		return fmt.Errorf("feed %s: %w", s.feed, err)
 	}
-	f := &t.feeds[s.feed]
 	if f.topic != s.topic { // first start, or a feed that is new to this group
-		*f = feedRecord{topic: s.topic, position: start, quietEnd: end}
-		if !fresh {
-			f.quietEnd = 0
+		*f = feedRecord{topic: s.topic}
+	}
+	s.in = f.input(s.part, t.partition)
+	tp := txn.TopicPartition{Topic: s.topic, Partition: s.part}
+	known := s.in.begun
+	if !known {
+		if c, ok := committed[tp]; ok && s.rekeyed && !fresh {
+			return fmt.Errorf("%s: this group has read it up to offset %d, but partition %d knows nothing of that: the number of tasks has changed", tp, c, t.partition)
 		}
-	} else if c, ok := committed[s.topic]; ok && c != f.position {
-		return &OffsetsError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Committed: c, Recorded: f.position}
+		*s.in = inputRecord{begun: true, position: start, quietEnd: end}
+		if !fresh {
+			s.in.quietEnd = 0
+		}
 	}
-	if f.position > end {
-		return &BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: f.position, End: end}
+	if err := t.placed(s.in, tp, known, end, committed); err != nil {
+		return err
 	}
-	if f.position < start {
-		t.gap(s, f.position, start)
-		f.position = start
+	if s.in.position < start {
+		t.gap(s, s.in.position, start)
+		s.in.position = start
 	}
-	s.open(t.fetcher, f.position, t.wake)
+	s.open(t.fetcher, s.in.position, t.wake)
+	return nil
+}
+
+// placed compares a recorded position with what the group and the broker say.
+func (t *task) placed(in *inputRecord, tp txn.TopicPartition, known bool, end int64, committed map[txn.TopicPartition]int64) error {
+	if c, ok := committed[tp]; known && ok && c != in.position {
+		return &OffsetsError{Group: t.cfg.Group, Topic: tp.Topic, Partition: tp.Partition, Committed: c, Recorded: in.position}
+	}
+	if in.position > end {
+		return &BeyondEndError{Group: t.cfg.Group, Topic: tp.Topic, Partition: tp.Partition, Position: in.position, End: end}
+	}
+	return nil
+}
+
+// input is the part of the record about one partition of the feed. That of the task's own number has a place of its own, because most
+// feeds have no other.
+func (f *feedRecord) input(partition, own int32) *inputRecord {
+	if partition == own {
+		return &f.inputRecord
+	}
+	for i := range f.parts {
+		if f.parts[i].partition == partition {
+			return &f.parts[i].inputRecord
+		}
+	}
+	f.parts = append(f.parts, partRecord{partition: partition})
+	return &f.parts[len(f.parts)-1].inputRecord
+}
+
+// placeReroute decides where the reroute topic is read from.
+func (t *task) placeReroute(ctx context.Context, committed map[txn.TopicPartition]int64) error {
+	rec, topic := &t.rec.reroute, t.cfg.Topics.Reroute
+	if topic == "" {
+		return nil
+	}
+	start, end, err := t.bounds(ctx, topic)
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", topic, err)
+	}
+	known := rec.topic == topic
+	if !known {
+		*rec = rerouteRecord{topic: topic, position: start, read: start}
+	}
+	if err := t.placed(&inputRecord{position: rec.position}, txn.TopicPartition{Topic: topic, Partition: t.partition}, known, end, committed); err != nil {
+		return err
+	}
+	if rec.position < start {
+		t.rerouteGap(rec.position, start)
+		rec.position = start
+	}
+	t.reroute = t.newReroute(rec)
+	t.reroute.fetch = t.fetcher.Open(topic, t.partition, rec.position, t.wake)
 	return nil
 }
 
 // gap records that the topic's retention removed records before they were read: a named kind of loss that pages somebody.
 func (t *task) gap(s *source, from, start int64) {
-	t.m.gap(s.feed, start-from)
-	t.log.Error("retention gap: the topic deleted records that were never read; lengthen its retention.ms", "topic", s.topic, "from", from, "start", start, "records", start-from)
-	if f := &t.feeds[s.feed]; f.gap == 0 {
-		f.gap = max(t.clock, 1)
+	t.lost(s.feed.String(), s.topic, from, start, &t.feeds[s.feed].gap)
+}
+
+// rerouteGap is gap for records that other tasks forwarded.
+func (t *task) rerouteGap(from, start int64) {
+	t.lost(rerouteName, t.cfg.Topics.Reroute, from, start, &t.rec.reroute.gap)
+}
+
+func (t *task) lost(feed, topic string, from, start int64, since *int64) {
+	t.m.gap(feed, start-from)
+	t.log.Error("retention gap: the topic deleted records that were never read; lengthen its retention.ms", "topic", topic, "from", from, "start", start, "records", start-from)
+	if *since == 0 {
+		*since = max(t.clock, 1)
 	}
 	t.moved = true
 }
@@ -268,6 +346,7 @@ func (t *task) findHeld() error {
 func (s *source) open(f *fetch.Fetcher, position int64, wake chan struct{}) {
 	s.position = position
 	s.head, s.n, s.cur, s.status, s.drained, s.fault = 0, 0, nil, fetch.Status{}, false, nil
+	s.ahead, s.front = s.in.ahead, front{}
 	s.fetch = f.Open(s.topic, s.part, position, wake)
 }
 
@@ -287,17 +366,35 @@ func (s *source) shut() {
 	s.fetch = nil
 }
 
-// committedOffsets are the group's offsets of this partition, by topic; topics without one are absent.
-func (t *task) committedOffsets(ctx context.Context) (map[string]int64, error) {
-	committed := map[string]int64{}
+// committedOffsets are the group's offsets of what this task reads; partitions without one are absent.
+func (t *task) committedOffsets(ctx context.Context) (map[txn.TopicPartition]int64, error) {
+	committed := map[txn.TopicPartition]int64{}
+	load := func(topic string, partition int32) error {
+		all, err := offsets.New(t.deps.Cluster, t.cfg.Group, topic).Load(ctx)
+		if o, ok := all[partition]; ok {
+			committed[txn.TopicPartition{Topic: topic, Partition: partition}] = o
+		}
+		return err
+	}
 	for _, s := range t.sources {
-		all, err := offsets.New(t.deps.Cluster, t.cfg.Group, s.topic).Load(ctx)
-		if err != nil {
+		if s.part < 0 {
+			continue
+		}
+		if err := load(s.topic, s.part); err != nil {
 			return nil, err
 		}
-		if o, ok := all[t.partition]; ok {
-			committed[s.topic] = o
+	}
+	if topic := t.cfg.Topics.Reroute; topic != "" {
+		if err := load(topic, t.partition); err != nil {
+			return nil, err
 		}
 	}
 	return committed, nil
+}
+
+func setOffset(all map[string]map[int32]int64, tp txn.TopicPartition, offset int64) {
+	if all[tp.Topic] == nil {
+		all[tp.Topic] = map[int32]int64{}
+	}
+	all[tp.Topic][tp.Partition] = offset
 }

@@ -22,8 +22,13 @@ type slot struct {
 	next    int64          // position of the feed once this slot is applied
 	reject  *event.Reject  // set: the record goes to the dead letters
 	ignored bool           // set: the mapping says that this record is none of ebb's business
+	sent    bool           // set: another task's, and forwarded to it
 	last    *batch.Records // set on the last slot of a batch: released with it
+	origin  *origin        // set: it came through the reroute topic
 }
+
+// timed says whether the slot holds an event, whose time counts.
+func (sl *slot) timed() bool { return sl.reject == nil && !sl.ignored && !sl.sent }
 
 // source reads one feed of one task: it takes fetched batches, decodes ahead into a ring, and knows how far the feed is
 // read. It belongs to the task's goroutine.
@@ -33,9 +38,13 @@ type source struct {
 	part           int32
 	fetch          *fetch.Partition
 	dec            *event.Decoder
-	check          partition.Partitioner // nil when the partitioning of the keys is not checked
-	count          int32                 // partitions of the feed
-	completenessMs int64                 // the last stretch of the feed that is not yet known
+	check          partition.Partitioner               // nil when the partitioning of the keys is not checked
+	count          int32                               // number of tasks
+	home           int32                               // the task's own number
+	rekeyed        bool                                // the customer, not the key, says whose the record is
+	in             *inputRecord                        // how far it is read, in the task record
+	send           func(s *source, sl *slot, to int32) // forwards a record to another task; nil: nothing is forwarded
+	completenessMs int64                               // the last stretch of the feed that is not yet known
 
 	ring []slot
 	head int
@@ -48,6 +57,8 @@ type source struct {
 	fault    error // why nothing behind the ring can be decoded
 	position int64 // next offset to apply
 	warmth   uint64
+	ahead    []span // offsets behind the position that an earlier life has forwarded
+	front    front
 }
 
 // first is the slot that the merge would take next. Valid only while n > 0.
@@ -105,7 +116,7 @@ func (s *source) fill(table *state.Table) error {
 			return err
 		}
 		s.n++
-		if sl.reject == nil && !sl.ignored {
+		if sl.timed() {
 			warm[warmed] = sl.ev.Customer
 			if warmed++; warmed == state.WarmBatch {
 				s.warmth += table.Warm(&warm, warmed)
@@ -133,13 +144,52 @@ func (s *source) close(b *batch.Records) {
 }
 
 func (s *source) decode(sl *slot) error {
-	sl.reject, sl.ignored, sl.last = nil, false, nil
+	sl.reject, sl.ignored, sl.sent, sl.last = nil, false, false, nil
 	sl.next = sl.rec.Offset + 1
-	if s.check != nil && sl.rec.Key != nil && s.check(sl.rec.Key, s.count) != s.part {
-		return &MisplacedError{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Want: s.check(sl.rec.Key, s.count)}
+	key := sl.rec.Key
+	if s.check != nil && !s.rekeyed && s.send == nil && key != nil && s.check(key, s.count) != s.part {
+		return &MisplacedError{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Want: s.check(key, s.count)}
 	}
-	pos := event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp, BrokerTime: sl.rec.LogAppend}
-	err := s.dec.Decode(pos, sl.rec.Key, sl.rec.Value, &sl.ev)
+	if err := decodeInto(s.dec, s.whereabouts(sl), sl); err != nil {
+		return err
+	}
+	if s.send == nil {
+		return nil
+	}
+	if sl.reject == nil && !sl.ignored {
+		s.front.saw(sl.ev.Time)
+	}
+	if to, known := s.owner(sl); known && to != s.home && !sl.ignored {
+		sl.sent = true
+		if !contains(s.ahead, sl.rec.Offset) {
+			s.send(s, sl, to)
+		}
+	}
+	return nil
+}
+
+// owner is the task that a decoded record belongs to, as far as that can be told.
+func (s *source) owner(sl *slot) (to int32, known bool) {
+	key := sl.rec.Key
+	if s.rekeyed {
+		if key = sl.ev.Customer; sl.reject != nil {
+			key = []byte(sl.reject.Customer)
+		}
+	}
+	if len(key) == 0 && (s.rekeyed || key == nil) {
+		return 0, false
+	}
+	return s.check(key, s.count), true
+}
+
+// whereabouts is where the record of a slot lies in the feed.
+func (s *source) whereabouts(sl *slot) event.Position {
+	return event.Position{Topic: s.topic, Partition: s.part, Offset: sl.rec.Offset, Timestamp: sl.rec.Timestamp, BrokerTime: sl.rec.LogAppend}
+}
+
+// decodeInto decodes the record of a slot. The error is none of the record's own.
+func decodeInto(dec *event.Decoder, pos event.Position, sl *slot) error {
+	err := dec.Decode(pos, sl.rec.Key, sl.rec.Value, &sl.ev)
 	switch {
 	case err == nil:
 	case errors.Is(err, event.ErrIgnored):
@@ -153,6 +203,9 @@ func (s *source) decode(sl *slot) error {
 
 // view says what the clock has to know of the feed.
 func (s *source) view(out bool) view {
+	if s.fetch == nil { // all of it lies in other tasks' partitions: the lanes speak for it
+		return view{absent: true}
+	}
 	v := view{buffered: s.n > 0, out: out}
 	if v.buffered {
 		v.head = s.lowest()
@@ -168,7 +221,7 @@ func (s *source) lowest() int64 {
 	low := never
 	i := s.head
 	for range s.n {
-		if sl := &s.ring[i]; sl.reject == nil && !sl.ignored && sl.ev.Time < low {
+		if sl := &s.ring[i]; sl.timed() && sl.ev.Time < low {
 			low = sl.ev.Time
 		}
 		if i++; i == len(s.ring) {

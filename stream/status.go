@@ -119,6 +119,10 @@ func (t *task) report(now time.Time) {
 		t.reportFeed(s, wall)
 	}
 	t.reportedAt = wall
+	if r := t.reroute; r != nil {
+		t.m.rerouteHeld.Set(float64(r.bytes))
+		t.m.rerouteLag.Set(float64(max(0, r.status.HighWatermark-r.position())))
+	}
 	t.m.clock.Set(float64(t.clock) / 1000)
 	t.publish("running", nil)
 }

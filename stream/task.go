@@ -78,6 +78,7 @@ type task struct {
 	sigs      []detectors.Signal
 	steps     []alerts.Step
 
+	reroute  *reroute // nil where nothing is forwarded
 	outbox   outbox
 	commits  chan cutResult
 	inFlight bool
@@ -95,8 +96,14 @@ type task struct {
 
 // poison names a record that failed inside ebb.
 type poison struct {
-	feed   event.Feed
-	offset int64
+	feed      event.Feed
+	partition int32
+	offset    int64
+}
+
+func poisonOf(s *source, sl *slot) poison {
+	at := whereOf(s, sl)
+	return poison{s.feed, at.Partition, at.Offset}
 }
 
 // poisonError ends a run of the task: its uncommitted state is dropped and computed again from the last cut, this time with
@@ -217,7 +224,7 @@ func (t *task) blame(cause any) error {
 	t.log.Error("panic on the path of a record", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	switch cur := t.current; {
 	case cur.feed != nil:
-		return &poisonError{poison: poison{cur.feed.feed, cur.slot.rec.Offset}, cause: cause}
+		return &poisonError{poison: poisonOf(cur.feed, cur.slot), cause: cause}
 	case cur.timer != nil:
 		return &poisonError{timer: cur.timer.Record.ID, cause: cause}
 	}
@@ -266,10 +273,17 @@ func (t *task) untilDue() time.Duration {
 	if !t.inFlight && t.lease != nil && !t.outbox.alertSince.IsZero() && t.live {
 		return min(idle, max(0, t.cfg.Cut.Linger-t.tick().Sub(t.outbox.alertSince)))
 	}
+	rest := idle
 	if t.since.IsZero() && !t.inFlight && len(t.outbox.messages) == 0 {
-		return restful
+		rest = restful
 	}
-	return idle
+	if in, ok := t.promiseDue(); ok && !t.inFlight && t.lease != nil {
+		rest = min(rest, max(in, time.Millisecond))
+	}
+	if since := t.outbox.forwardSince; !since.IsZero() && !t.inFlight && t.lease != nil {
+		rest = min(rest, max(time.Millisecond, forwardLinger-t.tick().Sub(since)))
+	}
+	return rest
 }
 
 // restful bounds the sleep of a task with nothing to commit: every answer of a broker wakes it, so that it need only notice their absence.
@@ -277,7 +291,11 @@ const restful = time.Second
 
 // advance moves the clock.
 func (t *task) advance() {
-	t.clock = nextClock(t.clock, t.views, t.cfg.Time.Grace.Milliseconds())
+	views := t.views
+	if r := t.reroute; r != nil && r.clock != never {
+		views = append(views, view{buffered: true, head: r.clock})
+	}
+	t.clock = nextClock(t.clock, views, t.cfg.Time.Grace.Milliseconds())
 	t.live = true
 	for _, s := range t.merged {
 		if s.behind() > liveBehind {
@@ -297,7 +315,7 @@ func (t *task) unreachable(s *source) bool {
 	if t.deaf.After(since) {
 		since = t.deaf
 	}
-	return s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
+	return s.fetch != nil && s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
 }
 
 // hear notes when no feed gives an answer, and says when that begins and ends.
@@ -305,6 +323,9 @@ func (t *task) hear() {
 	now := t.now()
 	trouble := error(nil)
 	for _, s := range t.merged {
+		if s.fetch == nil {
+			continue
+		}
 		if now.Sub(s.status.Answered) <= t.cfg.Time.FeedUnreachableAfter/2 {
 			if t.waiting {
 				t.waiting = false
@@ -327,6 +348,10 @@ func (t *task) hear() {
 func (t *task) shut() {
 	for _, s := range t.sources {
 		s.shut()
+	}
+	if t.reroute != nil {
+		t.reroute.fetch.Close()
+		t.reroute = nil
 	}
 	if t.inFlight { // the next life reads what became of it; a stop has to know
 		r := <-t.commits

@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 2
+const taskRecordVersion = 3
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -30,23 +30,62 @@ type taskRecord struct {
 	quarantined int64
 	tally       tally
 	feeds       [event.NumFeeds]feedRecord
+	reroute     rerouteRecord
 }
+
+// rerouteRecord is how far the reroute topic is applied.
+type rerouteRecord struct {
+	topic    string // empty: none
+	position int64  // everything before it is applied
+	read     int64  // what lies before it is applied, but for the lanes that say otherwise
+	end      int64  // high watermark when the cut was made
+	promised int64  // event time up to which this task has promised to forward nothing more, ms
+	gap      int64  // since when the alert about records counts that were deleted before they were read, ms
+	lanes    []laneRecord
+}
+
+// laneRecord is how far what one task forwards is applied.
+type laneRecord struct {
+	from    int32
+	next    int64 // its records before this offset are applied
+	promise int64 // event time before which it has forwarded everything, ms
+}
+
+// maxLanes bounds the tasks that forward: partitions of a topic.
+const maxLanes = 1 << 17
 
 // feedRecord is the part of one feed.
 type feedRecord struct {
-	topic    string
-	position int64 // next offset to apply
-	end      int64 // high watermark when the cut was made: an end below the position means a recreated topic
-	quietEnd int64 // end offset of the feed at the first start: history up to here is quiet
-	rhythm   rhythm
-	stalled  int64 // event time of the last arrival before the present stall, ms; 0 when live
-	blind    int64 // event time since when the feed cannot be trusted, ms; 0 when it can
+	topic string
+	inputRecord
+	parts   []partRecord // the other partitions of a feed that is divided among the tasks
+	rhythm  rhythm
+	stalled int64 // event time of the last arrival before the present stall, ms; 0 when live
+	blind   int64 // event time since when the feed cannot be trusted, ms; 0 when it can
 	// Since when the operational alerts count, which other partitions may have begun earlier; gap is that of records
 	// that were deleted before they were read. 0: no alert.
 	stallAlert, blindAlert, gap int64
 	blindSeverity               int64 // of the alert, as far as this task raised it
 	stalls                      []detectors.Interval
 }
+
+// inputRecord is how far a partition of a feed is read.
+type inputRecord struct {
+	begun    bool   // there is something to say
+	position int64  // next offset to apply
+	end      int64  // high watermark when the cut was made: an end below the position means a recreated topic
+	quietEnd int64  // end offset of the feed at the first start: history up to here is quiet
+	ahead    []span // offsets from the position on that are forwarded to other tasks already
+}
+
+// partRecord is the part of one partition of a feed that is divided among the tasks.
+type partRecord struct {
+	partition int32
+	inputRecord
+}
+
+// maxAhead bounds the runs of forwarded offsets that are decoded: a lookahead holds no more, but for what two lives leave.
+const maxAhead = 1 << 16
 
 // maxStalls bounds the remembered stalls of a feed; the oldest go first.
 const maxStalls = 16
@@ -67,7 +106,75 @@ func (r *taskRecord) append(b []byte) []byte {
 	for i := range r.feeds {
 		b = r.feeds[i].append(b)
 	}
+	return r.reroute.append(b)
+}
+
+func (r *rerouteRecord) append(b []byte) []byte {
+	b = appendString(b, r.topic)
+	if r.topic == "" {
+		return b
+	}
+	for _, v := range []int64{r.position, r.read, r.end, r.promised, r.gap} {
+		b = binary.AppendVarint(b, v)
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.lanes)))
+	for _, l := range r.lanes {
+		b = binary.AppendVarint(b, int64(l.from))
+		b = binary.AppendVarint(b, l.next-r.position)
+		b = binary.AppendVarint(b, l.promise-r.promised)
+	}
 	return b
+}
+
+func (r *rerouteRecord) decode(d *decoder) {
+	if r.topic = d.str(); r.topic == "" {
+		return
+	}
+	for _, p := range []*int64{&r.position, &r.read, &r.end, &r.promised, &r.gap} {
+		*p = d.varint()
+	}
+	n := d.uvarint()
+	if n > maxLanes {
+		d.fail("too many lanes")
+		return
+	}
+	for range n {
+		r.lanes = append(r.lanes, laneRecord{from: int32(d.varint()), next: r.position + d.varint(), promise: r.promised + d.varint()})
+	}
+}
+
+func (r *inputRecord) append(b []byte) []byte {
+	b = append(b, flag(r.begun))
+	for _, v := range []int64{r.position, r.end, r.quietEnd} {
+		b = binary.AppendVarint(b, v)
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.ahead)))
+	at := r.position
+	for _, s := range r.ahead {
+		b = binary.AppendVarint(b, s.from-at)
+		b = binary.AppendVarint(b, s.to-s.from)
+		at = s.to
+	}
+	return b
+}
+
+func (r *inputRecord) decode(d *decoder, version byte) {
+	r.begun = version < 3 || d.uvarint() == 1
+	r.position, r.end, r.quietEnd = d.varint(), d.varint(), d.varint()
+	if version < 3 {
+		return
+	}
+	n := d.uvarint()
+	if n > maxAhead {
+		d.fail("too many runs of forwarded records")
+		return
+	}
+	at := r.position
+	for range n {
+		from := at + d.varint()
+		at = from + d.varint()
+		r.ahead = append(r.ahead, span{from, at})
+	}
 }
 
 func (f *feedRecord) append(b []byte) []byte {
@@ -75,7 +182,13 @@ func (f *feedRecord) append(b []byte) []byte {
 	if f.topic == "" {
 		return b
 	}
-	for _, v := range []int64{f.position, f.end, f.quietEnd, f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap, f.blindSeverity} {
+	b = f.inputRecord.append(b)
+	b = binary.AppendUvarint(b, uint64(len(f.parts)))
+	for i := range f.parts {
+		b = binary.AppendVarint(b, int64(f.parts[i].partition))
+		b = f.parts[i].inputRecord.append(b)
+	}
+	for _, v := range []int64{f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap, f.blindSeverity} {
 		b = binary.AppendVarint(b, v)
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.stalls)))
@@ -93,6 +206,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	if b[0] > taskRecordVersion {
 		return nil, fmt.Errorf("format %d: %w", b[0], errNewerRecord)
 	}
+	version := b[0]
 	d := &decoder{b: b[1:]}
 	r := &taskRecord{group: d.str(), cluster: d.str()}
 	if b[0] >= 2 {
@@ -108,7 +222,10 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 		n = 0
 	}
 	for i := range r.feeds[:n] {
-		r.feeds[i].decode(d, event.Feed(i))
+		r.feeds[i].decode(d, event.Feed(i), version)
+	}
+	if version >= 3 {
+		r.reroute.decode(d)
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")
@@ -116,12 +233,16 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	return r, d.err
 }
 
-func (f *feedRecord) decode(d *decoder, feed event.Feed) {
+func (f *feedRecord) decode(d *decoder, feed event.Feed, version byte) {
 	f.topic = d.str()
 	if f.topic == "" {
 		return
 	}
-	for _, p := range []*int64{&f.position, &f.end, &f.quietEnd, &f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap, &f.blindSeverity} {
+	f.inputRecord.decode(d, version)
+	if version >= 3 {
+		f.decodeParts(d, version)
+	}
+	for _, p := range []*int64{&f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap, &f.blindSeverity} {
 		*p = d.varint()
 	}
 	n := d.uvarint()
@@ -134,6 +255,19 @@ func (f *feedRecord) decode(d *decoder, feed event.Feed) {
 		f.stalls = append(f.stalls, detectors.Interval{Feed: feed, From: from, To: from + d.varint()})
 	}
 	f.rhythm.decode(d)
+}
+
+func (f *feedRecord) decodeParts(d *decoder, version byte) {
+	n := d.uvarint()
+	if n > maxLanes {
+		d.fail("too many partitions")
+		return
+	}
+	for range n {
+		p := partRecord{partition: int32(d.varint())}
+		p.inputRecord.decode(d, version)
+		f.parts = append(f.parts, p)
+	}
 }
 
 func flag(b bool) byte {

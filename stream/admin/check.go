@@ -94,7 +94,7 @@ func (k *checker) feedSettings(f Feed, t *found, where string) {
 func (k *checker) partitionCounts() {
 	counts := map[int][]string{}
 	for _, f := range k.spec.Feeds {
-		if t := k.seen.topics[f.Topic]; t.exists() {
+		if t := k.seen.topics[f.Topic]; t.exists() && !f.Rerouted {
 			n := len(t.partitions)
 			counts[n] = append(counts[n], f.Topic)
 		}
@@ -109,7 +109,7 @@ func (k *checker) partitionCounts() {
 	slices.Sort(parts)
 	k.add(
 		Error, "feeds", "have different partition counts ("+strings.Join(parts, "; ")+"), so that a customer's records lie in different partitions",
-		"copy the odd ones into topics of the same count, keyed by customer id and written by the same partitioner; adding partitions to a topic in use moves customers",
+		"copy the odd ones into topics of the same count, keyed by customer id and written by the same partitioner, or set reroute: true for their feeds; adding partitions to a topic in use moves customers",
 	)
 }
 
@@ -119,6 +119,8 @@ func (s *seen) feedPartitions(spec *Spec) int {
 	for _, f := range spec.Feeds {
 		t := s.topics[f.Topic]
 		switch {
+		case f.Rerouted:
+			continue
 		case !t.exists(), n != 0 && n != len(t.partitions):
 			return 0
 		}

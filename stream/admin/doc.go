@@ -23,6 +23,7 @@ type Spec struct {
 	CreatedByRun    bool   // ebb run makes its own missing topics, so that a check need only mention them
 
 	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
+	Reroute                                                string // empty: none
 
 	ReplicationFactor   int           // of created topics; -1 or 0: the broker's default
 	AlertPartitions     int           // of created alert and open-alert topics; 0: as many as the feeds
@@ -37,6 +38,8 @@ type Spec struct {
 type Feed struct {
 	Role  string // usage, payments, ...: the key below feeds in the configuration
 	Topic string
+	// Rerouted: its records are forwarded to where they belong, so that its partition count may be any.
+	Rerouted bool
 }
 
 // Severity says whether ebb can run.

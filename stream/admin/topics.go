@@ -24,6 +24,7 @@ func (s *Spec) own() []own {
 		{key: "topics.alerts", topic: s.Alerts, reads: true, bytes: batch},
 		{key: "topics.open_alerts", topic: s.OpenAlerts, compact: true, reads: true, bytes: batch},
 		{key: "topics.operations", topic: s.Operations, reads: true, bytes: batch},
+		{key: "topics.reroute", topic: s.Reroute, asFeeds: true, reads: true, bytes: max(batch, s.recordBytes()+deadLetterSlack)},
 		{key: "topics.dead_letters", topic: s.DeadLetters, bytes: max(batch, s.recordBytes()+deadLetterSlack)},
 	}
 	used := all[:0]
@@ -69,6 +70,9 @@ func (s *Spec) settings(o own) []kafka.ConfigEntry {
 	if o.topic == s.DeadLetters {
 		retention = s.DeadLetterRetention
 	}
+	if o.topic == s.Reroute {
+		retention = rerouteRetention
+	}
 	if retention > 0 {
 		list = append(list, kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: millis(retention)})
 	}
@@ -78,6 +82,9 @@ func (s *Spec) settings(o own) []kafka.ConfigEntry {
 		kafka.ConfigEntry{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"},
 	)
 }
+
+// rerouteRetention is how long a task may stand still without losing what others forward to it.
+const rerouteRetention = 14 * day
 
 // defaultMaxMessage is Kafka's own default of max.message.bytes.
 const defaultMaxMessage = 1_048_588

@@ -44,7 +44,7 @@ func NewEngine(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, r
 	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
 		return nil, err
 	}
-	feed := cfg.Feeds.Read()[0].Topic
+	feed := cfg.Feeds.Keyed()[0].Topic
 	topics, id, err := cluster.Topics(ctx, feed)
 	if err != nil {
 		return nil, fmt.Errorf("describe the cluster: %w", err)
@@ -151,13 +151,14 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 		Instance: hostname(), Identity: identity(cfg), Group: cfg.Group, Quiet: cfg.History == "quiet", Check: check, Customer: params, Rates: rates,
 		Topics: stream.Topics{
 			Alerts: cfg.Topics.Alerts, OpenAlerts: cfg.Topics.OpenAlerts, Operations: cfg.Topics.Operations,
-			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters,
+			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters, Reroute: cfg.Topics.Reroute,
 		},
 		Time: stream.TimeConfig{
 			Zone: zone, MaxOutOfOrder: cfg.Time.MaxOutOfOrder.Std(), MaxFutureSkew: cfg.Time.MaxFutureSkew.Std(),
 			Grace: cfg.Time.Grace.Std(), FeedUnreachableAfter: cfg.Time.FeedUnreachableAfter.Std(),
 		},
-		Stall: stream.StallConfig{After: cfg.Stall.After.Std(), Expected: float64(cfg.Stall.ExpectedRecords)},
+		Stall:   stream.StallConfig{After: cfg.Stall.After.Std(), Expected: float64(cfg.Stall.ExpectedRecords)},
+		Reroute: stream.RerouteConfig{Interval: cfg.Reroute.Interval.Std(), Buffer: int64(cfg.Reroute.Buffer)},
 		Letters: stream.LetterConfig{
 			BlindRatio: cfg.DeadLetters.BlindRatio, BlindMin: uint64(cfg.DeadLetters.BlindMin),
 			StopRatio: cfg.DeadLetters.StopRatio, StopMin: uint64(cfg.DeadLetters.StopMin),
@@ -180,7 +181,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 		MaxRecordBytes: int(cfg.DeadLetters.MaxRecordBytes),
 	}
 	for _, f := range cfg.Feeds.Read() {
-		sc.Feeds = append(sc.Feeds, stream.FeedConfig{Feed: f.Role, Topic: f.Topic, Mapping: f.Mapping, Completeness: f.Completeness.Std()})
+		sc.Feeds = append(sc.Feeds, stream.FeedConfig{Feed: f.Role, Topic: f.Topic, Mapping: f.Mapping, Reroute: f.Reroute, Completeness: f.Completeness.Std()})
 	}
 	return sc, nil
 }

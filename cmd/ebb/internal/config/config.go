@@ -36,7 +36,7 @@ type Config struct {
 	// How time is understood.
 	Time Time `yaml:"time"`
 	// The topics to read. At least one of usage, payments and complaints; all with the same number of partitions, because
-	// partition p of every feed belongs to the same customers.
+	// partition p of every feed belongs to the same customers. A feed that is not so is read with reroute: true.
 	Feeds Feeds `yaml:"feeds" required:"true"`
 	// How the producers of the feeds choose a partition by the record key: murmur2 (Java clients, kafka-go's
 	// Murmur2Balancer), crc32 (librdkafka's consistent and consistent_random, so most of C, Python, .NET). Each record's
@@ -44,6 +44,8 @@ type Config struct {
 	Partitioner string `yaml:"partitioner" enum:"murmur2|crc32|none"`
 	// The topics that ebb writes.
 	Topics Topics `yaml:"topics"`
+	// How records that lie in another partition than their customer's are forwarded, where topics.reroute names a topic.
+	Reroute Reroute `yaml:"reroute"`
 	// Currencies.
 	Money Money `yaml:"money"`
 	// The rules by which customers are judged.
@@ -175,6 +177,9 @@ type Feed struct {
 	// How long after its time a record may still arrive in normal operation, for example 26h for a nightly file. Rules
 	// about silence and falling spend treat that last stretch of the feed as not yet known.
 	Completeness Duration `yaml:"completeness" range:"0s..60d"`
+	// The topic is keyed by something else than the customer, or has another number of partitions than the other feeds. Its
+	// records are forwarded to their customers' partitions through topics.reroute, which costs a second write of each.
+	Reroute bool `yaml:"reroute"`
 	// How your records are to be understood. Left out: they have the form of ebb's own contract, docs/records.md.
 	Mapping *event.Mapping `yaml:"mapping"`
 }
@@ -191,6 +196,9 @@ type Topics struct {
 	Changelog string `yaml:"changelog"`
 	// Records that could not be used, as they were, with the reason in the headers. Left out: GROUP-dlq.
 	DeadLetters string `yaml:"dead_letters"`
+	// Records on their way to the partition of their customer, as many partitions as the feeds; ebb writes and reads it by
+	// itself. Empty: a record that lies in another partition than its key's stops that partition.
+	Reroute string `yaml:"reroute"`
 	// Create missing topics at the start of ebb run, as ebb topics create does.
 	Create bool `yaml:"create"`
 	// Replicas of each partition of created topics; -1: the broker's default.
@@ -201,6 +209,16 @@ type Topics struct {
 	AlertRetention Duration `yaml:"alert_retention" range:"1d..3650d"`
 	// How long a created dead-letter topic keeps its records.
 	DeadLetterRetention Duration `yaml:"dead_letter_retention" range:"14d..3650d"`
+}
+
+// Reroute is how records are forwarded between partitions.
+type Reroute struct {
+	// Least time between two notes of a partition to all others of how far it has come, in event time. While somebody catches up
+	// they are sent more often, and not at all while nobody needs them.
+	Interval Duration `yaml:"interval" range:"100ms..10m"`
+	// Memory for forwarded records that wait for their turn, of all partitions of this instance together. When it is full, and
+	// nothing else can go on, the earliest is applied before its turn, and counted.
+	Buffer Bytes `yaml:"buffer" range:"1MB..64GB"`
 }
 
 // Money is about currencies.
@@ -370,6 +388,7 @@ func Default() Config {
 			AlertRetention:      365 * day,
 			DeadLetterRetention: 30 * day,
 		},
+		Reroute:     Reroute{Interval: Duration(time.Second), Buffer: 64e6},
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day},
@@ -396,6 +415,11 @@ func Default() Config {
 		HTTP: HTTP{Listen: "127.0.0.1:9464", Console: true},
 		Log:  Log{Level: "info", Format: "text"},
 	}
+}
+
+// Keyed lists the feeds that are keyed by customer: their partitions are the tasks'.
+func (f Feeds) Keyed() []Named {
+	return slices.DeleteFunc(f.Read(), func(n Named) bool { return n.Reroute })
 }
 
 // Named is a feed with its role.

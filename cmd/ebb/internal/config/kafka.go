@@ -30,6 +30,7 @@ func (c *Config) TopicSpec() admin.Spec {
 		Operations:          c.Topics.Operations,
 		Changelog:           c.Topics.Changelog,
 		DeadLetters:         c.Topics.DeadLetters,
+		Reroute:             c.Topics.Reroute,
 		ReplicationFactor:   c.Topics.ReplicationFactor,
 		AlertPartitions:     c.Topics.AlertPartitions,
 		AlertRetention:      c.Topics.AlertRetention.Std(),
@@ -37,7 +38,7 @@ func (c *Config) TopicSpec() admin.Spec {
 		MaxRecordBytes:      int(c.DeadLetters.MaxRecordBytes),
 	}
 	for _, f := range c.Feeds.Read() {
-		s.Feeds = append(s.Feeds, admin.Feed{Role: f.Role.String(), Topic: f.Topic})
+		s.Feeds = append(s.Feeds, admin.Feed{Role: f.Role.String(), Topic: f.Topic, Rerouted: f.Reroute})
 	}
 	return s
 }

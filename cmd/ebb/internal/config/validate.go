@@ -35,6 +35,7 @@ func (r *reader) check(c *Config, src Source) {
 	c.tls = r.checkSecurity(&c.Security, src)
 	r.checkFeeds(c)
 	r.checkTopics(c)
+	r.checkReroute(c)
 	r.checkMoney(&c.Money)
 	r.checkDetectors(c)
 	r.checkBounds(c)
@@ -260,6 +261,21 @@ func (r *reader) checkFeeds(c *Config) {
 	}
 }
 
+// checkReroute: a record can be forwarded only where it is known whither, and through which topic.
+func (r *reader) checkReroute(c *Config) {
+	if c.Topics.Reroute != "" && c.Partitioner == "none" {
+		r.faultAt("topics.reroute", "needs a partitioner: without one nobody knows where a record belongs", "set partitioner to murmur2 or crc32")
+	}
+	if len(c.Feeds.Keyed()) == 0 && len(c.Feeds.Read()) != 0 {
+		r.faultAt("feeds", "are all rerouted", "leave reroute out of one that is keyed by customer: its partitions are those of the state")
+	}
+	for _, n := range c.Feeds.Read() {
+		if path := "feeds." + n.Role.String() + ".reroute"; n.Reroute && c.Topics.Reroute == "" {
+			r.faultAt(path, "needs a topic to forward the records through", "set topics.reroute, for example to "+c.Group+"-reroute")
+		}
+	}
+}
+
 func (r *reader) checkTopic(name, path string) {
 	if !topicName.MatchString(name) || name == "." || name == ".." {
 		r.faultAt(path, strconv.Quote(name)+" is not a topic name", "use letters, digits, dot, dash and underscore, at most 249")
@@ -284,7 +300,11 @@ func (r *reader) checkTopics(c *Config) {
 		{c.Topics.Operations, "topics.operations"},
 		{c.Topics.Changelog, "topics.changelog"},
 		{c.Topics.DeadLetters, "topics.dead_letters"},
+		{c.Topics.Reroute, "topics.reroute"},
 	} {
+		if t.name == "" && t.path == "topics.reroute" {
+			continue
+		}
 		// A name that is derived from the group is right if the group is.
 		if r.at[t.path] != nil || c.Group != "" && !r.faulted("group") {
 			r.checkTopic(t.name, t.path)
