@@ -222,7 +222,7 @@ func TestWrongTopics(t *testing.T) {
 		{"changelog with another count", func(w *world) {
 			w.broker.DeleteTopic(w.t, w.topic("changelog"))
 			w.broker.CreateTopic(w.t, w.topic("changelog"), 3, map[string]string{"cleanup.policy": "compact"})
-		}, []string{"changelog", "has 3", "ebb topics create"}},
+		}, []string{"changelog", "has 3", "ebb state grow"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 2)
