@@ -179,12 +179,21 @@ func (t *task) cutAge() time.Duration {
 
 // commit runs the transaction of one cut. It does not touch the task's state.
 func (t *task) commit(c *cut) (int64, error) {
-	tx, changelog, err := t.transaction(c)
-	if err != nil {
-		return 0, err
+	for {
+		tx, changelog, err := t.transaction(c)
+		if err != nil {
+			return 0, err
+		}
+		res, err := t.transact(tx, c.priority)
+		if err == nil || !txn.TooLarge(err) {
+			return res.Next[changelog], err
+		}
+		n := c.shorten(t.cfg.Topics.DeadLetters)
+		if n == 0 {
+			return 0, err
+		}
+		t.log.Warn("dead letters are too large for their topic and go without the value; raise its max.message.bytes above that of the feeds", "letters", n)
 	}
-	res, err := t.transact(tx, c.priority)
-	return res.Next[changelog], err
 }
 
 // transaction builds the content of a cut: customers and the task record to the changelog, the task record last; alert

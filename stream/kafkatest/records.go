@@ -62,6 +62,29 @@ func (b *Broker) CreateTopic(t testing.TB, topic string, partitions int32, confi
 	b.EndOffsets(t, topic)
 }
 
+// AlterTopic sets one setting of a topic.
+func (b *Broker) AlterTopic(t testing.TB, topic, name, value string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cl := b.Client(t)
+	defer cl.Close()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	res := kmsg.NewIncrementalAlterConfigsRequestResource()
+	res.ResourceType, res.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+	c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	c.Name, c.Value, c.Op = name, kmsg.StringPtr(value), kmsg.IncrementalAlterConfigOpSet
+	res.Configs = append(res.Configs, c)
+	req.Resources = append(req.Resources, res)
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Resources[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatalf("kafkatest: set %s of topic %s: %v", name, topic, err)
+	}
+}
+
 // DeleteTopic removes a topic. One that does not exist is fine.
 func (b *Broker) DeleteTopic(t testing.TB, topic string) {
 	t.Helper()

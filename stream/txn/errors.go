@@ -100,6 +100,12 @@ func (e *Error) Unwrap() []error {
 	return out
 }
 
+// TooLarge says that a broker will never take this content, for the size of a record or batch.
+func TooLarge(err error) bool {
+	code := conn.Code(err)
+	return errors.Is(err, ErrRefused) && (code == kafka.MessageSizeTooLarge || code == kafka.RecordListTooLarge)
+}
+
 // mend says what helps against an answer that no retry helps against.
 func mend(err error) string {
 	switch conn.Code(err) {

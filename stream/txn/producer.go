@@ -92,7 +92,7 @@ func (p *Producer) Close() {
 // Init takes the transactional id over: every earlier owner is fenced, and the transaction it may have left open is ended, before Init
 // returns. It retries until it succeeds, ctx ends, or the broker refuses for good (ErrRefused).
 //
-// After a Commit with ErrReinit it first asks whether the generation of that commit is still current, and returns ErrFenced if not: a former owner
+// After a Commit with ErrReinit or ErrRefused it first asks whether the generation of that commit is still current, and returns ErrFenced if not: a former owner
 // that initialises late would fence its successor.
 func (p *Producer) Init(ctx context.Context) error {
 	p.ready = false
@@ -175,7 +175,7 @@ func (p *Producer) Commit(ctx context.Context, tx *Transaction) (Result, error) 
 	err := run.commit(ctx)
 	if err != nil {
 		p.ready = false
-		if errors.Is(err, ErrReinit) {
+		if errors.Is(err, ErrReinit) || errors.Is(err, ErrRefused) {
 			p.suspect = tx
 		}
 		return Result{}, err
