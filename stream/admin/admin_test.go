@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -308,6 +309,37 @@ func TestTooManyReplicasIsAProblemWithItsMend(t *testing.T) {
 	if err != nil || created != nil || len(problems) != 5 || !strings.Contains(problems[0].String(), "cannot have 3 replicas on a cluster of 1 brokers; set topics.replication_factor") {
 		t.Errorf("got %v %v %v", created, problems, err)
 	}
+}
+
+// TestATopicThatAnotherInstanceIsMakingIsAwaited: instances that start together for the first time each find the topics missing.
+// Who comes second is told that a topic exists before the cluster's description of it says so.
+func TestATopicThatAnotherInstanceIsMakingIsAwaited(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	feeds(t, b, 2, 2)
+	s := spec(b)
+	var told atomic.Bool
+	b.Fake.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.Fake.KeepControl()
+		req := r.(*kmsg.CreateTopicsRequest)
+		if req.Topics[0].Topic != s.DeadLetters || told.Swap(true) {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+		rt := kmsg.NewCreateTopicsResponseTopic()
+		rt.Topic, rt.ErrorCode = s.DeadLetters, kerr.TopicAlreadyExists.Code
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	other := make(chan struct{})
+	time.AfterFunc(200*time.Millisecond, func() {
+		defer close(other)
+		b.CreateTopic(t, s.DeadLetters, 2, map[string]string{"cleanup.policy": "delete", "retention.ms": "2592000000", "max.message.bytes": "1114112"})
+	})
+	created, problems, err := admin.Create(t.Context(), connect(t, b), s)
+	if err != nil || len(problems) != 0 || len(created) != 4 || slices.Contains(created, s.DeadLetters) {
+		t.Errorf("got %v, %v, %v; want the four others made and no problems", created, problems, err)
+	}
+	<-other
 }
 
 func TestATopicThatTheClusterDoesNotAllowComesWithTheCommandForIt(t *testing.T) {

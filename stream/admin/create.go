@@ -13,8 +13,8 @@ import (
 	"ebb/stream/conn"
 )
 
-// Create makes those of ebb's own topics that do not exist, waits until they can be written to, and checks everything. It
-// answers the names of the topics it made. The feeds must exist, since their partition count is the changelog's.
+// Create makes those of ebb's own topics that do not exist, waits until they can be written to, those too that another instance
+// makes at the same moment, and checks everything. It answers the names of the topics it made. The feeds must exist, since their partition count is the changelog's.
 func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, problems []Problem, err error) {
 	s, err := look(ctx, c, &spec)
 	if err != nil {
@@ -26,10 +26,12 @@ func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, 
 		return nil, problems, err
 	}
 	k := &checker{spec: &spec, seen: s, bootstrap: strings.Join(c.Brokers(), ",")}
+	var missing []string
 	for _, o := range spec.own() {
 		if !errors.Is(s.topics[o.topic].err, conn.ErrTopicMissing) {
 			continue
 		}
+		missing = append(missing, o.topic)
 		made, err := k.create(ctx, c, o, feeds)
 		if err != nil {
 			return created, k.problems, err
@@ -41,7 +43,7 @@ func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, 
 	if k.problems != nil {
 		return created, k.problems, nil
 	}
-	if err := settle(ctx, c, created); err != nil {
+	if err := settle(ctx, c, missing); err != nil {
 		return created, nil, err
 	}
 	problems, err = Check(ctx, c, spec)
