@@ -25,8 +25,9 @@ type bench struct {
 	cluster *conn.Cluster
 	log     *slog.Logger
 	now     func() time.Time
+	delay   string // the broker's group.initial.rebalance.delay.ms
 
-	group, state string // of the drained ebb, which latency and restart go on with
+	group, state string // of the drained ebb, which latency goes on with
 }
 
 var feeds = []string{"usage", "payments", "complaints"}
@@ -43,8 +44,10 @@ func (b *bench) run(ctx context.Context) (*result, error) {
 		{"drain", b.peerPart("drain", b.peerDrain)},
 		{"latency", b.latency},
 		{"latency", b.peerPart("latency", b.peerLatency)},
-		{"restart", b.restart},
-		{"restart", b.peerPart("restart", "eos")},
+		{"fill", b.fill},
+		{"restart", b.onEach(b.restarts)},
+		{"failover", b.onEach(b.failover)},
+		{"memory", b.memory},
 		{"micro", func(ctx context.Context, _ *result) error { return micro(ctx, os.Stdout) }},
 	}
 	for _, s := range steps {
@@ -73,7 +76,7 @@ func (b *bench) drain(ctx context.Context, res *result) error {
 	}
 	b.group = fmt.Sprintf("ebb_bench_%d", b.now().Unix())
 	b.state = filepath.Join(b.tmp, "state-"+b.group)
-	ends, total, err := b.ends(ctx)
+	ends, total, err := b.ends(ctx, b.prefix)
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	broker := b.brokerCPU()
-	e, err := b.start(ctx, b.group, b.state)
+	e, err := b.start(ctx, ebbRun{group: b.group, dir: b.state, prefix: b.prefix})
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*
 		d.SteadyPerSecond = (total - warm.events) / (d.Seconds - warm.at)
 		d.SteadyCPUPerMillion = (cpuOf(e.cmd.Process.Pid) - warm.cpu) / (total - warm.events) * 1e6
 	}
-	if err := b.awaitCommitted(ctx, e, ends); err != nil {
+	if err := b.awaitCommitted(ctx, e, b.group, ends); err != nil {
 		return nil, err
 	}
 	d.LagZero = e.seconds()
@@ -136,50 +139,59 @@ func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*
 // positions are offsets by topic and partition.
 type positions map[string]map[int32]int64
 
-// ends returns the end offsets of the feeds and how many records they hold.
-func (b *bench) ends(ctx context.Context) (ends positions, total int64, err error) {
+// ends returns the end offsets of the feeds of a prefix and how many records they hold.
+func (b *bench) ends(ctx context.Context, prefix string) (ends positions, total int64, err error) {
 	ends = positions{}
 	for _, feed := range feeds {
-		topic := b.prefix + feed
-		found, _, err := b.cluster.Topics(ctx, topic)
-		if err == nil {
-			err = found[topic].Err
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("%s: %w; the part load makes the topics", topic, err)
-		}
-		var ids []int32
-		for _, p := range found[topic].Partitions {
-			ids = append(ids, p.ID)
-		}
-		end, err := b.cluster.Offsets(ctx, topic, ids, conn.Latest, conn.ReadUncommitted)
+		end, n, err := b.endsOf(ctx, prefix+feed)
 		if err != nil {
 			return nil, 0, err
 		}
-		start, err := b.cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
-		if err != nil {
-			return nil, 0, err
-		}
-		ends[topic] = end
-		for p := range end {
-			total += end[p] - start[p]
-		}
+		ends[prefix+feed] = end
+		total += n
+	}
+	return ends, total, nil
+}
+
+// endsOf returns the end offsets of a topic and how many offsets lie before them.
+func (b *bench) endsOf(ctx context.Context, topic string) (ends map[int32]int64, total int64, err error) {
+	found, _, err := b.cluster.Topics(ctx, topic)
+	if err == nil {
+		err = found[topic].Err
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w; the parts load and fill make the topics", topic, err)
+	}
+	var ids []int32
+	for _, p := range found[topic].Partitions {
+		ids = append(ids, p.ID)
+	}
+	ends, err = b.cluster.Offsets(ctx, topic, ids, conn.Latest, conn.ReadUncommitted)
+	if err != nil {
+		return nil, 0, err
+	}
+	starts, err := b.cluster.Offsets(ctx, topic, ids, conn.Earliest, conn.ReadUncommitted)
+	if err != nil {
+		return nil, 0, err
+	}
+	for p, end := range ends {
+		total += end - starts[p]
 	}
 	return ends, total, nil
 }
 
 // awaitCommitted waits until the group has committed every record below the given ends: lag 0 as any Kafka tool sees it.
-func (b *bench) awaitCommitted(ctx context.Context, e *engine, ends positions) error {
+func (b *bench) awaitCommitted(ctx context.Context, e *engine, group string, ends positions) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		lag, err := b.lag(ctx, ends)
+		lag, err := b.lag(ctx, group, ends)
 		if err == nil && lag == 0 {
 			return nil
 		}
 		select {
 		case <-e.ended:
-			return fmt.Errorf("ebb ended at lag %d: %w; see %s", lag, e.err, e.log)
+			return fmt.Errorf("the process ended at lag %d: %w; see %s", lag, e.err, e.log)
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("lag stays at %d: %w; see %s", lag, ctx.Err(), e.log), err)
 		case <-tick.C:
@@ -187,9 +199,9 @@ func (b *bench) awaitCommitted(ctx context.Context, e *engine, ends positions) e
 	}
 }
 
-func (b *bench) lag(ctx context.Context, ends positions) (lag int64, err error) {
+func (b *bench) lag(ctx context.Context, group string, ends positions) (lag int64, err error) {
 	for topic, end := range ends {
-		done, err := offsets.New(b.cluster, b.group, topic).Load(ctx)
+		done, err := offsets.New(b.cluster, group, topic).Load(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -239,7 +251,7 @@ func (b *bench) caughtUp(ctx context.Context) (*engine, error) {
 	if b.group == "" {
 		return nil, errors.New("the part drain has to run before it")
 	}
-	e, err := b.start(ctx, b.group, b.state)
+	e, err := b.start(ctx, ebbRun{group: b.group, dir: b.state, prefix: b.prefix})
 	if err != nil {
 		return nil, err
 	}
@@ -248,11 +260,11 @@ func (b *bench) caughtUp(ctx context.Context) (*engine, error) {
 	if err := b.awaitLive(ctx, e); err != nil {
 		return nil, err
 	}
-	ends, _, err := b.ends(ctx)
+	ends, _, err := b.ends(ctx, b.prefix)
 	if err != nil {
 		return nil, err
 	}
-	return e, b.awaitCommitted(ctx, e, ends)
+	return e, b.awaitCommitted(ctx, e, b.group, ends)
 }
 
 // onTheirWay is how many records of a partition may wait at the end of a topic that is being written.
@@ -275,94 +287,6 @@ func (b *bench) awaitLive(ctx context.Context, e *engine) error {
 		}
 		return n >= b.partitions*len(feeds) && s.sum("ebb_restore_remaining_records") == 0
 	})
-}
-
-// restart stops ebb under live load and starts it again, with and without its local state.
-func (b *bench) restart(ctx context.Context, res *result) error {
-	res.Restart.Ebb = map[string]*restarted{}
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		for _, wiped := range []bool{false, true} {
-			name := caseName(sig, wiped)
-			err := b.alone(func() error {
-				r, err := b.restartOnce(ctx, sig, wiped)
-				if err != nil {
-					return err
-				}
-				res.Restart.Ebb[name] = r
-				b.log.Info("restart", "case", name, "first_record_s", r.First, "live_s", r.Live, "worst_gap_ms", r.Gap, "missing", r.Missing, "duplicates", r.Duplicates)
-				return nil
-			})
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	return nil
-}
-
-func caseName(sig syscall.Signal, wiped bool) string {
-	name := map[syscall.Signal]string{syscall.SIGTERM: "SIGTERM", syscall.SIGKILL: "SIGKILL"}[sig]
-	if wiped {
-		return name + ", state dir wiped"
-	}
-	return name + ", state dir kept"
-}
-
-func (b *bench) restartOnce(ctx context.Context, sig syscall.Signal, wiped bool) (*restarted, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	e, err := b.caughtUp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	load := make(chan error, 1)
-	r, seen := &restarted{}, &lively{}
-	go func() {
-		load <- b.generate(ctx, seen, b.live("-rate", "1000", "-seconds", "25", "-warm", "0", "-settle", "120s", "-critical", "20")...)
-	}()
-	if err := pause(ctx, 12*time.Second); err != nil {
-		return nil, err
-	}
-	u, err := e.stop(sig)
-	if err != nil {
-		return nil, err
-	}
-	r.Stop = u.took
-	if wiped {
-		if err := os.RemoveAll(b.state); err != nil {
-			return nil, err
-		}
-	}
-	if e, err = b.start(ctx, b.group, b.state); err != nil {
-		return nil, err
-	}
-	if err := e.await(ctx, 10*time.Millisecond, "the first record", func(s series) bool { return s.sum("ebb_records_consumed_total") > 0 }); err != nil {
-		return nil, err
-	}
-	r.First = e.seconds()
-	if err := b.awaitLive(ctx, e); err != nil {
-		return nil, err
-	}
-	r.Live = e.seconds()
-	if err := <-load; err != nil {
-		return nil, err
-	}
-	r.delivery, r.Gap = seen.delivery, seen.Max
-	if _, err := e.stop(syscall.SIGTERM); err != nil {
-		return nil, err
-	}
-	return r, r.check()
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (b *bench) brokerCPU() float64 {

@@ -40,7 +40,6 @@ func TestTakePeer(t *testing.T) {
 	for part, out := range map[string]string{
 		"drain":   `{"date":"2026-11-21","heap":"3g","drain":{"eos, 1 thread":{"events":5,"seconds":39.1,"events_per_s":128000,"cpu_s_per_million":9.0,"peak_rss_mib":1797,"changelog":{"states":{"bytes":1}},"alerts":50583}}}`,
 		"latency": `{"latency":{"eos, default":{"p50_ms":85.6,"p99_ms":178,"missing":0,"duplicates":0,"sent":300000,"rss_mib":1156}}}`,
-		"restart": `{"restart":{"eos, static membership, SIGKILL, state dir kept":{"first_record_s":4.2,"worst_alert_gap_ms":6500.5,"missing":0}}}`,
 	} {
 		if err := r.takePeer(part, []byte(out)); err != nil {
 			t.Fatal(err)
@@ -52,9 +51,6 @@ func TestTakePeer(t *testing.T) {
 	if l := r.Latency.Peer; l == nil || l.P50 != 85.6 || l.Sent != 300000 {
 		t.Errorf("latency: %+v", l)
 	}
-	if c := r.Restart.Peer[caseName(syscall.SIGKILL, false)]; c == nil || c.First != 4.2 || c.Gap != 6500.5 {
-		t.Errorf("restart: %+v", r.Restart.Peer)
-	}
 	if err := r.takePeer("drain", []byte(`{"drain":{"a":{},"b":{}}}`)); err == nil {
 		t.Error("two cases were taken for one")
 	}
@@ -65,16 +61,34 @@ func TestTable(t *testing.T) {
 	r.Drain.Ebb = &drained{CPUPerMillion: 1.5, PerSecond: 500_000, PeakRSS: 300, Alerts: 50000}
 	r.Drain.Peer = &drained{CPUPerMillion: 9, PerSecond: 125_000, PeakRSS: 1800, Alerts: 50000}
 	r.Drain.PeerCase = "eos"
-	r.Restart.Ebb = map[string]*restarted{caseName(syscall.SIGKILL, true): {First: 2, Gap: 2500}}
+	for _, c := range []struct {
+		wiped bool
+		side  side
+		what  *restarted
+	}{
+		{false, ebbSide{}, &restarted{First: 1, All: 1.5}},
+		{true, ebbSide{}, &restarted{First: 2, All: 3.5, Gap: 2500, Changelog: 1_000_000}},
+		{true, streamsSide{}, &restarted{First: 8, All: 10, Gap: 12500, Changelog: 1_000_000}},
+	} {
+		r.Restart.put(caseName(syscall.SIGKILL, c.wiped), c.side, c.what)
+	}
+	r.Failover.put("kill -9 of one of three, 1 standby", ebbSide{}, &outage{Served: 10.5, Gap: 10400, Disturbed: 3})
+	r.Failover.put("kill -9 of one of three, 1 standby", streamsSide{}, &outage{Served: 21, Gap: 20800, Disturbed: 3})
+	r.Memory = append(r.Memory, &footprint{Partitions: 64, Live: 512})
 	var out strings.Builder
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"drain, CPU-s per million events  1.50           9.00           6.0 x",
-		"drain, thousand events/s   500            125           4.0 x",
-		"drain, alert steps 50000          50000               -",
-		"restart (SIGKILL, state wiped), first event s  2.00              -               -",
+		"| drain, CPU-s per million events | 1.50 | 9.00 | 6.0 x |",
+		"| drain, thousand events/s | 500 | 125 | 4.0 x |",
+		"| drain, alert steps | 50000 | 50000 | - |",
+		"| restart (SIGKILL, state kept), first alert s | 1.00 | - | - |",
+		"| restart (SIGKILL, state wiped), first alert s | 2.00 | 8.00 | 4.0 x |",
+		"a second, start of the process included | 286 | 100 | 2.9 x |",
+		"the same, less the start with state kept | 500 | - | - |",
+		"| kill -9 of one of three, 1 standby: all served again after s | 10.50 | 21.00 | 2.0 x |",
+		"| 64 partitions, RSS MiB live | 512 | - | - |",
 		"Kafka Streams, drain: eos",
 	} {
 		if !strings.Contains(squeeze(out.String()), squeeze(want)) {
@@ -112,7 +126,7 @@ func TestCopyNewerLeavesWhatIsTheSame(t *testing.T) {
 	write("run", "1")
 	write("src/a", "1")
 	write("target/built", "1")
-	if err := copyNewer(from, to); err != nil {
+	if err := copyNewer(from, to, nil); err != nil {
 		t.Fatal(err)
 	}
 	old := time.Unix(1e9, 0)
@@ -123,7 +137,7 @@ func TestCopyNewerLeavesWhatIsTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("src/a", "2")
-	if err := copyNewer(from, to); err != nil {
+	if err := copyNewer(from, to, nil); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := os.Stat(filepath.Join(to, "run")); err != nil || !st.ModTime().Equal(old) {
@@ -159,5 +173,21 @@ func TestParts(t *testing.T) {
 	o, err := parse([]string{"-events", "50000", "drain"})
 	if err != nil || o.customers != 2000 || len(o.parts) != 1 {
 		t.Errorf("got %+v, %v; want 2000 customers and one part", o, err)
+	}
+}
+
+func TestCopyChangesWhatItIsToldTo(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(from, "job"), []byte("a b c"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyNewer(from, to, map[string]change{"job": {"b", "b2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := os.ReadFile(filepath.Join(to, "job")); string(body) != "a b2 c" {
+		t.Errorf("got %q", body)
+	}
+	if err := copyNewer(from, to, map[string]change{"job": {"x", "y"}}); err == nil {
+		t.Error("a file that lacks what is to be changed was copied")
 	}
 }

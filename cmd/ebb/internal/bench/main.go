@@ -3,7 +3,8 @@
 // Command bench runs ebb and the same job on Kafka Streams one after the other
 // on the same broker and the same topics, and prints their figures side by
 // side: events per second, CPU, memory, the latency of alerts under live load,
-// and how long a restart takes.
+// and for how long customers go unserved after a restart, a kill, a clean leave
+// and a rolling deploy.
 //
 // The load generator and the Kafka Streams job are those of the benchmark that
 // stands beside the repository; they are copied to a folder of their own and
@@ -13,8 +14,8 @@
 // measured inside of ebb, and no figure is a pass or a failure. It refuses to
 // report a run in which an alert is missing or stands twice.
 //
-// Usage: bench [flags] [part ...], where a part is load, drain, latency,
-// restart or micro (default: all).
+// Usage: bench [flags] [part ...], where a part is load, drain, latency, fill,
+// restart, failover, memory or micro (default: all).
 package main
 
 import (
@@ -52,10 +53,13 @@ type options struct {
 	shared, dir, prefix, json     string
 	peer, keep                    bool
 	peerDrain, peerLatency        string
+	many                          int
+	session                       time.Duration
+	peerHeap                      string
 	parts                         []string
 }
 
-var allParts = []string{"load", "drain", "latency", "restart", "micro"}
+var allParts = []string{"load", "drain", "latency", "fill", "restart", "failover", "memory", "micro"}
 
 func parse(args []string) (options, error) {
 	var o options
@@ -73,6 +77,9 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.keep, "keep", false, "keep ebb's state and topics at the end")
 	fs.StringVar(&o.peerDrain, "peer-drain", "eos, 1 thread, commit 10 s, transaction timeout 60 s", "case of the Kafka Streams job for the drain: its best exactly-once mode")
 	fs.StringVar(&o.peerLatency, "peer-latency", "eos, default (commit 100 ms)", "case of the Kafka Streams job for the latency")
+	fs.IntVar(&o.many, "many", envInt("BENCH_MANY", 1_000_000), "customers of the parts fill, restart, failover and memory, with four events each (BENCH_MANY)")
+	fs.DurationVar(&o.session, "session", 10*time.Second, "session timeout of the group in the part failover, of both sides")
+	fs.StringVar(&o.peerHeap, "peer-heap", "2g", "heap of each Kafka Streams process in the parts restart and failover")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -122,6 +129,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer cluster.Close()
 	b := &bench{tools: tools, cluster: cluster, log: log, now: time.Now}
+	if b.delay, err = brokerSetting(ctx, tools.brokers, "group.initial.rebalance.delay.ms"); err != nil {
+		return err
+	}
 	res, err := b.run(ctx)
 	if res.measured() {
 		err = joined(err, res.print(os.Stdout), keepJSON(o.json, res))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // peerPart runs one part of the peer's own script, for the cases that hold name, and keeps its answer.
@@ -38,23 +37,10 @@ func (r *result) takePeer(part string, out []byte) error {
 	if err := json.Unmarshal(out, &all); err != nil {
 		return fmt.Errorf("what run-peer printed: %w", err)
 	}
-	switch part {
-	case "drain":
+	if part == "drain" {
 		return one(all[part], &r.Drain.Peer, &r.Drain.PeerCase)
-	case "latency":
-		return one(all[part], &r.Latency.Peer, &r.Latency.PeerCase)
 	}
-	cases := map[string]*restarted{}
-	if err := json.Unmarshal(all[part], &cases); err != nil {
-		return fmt.Errorf("what run-peer printed of %s: %w", part, err)
-	}
-	r.Restart.Peer = map[string]*restarted{}
-	for name, c := range cases { // "eos, static membership, SIGKILL, state dir kept"
-		if _, rest, ok := strings.Cut(name, "static membership, "); ok {
-			r.Restart.Peer[rest] = c
-		}
-	}
-	return nil
+	return one(all[part], &r.Latency.Peer, &r.Latency.PeerCase)
 }
 
 // one takes the only case of a part.

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -19,11 +20,11 @@ import (
 	"time"
 )
 
-// engine is one run of ebb, seen from outside.
+// engine is one process of ebb, or of the peer, seen from outside.
 type engine struct {
 	cmd    *exec.Cmd
 	began  time.Time
-	listen string
+	listen string // where ebb serves its metrics
 	log    string
 	ended  chan struct{}
 	usage  *syscall.Rusage
@@ -31,28 +32,47 @@ type engine struct {
 	now    func() time.Time
 }
 
-// start runs `ebb run` for a group with its state in dir.
-func (b *bench) start(ctx context.Context, group, dir string) (*engine, error) {
-	log, err := os.OpenFile(filepath.Join(b.tmp, group+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
+// ebbRun is what differs between the processes of ebb.
+type ebbRun struct {
+	group, dir, prefix string
+	client             string // client id; empty: ebb's own
+	standbys           int
+	session            time.Duration // of the group; 0: ebb's default
+}
+
+// start runs `ebb run` with the bench's configuration.
+func (b *bench) start(ctx context.Context, r ebbRun) (*engine, error) {
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{listen: listen, log: log.Name(), ended: make(chan struct{}), now: b.now}
-	e.cmd = exec.CommandContext(ctx, b.ebb, "run", "-c", b.config)
-	e.cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+b.brokers, "BENCH_PREFIX="+b.prefix, "BENCH_GROUP="+group, "STATE_DIR="+dir, "EBB_LISTEN="+e.listen)
-	e.cmd.Stdout, e.cmd.Stderr = log, log
+	cmd := exec.CommandContext(ctx, b.ebb, "run", "-c", b.config)
+	cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+b.brokers, "BENCH_PREFIX="+r.prefix, "BENCH_GROUP="+r.group, "STATE_DIR="+r.dir, "EBB_LISTEN="+listen,
+		"BENCH_CLIENT="+cmp.Or(r.client, "ebb"), "BENCH_SESSION="+cmp.Or(r.session, 10*time.Second).String())
+	e, err := b.launch(cmd, r.group+r.client)
+	if err != nil {
+		return nil, err
+	}
+	e.listen = listen
+	return e, nil
+}
+
+// launch starts a process whose output goes to a file of the given name.
+func (b *bench) launch(cmd *exec.Cmd, name string) (*engine, error) {
+	log, err := os.OpenFile(filepath.Join(b.tmp, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	e := &engine{cmd: cmd, log: log.Name(), ended: make(chan struct{}), now: b.now}
+	cmd.Stdout, cmd.Stderr = log, log
 	e.began = b.now()
-	if err := e.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	go func() {
-		e.err = e.cmd.Wait()
-		e.usage, _ = e.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+		e.err = cmd.Wait()
+		e.usage, _ = cmd.ProcessState.SysUsage().(*syscall.Rusage)
 		close(e.ended)
 	}()
 	return e, nil
@@ -70,27 +90,35 @@ func freeAddress() (string, error) {
 
 func (e *engine) seconds() float64 { return e.now().Sub(e.began).Seconds() }
 
-// stop sends the signal and waits for the end, 30 s at most.
+// stop sends the signal and waits for the end, 60 s at most.
 func (e *engine) stop(sig syscall.Signal) (usage, error) {
 	began := e.now()
 	if err := e.cmd.Process.Signal(sig); err != nil {
-		return usage{}, fmt.Errorf("ebb is gone: %w; see %s", err, e.log)
+		return usage{}, fmt.Errorf("the process is gone: %w; see %s", err, e.log)
 	}
 	select {
 	case <-e.ended:
-	case <-time.After(30 * time.Second):
-		_ = e.cmd.Process.Kill()
-		<-e.ended
-		return usage{}, fmt.Errorf("ebb did not end within 30 s of %v; see %s", sig, e.log)
+	case <-time.After(time.Minute):
+		e.kill()
+		return usage{}, fmt.Errorf("the process did not end within a minute of %v; see %s", sig, e.log)
 	}
-	if e.err != nil && sig == syscall.SIGTERM {
-		return usage{}, fmt.Errorf("ebb ended with %w on SIGTERM; see %s", e.err, e.log)
+	if code := e.cmd.ProcessState.ExitCode(); sig == syscall.SIGTERM && code != 0 && code != 128+int(sig) { // the latter is how a JVM ends
+		return usage{}, fmt.Errorf("the process ended with %w on SIGTERM; see %s", e.err, e.log)
 	}
 	return usage{
 		cpu:  tv(e.usage.Utime) + tv(e.usage.Stime),
 		rss:  float64(e.usage.Maxrss) / 1024,
 		took: e.now().Sub(began).Seconds(),
 	}, nil
+}
+
+// kill ends the process, if it runs, and waits for its end.
+func (e *engine) kill() {
+	if e == nil {
+		return
+	}
+	_ = e.cmd.Process.Kill()
+	<-e.ended
 }
 
 func tv(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
@@ -167,7 +195,7 @@ func (e *engine) await(ctx context.Context, every time.Duration, what string, ok
 		}
 		select {
 		case <-e.ended:
-			return fmt.Errorf("ebb ended while waiting until %s: %w; see %s", what, e.err, e.log)
+			return fmt.Errorf("the process ended while waiting until %s: %w; see %s", what, e.err, e.log)
 		case <-ctx.Done():
 			return fmt.Errorf("waiting until %s: %w; see %s", what, ctx.Err(), e.log)
 		case <-tick.C:
@@ -189,6 +217,21 @@ func cpuOf(pid int) float64 {
 	user, _ := strconv.ParseFloat(f[11], 64)
 	system, _ := strconv.ParseFloat(f[12], 64)
 	return (user + system) / 100 // USER_HZ, 100 on Linux
+}
+
+// residentOf returns the resident MiB of a running process, 0 if they cannot be read.
+func residentOf(pid int) float64 {
+	body, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(body)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+			kib, _ := strconv.ParseFloat(f[1], 64)
+			return kib / 1024
+		}
+	}
+	return 0
 }
 
 // listener returns the pid of the process that listens on a port of this machine; 0 if it is elsewhere.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -25,10 +26,47 @@ type result struct {
 	Load       loaded        `json:"load"`
 	Drain      pair[drained] `json:"drain"`
 	Latency    pair[lively]  `json:"latency"`
-	Restart    struct {
-		Ebb  map[string]*restarted `json:"ebb,omitempty"`
-		Peer map[string]*restarted `json:"peer,omitempty"`
-	} `json:"restart"`
+
+	Many     int              `json:"many_customers"` // of what follows
+	Session  float64          `json:"session_timeout_s"`
+	Delay    string           `json:"broker_group_initial_rebalance_delay_ms"`
+	Wide     loaded           `json:"fill"`
+	Restart  cases[restarted] `json:"restart"`
+	Failover cases[outage]    `json:"failover"`
+	Memory   []*footprint     `json:"memory,omitempty"`
+}
+
+// cases are the cases of a part in the order in which they ran, each of both sides.
+type cases[T any] []*sided[T]
+
+type sided[T any] struct {
+	Case string `json:"case"`
+	Ebb  *T     `json:"ebb,omitempty"`
+	Peer *T     `json:"peer,omitempty"`
+}
+
+// put keeps what was measured of one side.
+func (c *cases[T]) put(name string, s side, what *T) {
+	i := slices.IndexFunc(*c, func(have *sided[T]) bool { return have.Case == name })
+	if i < 0 {
+		i = len(*c)
+		*c = append(*c, &sided[T]{Case: name})
+	}
+	if s == (ebbSide{}) {
+		(*c)[i].Ebb = what
+	} else {
+		(*c)[i].Peer = what
+	}
+}
+
+// of returns the case of a name, an empty one if it did not run.
+func (c cases[T]) of(name string) *sided[T] {
+	for _, have := range c {
+		if have.Case == name {
+			return have
+		}
+	}
+	return &sided[T]{Case: name}
 }
 
 // pair is a part of ebb and of one case of the peer; nil what did not run.
@@ -92,32 +130,60 @@ func (d delivery) check() error {
 	return nil
 }
 
-// restarted is one restart under live load; seconds from the start of the new process.
+// restarted is one restart of the only instance under live load; seconds from the start of the new process.
 type restarted struct {
 	delivery
-	Stop  float64 `json:"stop_s"`
-	First float64 `json:"first_record_s"`     // until the first new event is applied
-	Live  float64 `json:"all_partitions_s"`   // until every partition is at work
-	Gap   float64 `json:"worst_alert_gap_ms"` // the longest that an alert took
+	Stop      float64 `json:"stop_s"`
+	First     float64 `json:"first_alert_s"`               // until the first alert arrives
+	All       float64 `json:"all_partitions_s"`            // until each partition has had one for a complaint opened since
+	Gap       float64 `json:"worst_alert_gap_ms"`          // the longest that an alert took
+	Changelog int64   `json:"changelog_records,omitempty"` // that had to be read; 0 where the state was kept
+}
+
+// outage is what live load sees of a disturbance of three instances.
+type outage struct {
+	delivery
+	Served    float64 `json:"served_again_s"` // from the disturbance until each partition has had an alert for a complaint opened since
+	Gap       float64 `json:"worst_alert_gap_ms"`
+	Disturbed int     `json:"partitions_disturbed"` // that had an alert which took longer than a second
+}
+
+// footprint is what one instance of ebb resides in, MiB.
+type footprint struct {
+	Partitions int     `json:"partitions"`
+	Drained    float64 `json:"drained_mib"`
+	DrainPeak  float64 `json:"drain_peak_mib"`
+	Live       float64 `json:"live_mib"` // started anew on what it had, after at least 20 s of live load
+}
+
+// caseName is what a way to restart is called.
+func caseName(sig syscall.Signal, wiped bool) string {
+	name := map[syscall.Signal]string{syscall.SIGTERM: "SIGTERM", syscall.SIGKILL: "SIGKILL"}[sig]
+	if wiped {
+		return name + ", state wiped"
+	}
+	return name + ", state kept"
 }
 
 func newResult(b *bench) *result {
 	return &result{
 		Date: b.now().UTC().Format(time.DateTime), CPUs: runtime.NumCPU(), Go: runtime.Version(),
 		Events: b.events, Customers: b.customers, Partitions: b.partitions, Rate: b.rate,
+		Many: b.many, Session: b.session.Seconds(), Delay: b.delay,
 	}
 }
 
 // measured says whether there is anything to show.
 func (r *result) measured() bool {
-	return r.Drain.Ebb != nil || r.Latency.Ebb != nil || len(r.Restart.Ebb) > 0
+	return r.Drain.Ebb != nil || r.Latency.Ebb != nil || len(r.Restart) > 0 || len(r.Failover) > 0 || len(r.Memory) > 0
 }
 
-// print writes the table. The last column is how many times less (or, for events/s, more) ebb needs: above 1 it is ahead.
+// print writes the table, in Markdown. The last column is how many times less (or, for events/s, more) ebb needs: above 1 it is ahead.
 func (r *result) print(w io.Writer) error {
-	fmt.Fprintf(w, "\n%d events of %d customers, %d partitions, %d CPUs, %s, %s UTC\n\n", r.Events, r.Customers, r.Partitions, r.CPUs, r.Go, r.Date)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "\tebb\tKafka Streams\tebb is ahead by\t\n")
+	fmt.Fprintf(w, "\n%s UTC, %d CPUs, %s, %d partitions. Drain and latency: %d events of %d customers. Restart, failover and memory: %d customers; session timeout %g s, group.initial.rebalance.delay.ms %s.\n\n",
+		r.Date, r.CPUs, r.Go, r.Partitions, r.Events, r.Customers, r.Many, r.Session, r.Delay)
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprint(t, "|\t| ebb\t| Kafka Streams\t| ebb is ahead by\t|\n|---\t|---\t|---\t|---\t|\n")
 	if r.Drain.Ebb != nil {
 		r.drainRows(t)
 	}
@@ -125,12 +191,14 @@ func (r *result) print(w io.Writer) error {
 		r.latencyRows(t)
 	}
 	r.restartRows(t)
+	r.failoverRows(t)
+	r.memoryRows(t)
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, c := range []struct{ part, name string }{{"drain", r.Drain.PeerCase}, {"latency", r.Latency.PeerCase}} {
 		if c.name != "" {
-			fmt.Fprintf(w, "Kafka Streams, %s: %s\n", c.part, c.name)
+			fmt.Fprintf(w, "\nKafka Streams, %s: %s\n", c.part, c.name)
 		}
 	}
 	return nil
@@ -162,18 +230,46 @@ func (r *result) latencyRows(t io.Writer) {
 }
 
 func (r *result) restartRows(t io.Writer) {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		for _, wiped := range []bool{false, true} {
-			name := caseName(sig, wiped)
-			e := r.Restart.Ebb[name]
-			if e == nil {
-				continue
-			}
-			p := orZero(r.Restart.Peer[name])
-			short := strings.ReplaceAll(name, "state dir ", "state ")
-			row(t, "restart ("+short+"), first event s", "%.2f", e.First, p.First, less)
-			row(t, "restart ("+short+"), worst alert gap ms", "%.0f", e.Gap, p.Gap, less)
+	for _, c := range r.Restart {
+		e, p := orZero(c.Ebb), orZero(c.Peer)
+		name := "restart (" + c.Case + "), "
+		row(t, name+"first alert s", "%.2f", e.First, p.First, less)
+		row(t, name+"all partitions s", "%.2f", e.All, p.All, less)
+		row(t, name+"worst alert gap ms", "%.0f", e.Gap, p.Gap, less)
+		if e.Changelog+p.Changelog > 0 {
+			row(t, name+"thousand changelog records", "%.0f", float64(e.Changelog)/1e3, float64(p.Changelog)/1e3, neither)
+			row(t, name+"thousand of them a second, start of the process included", "%.0f", perSecond(e, &restarted{}), perSecond(p, &restarted{}), more)
+			kept := r.Restart.of(strings.Replace(c.Case, "wiped", "kept", 1))
+			row(t, name+"the same, less the start with state kept", "%.0f", perSecond(e, kept.Ebb), perSecond(p, kept.Peer), more)
 		}
+	}
+}
+
+// perSecond is at how many thousand records a second the changelog was read, from the start of the process to work in all
+// partitions, less what a start takes that need not read it. 0 if that is not known.
+func perSecond(wiped, kept *restarted) float64 {
+	if kept == nil || wiped.All <= kept.All {
+		return 0
+	}
+	return float64(wiped.Changelog) / (wiped.All - kept.All) / 1e3
+}
+
+func (r *result) failoverRows(t io.Writer) {
+	for _, c := range r.Failover {
+		e, p := orZero(c.Ebb), orZero(c.Peer)
+		if !strings.HasPrefix(c.Case, "rolling") { // which goes on while some are served again
+			row(t, c.Case+": all served again after s", "%.2f", e.Served, p.Served, less)
+		}
+		row(t, c.Case+": worst alert gap ms", "%.0f", e.Gap, p.Gap, less)
+		row(t, c.Case+": partitions whose alerts took over 1 s", "%.0f", float64(e.Disturbed), float64(p.Disturbed), neither)
+	}
+}
+
+func (r *result) memoryRows(t io.Writer) {
+	for _, m := range r.Memory {
+		row(t, fmt.Sprintf("%d partitions, RSS MiB live", m.Partitions), "%.0f", m.Live, 0, neither)
+		row(t, fmt.Sprintf("%d partitions, RSS MiB drained", m.Partitions), "%.0f", m.Drained, 0, neither)
+		row(t, fmt.Sprintf("%d partitions, peak RSS MiB of the drain", m.Partitions), "%.0f", m.DrainPeak, 0, neither)
 	}
 }
 
@@ -209,5 +305,5 @@ func row(w io.Writer, name, format string, ebb, peer float64, good better) {
 	case good == more:
 		ratio = fmt.Sprintf("%.1f x", ebb/peer)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t\n", name, show(ebb), show(peer), ratio)
+	fmt.Fprintf(w, "| %s\t| %s\t| %s\t| %s\t|\n", name, show(ebb), show(peer), ratio)
 }

@@ -36,7 +36,7 @@ func prepare(ctx context.Context, o options, log *slog.Logger) (*tools, error) {
 	if _, err := os.Stat(filepath.Join(o.shared, "run-peer")); err != nil {
 		return nil, fmt.Errorf("the benchmark is not at %s; name its folder with -shared or BENCH_SHARED", o.shared)
 	}
-	if err := errors.Join(copyNewer(o.shared, t.peers), os.MkdirAll(t.tmp, 0o755)); err != nil {
+	if err := errors.Join(copyNewer(o.shared, t.peers, changes()), os.MkdirAll(t.tmp, 0o755)); err != nil {
 		return nil, err
 	}
 	config, err := filepath.Abs(filepath.Join("docs", "examples", "bench.yaml"))
@@ -114,8 +114,21 @@ func newestIn(dir string) (newest time.Time, err error) {
 	return newest, err
 }
 
+// change is what the bench's copy of a file has otherwise.
+type change struct{ from, to string }
+
+// changes are by the path in the benchmark's folder. The broker gets its default for how long an empty group waits for its
+// first members; the Kafka Streams job can be told to keep standby copies.
+func changes() map[string]change {
+	const threads = `p.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, prop("threads", "1"));`
+	return map[string]change{
+		"kafka-up": {"group.initial.rebalance.delay.ms=0\n", ""},
+		"kstreams/src/main/java/bench/Bench.java": {threads, threads + ` p.put(StreamsConfig.NUM_STANDBY_REPLICAS_CONFIG, prop("standby", "0"));`},
+	}
+}
+
 // copyNewer copies what differs, so that what was built from the rest stays valid.
-func copyNewer(from, to string) error {
+func copyNewer(from, to string, changed map[string]change) error {
 	return filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -134,6 +147,12 @@ func copyNewer(from, to string) error {
 		body, err := os.ReadFile(p)
 		if err != nil {
 			return err
+		}
+		if c, ok := changed[filepath.ToSlash(rel)]; ok {
+			if !bytes.Contains(body, []byte(c.from)) {
+				return fmt.Errorf("%s holds no %q, which the bench replaces", p, c.from)
+			}
+			body = bytes.Replace(body, []byte(c.from), []byte(c.to), 1)
 		}
 		if old, err := os.ReadFile(dst); err == nil && bytes.Equal(old, body) {
 			return nil
