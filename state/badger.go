@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -268,6 +270,16 @@ func (e *badgerEngine) room() error {
 		return fmt.Errorf("write store: %w: %d MB free, %d MB reserved", ErrDiskReserve, free>>20, e.o.ReserveBytes>>20)
 	}
 	return nil
+}
+
+// positionName is a file beside Badger's own.
+const positionName = "ebb-position"
+
+func (e *badgerEngine) note(position int64) {
+	name := filepath.Join(e.dir, positionName)
+	if err := os.WriteFile(name, []byte(strconv.FormatInt(position, 10)+"\n"), 0o640); err != nil && e.o.Log != nil {
+		e.o.Log.Debug("the position of a local copy could not be noted", "err", err)
+	}
 }
 
 func (e *badgerEngine) size() int64 {

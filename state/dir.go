@@ -257,6 +257,26 @@ func (d *Dir) Tasks() ([]int32, error) {
 	return tasks, nil
 }
 
+// Positions are the changelog positions of the local copies, as far as is known without opening them: 0 where it is not.
+func (d *Dir) Positions() (map[int32]int64, error) {
+	tasks, err := d.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[int32]int64, len(tasks))
+	for _, p := range tasks {
+		at[p] = 0
+		b, err := os.ReadFile(filepath.Join(d.path, taskPrefix+strconv.Itoa(int(p)), positionName))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 {
+			at[p] = n
+		}
+	}
+	return at, nil
+}
+
 const (
 	taskPrefix    = "partition-"
 	damagedSuffix = ".damaged-"

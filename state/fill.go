@@ -47,7 +47,11 @@ func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
 	b.SetPosition(r.next)
 	s.floor.Store(floor)
 	s.addMeta(b, floor)
-	return s.commitAll(quit)
+	if err := s.commitAll(quit); err != nil {
+		return err
+	}
+	s.db.note(r.next)
+	return nil
 }
 
 // roomEvery is how many bytes are written in bulk between two looks at the free space.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,6 +75,20 @@ func (d *MemDisk) Tasks() ([]int32, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Sorted(maps.Keys(d.stores)), nil
+}
+
+// Positions are the changelog positions of the copies, 0 for one that holds nothing.
+func (d *MemDisk) Positions() (map[int32]int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := make(map[int32]int64, len(d.stores))
+	for p, f := range d.stores {
+		at[p] = 0
+		if b := f.data[string(prefixMeta)+metaPosition]; len(b) == 8 {
+			at[p] = int64(binary.BigEndian.Uint64(b))
+		}
+	}
+	return at, nil
 }
 
 // Crash ends the life of every open store: its calls return ErrClosed from now on. Stores opened
@@ -241,6 +256,8 @@ func (f *memFile) apply(ops []op) {
 		}
 	}
 }
+
+func (e *memEngine) note(int64) {} // MemDisk.Positions reads the store itself
 
 func (e *memEngine) limits() (int, int64) { return txnKeys, 1 << 20 }
 func (e *memEngine) room() error          { return nil }

@@ -26,6 +26,8 @@ type Restorer struct {
 	// MemoryBytes is how much is gathered before it goes to the store; 0 is 16 MiB. While that is written as
 	// much again may be gathered.
 	MemoryBytes int64
+	// Slots limits the writes of an instance that run at a time; nil does not.
+	Slots chan struct{}
 
 	store   Store
 	img     *image
@@ -178,7 +180,13 @@ func (r *Restorer) spill() error {
 		return err
 	}
 	r.writing = make(chan error, 1)
-	go func(done chan<- error) { done <- got.writeTo(r.store, nil) }(r.writing)
+	go func(done chan<- error) {
+		if r.Slots != nil {
+			r.Slots <- struct{}{}
+			defer func() { <-r.Slots }()
+		}
+		done <- got.writeTo(r.store, nil)
+	}(r.writing)
 	return nil
 }
 
@@ -194,10 +202,11 @@ func (r *Restorer) wait() error {
 	return nil
 }
 
-// Checkpoint begins to write what was gathered so far, so that a restore that is interrupted goes on from here. It waits for
-// the write before.
-func (r *Restorer) Checkpoint() error {
-	if r.img.n == 0 || len(r.bad) > 0 {
+// Checkpoint begins to write what was gathered so far, so that a restore that is interrupted goes on from the offset at, below which
+// everything was applied. It waits for the write before, and does nothing while there is a record that cannot be read.
+func (r *Restorer) Checkpoint(at int64) error {
+	r.next = max(r.next, at)
+	if len(r.bad) > 0 {
 		return nil
 	}
 	return r.spill()
@@ -234,18 +243,15 @@ func (r *Restored) writeTo(store Store, quit <-chan struct{}) error {
 	if f, ok := store.(filler); ok && r.whole {
 		return f.fill(r, quit)
 	}
-	b := &Batch{quit: quit}
+	b := &Batch{quit: quit, arms: true}
 	for _, k := range r.img.sorted() {
 		id, value := r.img.at(k.chunk, k.off)
 		b.Set(unsafeString(id), value)
-		if at := deadlineOf(value); at != 0 {
-			b.Arm(at, unsafeString(id))
-		}
 		if len(b.customers) == portion {
 			if err := store.Write(b); err != nil {
 				return err
 			}
-			b = &Batch{quit: quit}
+			b = &Batch{quit: quit, arms: true}
 		}
 	}
 	if r.task != nil {
@@ -253,13 +259,6 @@ func (r *Restored) writeTo(store Store, quit <-chan struct{}) error {
 	}
 	b.SetPosition(r.next)
 	return store.Write(b)
-}
-
-func deadlineOf(value []byte) int64 {
-	if value == nil {
-		return 0
-	}
-	return customer.EncodedDeadline(value)
 }
 
 // unsafeString is a view of bytes that do not change any more.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ebb/state/customer"
 )
 
 // Errors of the store and of the state directory.
@@ -86,6 +88,7 @@ type Batch struct {
 	dropBelow int64 // timer buckets before this hour are removed
 	position  int64 // counts if moved
 	moved     bool
+	arms      bool            // the values say themselves when they are armed
 	quit      <-chan struct{} // closed: stop at the next transaction; may be nil
 }
 
@@ -137,6 +140,8 @@ type engine interface {
 	bulk(each func(add func(key, value []byte) error) error) error
 	// limits of one transaction.
 	limits() (keys int, bytes int64)
+	// note leaves the position where it can be read without opening the store. It is a hint, and may be lost.
+	note(position int64)
 	// room says ErrDiskReserve when nothing may be written.
 	room() error
 	size() int64
@@ -287,11 +292,19 @@ func (s *localStore) Write(b *Batch) error {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if s.stop.Load() {
+		return ErrClosed
+	}
 	s.ops, s.arena = s.ops[:0], s.arena[:0]
 	defer func() { clear(s.ops) }() // do not keep the values of the batch alive
 	old, err := s.bucketsBelow(b.dropBelow)
 	if err != nil {
 		return err
+	}
+	if b.arms {
+		if err := s.armValues(b); err != nil {
+			return err
+		}
 	}
 	s.addTimers(b.timers)
 	for _, c := range b.customers {
@@ -306,6 +319,34 @@ func (s *localStore) Write(b *Batch) error {
 		return err
 	}
 	s.floor.Store(floor)
+	if b.moved {
+		s.db.note(b.position)
+	}
+	return nil
+}
+
+// armValues adds the timer entries of values that are armed at another time than the stored ones. For the others the entry is
+// there; who follows a changelog would else gather one more with every change of a customer.
+func (s *localStore) armValues(b *Batch) error {
+	var buf []byte
+	for _, c := range b.customers {
+		if c.value == nil {
+			continue
+		}
+		at := customer.EncodedDeadline(c.value)
+		if at == 0 {
+			continue
+		}
+		old, err := s.Get(buf[:0], unsafeBytes(c.id))
+		if err == nil && customer.EncodedDeadline(old) == at {
+			continue
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		buf = old[:0]
+		b.Arm(at, c.id)
+	}
 	return nil
 }
 

@@ -118,6 +118,8 @@ type RestoreConfig struct {
 type GroupConfig struct {
 	Session, Rebalance, Heartbeat time.Duration
 	Drain                         time.Duration // time for the last cut before a rebalance
+	Standby                       int           // local copies of each partition at other instances
+	AcceptableLag                 int64         // changelog offsets that a copy may be behind and still take over at once; 0: 100,000
 }
 
 // Deps are the outside: clocks, network, disk, randomness. Nothing in this package reaches for them itself.

@@ -245,6 +245,7 @@ func (t *task) committed(r cutResult) error {
 	t.m.transaction("committed", took)
 	t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
 	t.table.Commit(r.cut.customers, r.next, r.cut.record)
+	t.durable.Store(r.next)
 	t.lastCut = t.now()
 	nowMs := t.now().UnixMilli()
 	t.confirm(r.cut)

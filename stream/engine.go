@@ -45,12 +45,16 @@ type Engine struct {
 	partitions   int32
 	partitionsOf map[string]int32
 
+	copying chan struct{} // there may be copies to mind
+
 	killed   atomic.Bool
 	stopping atomic.Bool // no tasks are opened any more
 
-	mu    sync.Mutex // guards what follows
-	tasks map[int32]*task
-	gen   int32 // last generation of this member
+	mu         sync.Mutex // guards what follows
+	tasks      map[int32]*task
+	followers  map[int32]*follower
+	gen        int32             // last generation of this member
+	generation *group.Generation // the same, while it lasts
 }
 
 // New builds an instance. Nothing is read or written before Run.
@@ -78,6 +82,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		refused:      make(chan error, 1),
 		groupMetrics: group.NewMetrics(deps.Registry),
 		tasks:        map[int32]*task{},
+		followers:    map[int32]*follower{},
+		copying:      make(chan struct{}, 1),
 		gen:          -1,
 	}
 	if err := deps.Registry.Register(standing{tasks: e.Status, feeds: cfg.Feeds, currency: cfg.Rates.Currency().String()}); err != nil {
@@ -99,6 +105,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer leave()
 	ended := make(chan error, 1)
 	go func() { ended <- group.Run(joined, e.membership(joined), e) }()
+	minding := make(chan struct{})
+	go func() {
+		defer close(minding)
+		e.mindCopies(joined)
+	}()
+	defer func() { leave(); <-minding }()
 	var err error
 	select {
 	case <-ctx.Done():
@@ -120,6 +132,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Kill() {
 	e.killed.Store(true)
 	closeAll(e.all())
+	endAll(e.takeFollowers())
 }
 
 // closeAll ends tasks at the same time: each may have a request on its way that nobody answers.
@@ -156,10 +169,19 @@ func (e *Engine) stopTasks() {
 			t.close()
 		})
 	}
+	endAll(e.takeFollowers())
 	wg.Wait()
 	e.mu.Lock()
 	clear(e.tasks)
 	e.mu.Unlock()
+}
+
+// takeFollowers leaves the engine without copies.
+func (e *Engine) takeFollowers() (all []*follower) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.generation = nil
+	return e.unwanted(&group.Generation{})
 }
 
 func (e *Engine) all() []*task {
@@ -278,22 +300,48 @@ func (e *Engine) membership(ctx context.Context) group.Config {
 		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
 		PreviousMember: e.predecessor(ctx), RememberMember: e.deps.State.RememberMember,
 		PartitionsChanged: e.partitionsChanged, Warm: e.warm,
+		Changelog: e.cfg.Topics.Changelog, Standby: g.Standby, AcceptableLag: e.acceptableLag(),
 	}
 }
 
-// warm tells the group of which partitions this instance has a local copy. How far a copy has come is not known before it is
-// opened; that it is here is what counts after a restart.
+// warm tells the group how far this instance is with the state of each partition that it has something of: with its tasks, with the copies
+// that it follows, and with the directories that lie there from before.
 func (e *Engine) warm() map[int32]int64 {
+	at := e.here()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p, f := range e.followers {
+		at[p] = max(1, f.at.Load())
+	}
+	for p, t := range e.tasks {
+		at[p] = max(1, t.durable.Load())
+	}
+	return at
+}
+
+// here are the local copies, with their changelog positions as far as they are known without opening them.
+func (e *Engine) here() map[int32]int64 {
+	at := map[int32]int64{}
 	here, err := e.deps.State.Tasks()
 	if err != nil {
 		e.log.Warn("local copies cannot be listed; partitions are assigned without regard to them", "err", err)
-		return nil
+		return at
 	}
-	copies := make(map[int32]int64, len(here))
 	for _, p := range here {
-		copies[p] = 1
+		at[p] = 1
 	}
-	return copies
+	if d, ok := e.deps.State.(interface {
+		Positions() (map[int32]int64, error)
+	}); ok {
+		known, err := d.Positions()
+		if err != nil {
+			e.log.Warn("positions of the local copies cannot be read", "err", err)
+		}
+		for p, n := range known {
+			at[p] = max(1, n)
+		}
+	}
+	return at
 }
 
 // Assigned lends a new generation to the tasks that stay, closes those that went, and opens those that came. A task that
@@ -317,11 +365,13 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 			come = append(come, p)
 		}
 	}
+	dropped := e.unwanted(&g)
 	e.mu.Unlock()
 	for _, t := range stay {
 		t.lend(&g)
 	}
 	closeAll(gone)
+	endAll(dropped)
 	for _, t := range gone {
 		e.m.drop(t.partition)
 	}
@@ -341,11 +391,15 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 		t.leased.Store(&g)
 		go t.run()
 	}
-	e.log.Info("partitions assigned", "kept", len(stay), "opened", len(come), "closed", len(gone))
+	e.follow(&g)
+	e.log.Info("partitions assigned", "kept", len(stay), "opened", len(come), "closed", len(gone), "copies", len(e.followers), "to_come", len(g.Coming))
 }
 
 // Revoked takes the right to commit back, after a last cut: whoever owns a partition next then has nothing to compute again.
 func (e *Engine) Revoked(group.Generation, error) {
+	e.mu.Lock()
+	e.generation = nil
+	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Membership.Drain)
 	defer cancel()
 	var wg sync.WaitGroup

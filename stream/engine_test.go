@@ -121,6 +121,9 @@ func (m memory) Task(p int32) (state.Store, error, error) {
 func (m memory) MemberID() string               { return *m.w.member.Load() }
 func (m memory) RememberMember(id string) error { m.w.member.Store(&id); return nil }
 func (m memory) Tasks() ([]int32, error)        { return m.w.disk.Tasks() }
+func (m memory) Positions() (map[int32]int64, error) {
+	return m.w.disk.Positions()
+}
 
 func (w *world) directory() stream.Directory {
 	if w.dir != nil {

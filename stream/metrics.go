@@ -39,6 +39,8 @@ type metrics struct {
 	txnSeconds    prometheus.Histogram
 	restore       *prometheus.GaugeVec
 	restored      prometheus.Counter
+	standbyLag    *prometheus.GaugeVec
+	standbys      prometheus.Gauge
 	setAside      prometheus.Counter
 	stopped       *prometheus.GaugeVec
 	clock         *prometheus.GaugeVec
@@ -84,6 +86,8 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		txnSeconds:    histogram("ebb_transaction_duration_seconds", "From the beginning of a cut to the answer of its commit."),
 		restore:       gauge("ebb_restore_remaining_records", "Changelog offsets that are still to be replayed.", "partition"),
 		restored:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_restored_records_total", Help: "Changelog records that were replayed, by tasks and copies."}),
+		standbyLag:    gauge("ebb_standby_lag_records", "Changelog offsets that a standby copy of this instance is behind.", "partition"),
+		standbys:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_standby_partitions", Help: "Partitions of which this instance follows the changelog without owning them."}),
 		setAside:      prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_state_set_aside_total", Help: "Local copies that did not open and were set aside."}),
 		stopped:       gauge("ebb_task_stopped", "1 for a partition whose task stopped for a fault that somebody has to mend.", "partition"),
 		clock:         gauge("ebb_task_clock_timestamp_seconds", "The task's clock, event time.", "partition"),
@@ -97,7 +101,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.restored, m.setAside, m.stopped, m.clock,
+		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}
@@ -118,6 +122,8 @@ func (m *metrics) zero(feeds []FeedConfig) {
 	m.transactions.WithLabelValues("committed")
 	m.transactions.WithLabelValues("failed")
 }
+
+func partitionLabel(p int32) string { return strconv.Itoa(int(p)) }
 
 // drop forgets the series of a partition that went to another instance.
 func (m *metrics) drop(partition int32) {

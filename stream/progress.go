@@ -28,9 +28,8 @@ func (l *throttle) take(n int) time.Duration {
 	if l.free.Before(now) {
 		l.free = now
 	}
-	wait := l.free.Sub(now)
 	l.free = l.free.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
-	return wait
+	return l.free.Sub(now)
 }
 
 const (
@@ -72,7 +71,7 @@ func (t *task) advanced(ctx context.Context, r *state.Restorer, at int64, record
 		t.log.Info("restoring from the changelog", "done", at-p.from, "of", p.end-p.from, "records_per_second", rate)
 	}
 	if p.checkpointDue(now) {
-		if err := r.Checkpoint(); err != nil {
+		if err := r.Checkpoint(at); err != nil {
 			return err
 		}
 	}

@@ -129,6 +129,7 @@ func (t *task) replay(ctx context.Context) (*taskRecord, *state.Restored, error)
 		return nil, nil, fmt.Errorf("replay of %s partition %d: %w", topic, t.partition, err)
 	}
 	t.m.restoreRemaining.Set(0)
+	t.durable.Store(end)
 	if len(last) == 0 {
 		return nil, restored, nil
 	}

@@ -34,6 +34,7 @@ type task struct {
 	m            *taskMetrics
 	random       func() float64
 	status       atomic.Pointer[TaskStatus]
+	durable      atomic.Int64 // changelog offset behind the last cut, 0 before the first is known
 
 	// owned
 	sources  []*source

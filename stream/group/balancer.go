@@ -1,7 +1,6 @@
 package group
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -17,11 +16,12 @@ const protocolName = "ebb-copartition"
 type claim struct {
 	generation int32           // the last one it took part in, -1 if none
 	owned      []int32         // what it was assigned then, ascending
-	warm       map[int32]int64 // partition -> changelog position of the local copy
+	warm       map[int32]int64 // partition -> changelog position of its local copy, or of its task
 }
 
 // balancer makes the assignment if this member is elected leader, and carries its claim. kafka-go calls it from a goroutine of its own.
 type balancer struct {
+	rules   rules
 	warm    func() map[int32]int64
 	joining func()        // called just before a JoinGroup is sent
 	dead    func() string // member id that is surely dead, "" if none
@@ -56,7 +56,7 @@ func (b *balancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.
 	b.mu.Lock()
 	b.members = len(members)
 	b.mu.Unlock()
-	return assign(members, partitions)
+	return assign(members, partitions, b.rules)
 }
 
 // assigned notes the outcome of a rebalance, for the next claim.
@@ -155,166 +155,4 @@ func (r *varints) count() int {
 		return 0
 	}
 	return int(n)
-}
-
-// candidate is a member while its share is worked out.
-type candidate struct {
-	kafka.GroupMember
-	claim claim
-	parts []int32
-	quota int
-}
-
-func (c *candidate) full() bool { return len(c.parts) >= c.quota }
-
-// assign gives each partition id, of all topics at once, to one member. The result depends on its arguments only, not on their order.
-//
-// Each member gets the mean number of partitions, rounded down or up. Within that bound: a partition stays with the member that
-// owned it in the highest generation; one that has to move goes where a local copy of its state lies, the freshest first; what is left fills the
-// members up evenly. Members that must give some up give those first that another member with room has a copy of.
-func assign(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
-	ids, topics := partitionIDs(partitions)
-	all := candidates(members)
-	free := takeOwned(all, ids)
-	setQuotas(all, len(ids))
-	free = append(free, releaseSurplus(all)...)
-	slices.Sort(free)
-	free = giveWarm(all, free)
-	giveRest(all, free)
-
-	out := make(kafka.GroupMemberAssignments, len(all))
-	for _, c := range all {
-		slices.Sort(c.parts)
-		mine := make(map[string][]int)
-		for _, id := range c.parts {
-			for _, topic := range topics[id] {
-				if slices.Contains(c.Topics, topic) {
-					mine[topic] = append(mine[topic], int(id))
-				}
-			}
-		}
-		out[c.ID] = mine
-	}
-	return out
-}
-
-func partitionIDs(partitions []kafka.Partition) (ids []int32, topics map[int32][]string) {
-	topics = make(map[int32][]string)
-	for _, p := range partitions {
-		id := int32(p.ID)
-		if _, ok := topics[id]; !ok {
-			ids = append(ids, id)
-		}
-		topics[id] = append(topics[id], p.Topic)
-	}
-	slices.Sort(ids)
-	return ids, topics
-}
-
-// candidates sorts the members and reads their claims. One that cannot be read, of a newer version perhaps, claims nothing.
-func candidates(members []kafka.GroupMember) []*candidate {
-	all := make([]*candidate, len(members))
-	for i, m := range members {
-		c, _ := decodeClaim(m.UserData)
-		all[i] = &candidate{GroupMember: m, claim: c}
-	}
-	slices.SortFunc(all, func(a, b *candidate) int { return cmp.Compare(a.ID, b.ID) })
-	return all
-}
-
-// takeOwned gives each partition to its owner of the highest generation, and returns those without any.
-func takeOwned(all []*candidate, ids []int32) (free []int32) {
-	for _, id := range ids {
-		var owner *candidate
-		for _, c := range all {
-			if slices.Contains(c.claim.owned, id) && (owner == nil || c.claim.generation > owner.claim.generation) {
-				owner = c
-			}
-		}
-		if owner == nil {
-			free = append(free, id)
-			continue
-		}
-		owner.parts = append(owner.parts, id)
-	}
-	return free
-}
-
-// setQuotas bounds each member's share. Where the division leaves a remainder, those with the most get the one more: fewest moves.
-func setQuotas(all []*candidate, n int) {
-	if len(all) == 0 {
-		return
-	}
-	order := slices.Clone(all)
-	slices.SortStableFunc(order, func(a, b *candidate) int {
-		return cmp.Or(cmp.Compare(len(b.parts), len(a.parts)), cmp.Compare(len(b.claim.warm), len(a.claim.warm)))
-	})
-	for i, c := range order {
-		c.quota = n / len(all)
-		if i < n%len(all) {
-			c.quota++
-		}
-	}
-}
-
-func releaseSurplus(all []*candidate) (free []int32) {
-	for _, c := range all {
-		surplus := len(c.parts) - c.quota
-		if surplus <= 0 {
-			continue
-		}
-		slices.SortStableFunc(c.parts, func(a, b int32) int {
-			return cmp.Or(cmp.Compare(freshest(all, c, a), freshest(all, c, b)), cmp.Compare(a, b))
-		})
-		keep := len(c.parts) - surplus
-		free = append(free, c.parts[keep:]...)
-		c.parts = c.parts[:keep]
-	}
-	return free
-}
-
-// freshest is the position of the best copy of a partition at members with room, other than its owner; -1 if there is none.
-func freshest(all []*candidate, owner *candidate, id int32) int64 {
-	best := int64(-1)
-	for _, c := range all {
-		if c == owner || c.full() {
-			continue
-		}
-		if at, ok := c.claim.warm[id]; ok {
-			best = max(best, at)
-		}
-	}
-	return best
-}
-
-func giveWarm(all []*candidate, free []int32) (left []int32) {
-	for _, id := range free {
-		var best *candidate
-		for _, c := range all {
-			at, ok := c.claim.warm[id]
-			if ok && !c.full() && (best == nil || at > best.claim.warm[id]) {
-				best = c
-			}
-		}
-		if best == nil {
-			left = append(left, id)
-			continue
-		}
-		best.parts = append(best.parts, id)
-	}
-	return left
-}
-
-func giveRest(all []*candidate, free []int32) {
-	for _, id := range free {
-		var least *candidate
-		for _, c := range all {
-			if !c.full() && (least == nil || len(c.parts) < len(least.parts)) {
-				least = c
-			}
-		}
-		if least != nil {
-			least.parts = append(least.parts, id)
-		}
-	}
 }

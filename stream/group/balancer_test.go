@@ -12,6 +12,9 @@ import (
 
 var feeds = []string{"usage", "payments", "complaints"}
 
+// alike are rules under which all copies are as good as any.
+var alike = rules{lag: 1 << 40}
+
 func partitionsOf(n int, topics ...string) []kafka.Partition {
 	var out []kafka.Partition
 	for _, t := range topics {
@@ -118,7 +121,7 @@ func TestAssign(t *testing.T) {
 		for id, cl := range c.members {
 			members = append(members, memberOf(id, cl))
 		}
-		if got := shares(t, assign(members, partitionsOf(c.partitions, feeds...))); got != c.want {
+		if got := shares(t, assign(members, partitionsOf(c.partitions, feeds...), alike)); got != c.want {
 			t.Errorf("%s: %s, want %s", c.rule, got, c.want)
 		}
 	}
@@ -127,11 +130,11 @@ func TestAssign(t *testing.T) {
 func TestAssignOtherMembers(t *testing.T) {
 	newer := kafka.GroupMember{ID: "N", Topics: feeds, UserData: []byte{99, 1, 2, 3}}
 	old := memberOf("A", claim{generation: 4, owned: []int32{0, 1}})
-	if got := shares(t, assign([]kafka.GroupMember{newer, old}, partitionsOf(2, feeds...))); got != "A:0 N:1" {
+	if got := shares(t, assign([]kafka.GroupMember{newer, old}, partitionsOf(2, feeds...), alike)); got != "A:0 N:1" {
 		t.Errorf("a claim of unknown form counts as none: %s, want A:0 N:1", got)
 	}
 	fewer := kafka.GroupMember{ID: "F", Topics: feeds[:1], UserData: claim{generation: 4, owned: []int32{0}}.encode()}
-	got := assign([]kafka.GroupMember{fewer, memberOf("M", claim{generation: 4, owned: []int32{1}})}, partitionsOf(2, feeds...))
+	got := assign([]kafka.GroupMember{fewer, memberOf("M", claim{generation: 4, owned: []int32{1}})}, partitionsOf(2, feeds...), alike)
 	if fmt.Sprint(got["F"]) != "map[usage:[0]]" {
 		t.Errorf("a member gets only topics that it reads: %v", got["F"])
 	}
@@ -157,16 +160,16 @@ func TestAssignProperties(t *testing.T) {
 			members = append(members, memberOf(fmt.Sprint("m", i), c))
 		}
 		parts := partitionsOf(n, feeds...)
-		first := assign(members, parts)
+		first := assign(members, parts, alike)
 		text := shares(t, first)
 		r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-		if again := shares(t, assign(members, parts)); again != text {
+		if again := shares(t, assign(members, parts, alike)); again != text {
 			t.Fatalf("depends on the order: %s, then %s", text, again)
 		}
 		checkEven(t, first, n, m)
 		settled := rejoin(first, 9)
-		joined := assign(append(slices.Clone(settled), memberOf("zz", claim{generation: -1})), parts)
+		joined := assign(append(slices.Clone(settled), memberOf("zz", claim{generation: -1})), parts, alike)
 		checkEven(t, joined, n, m+1)
 		for _, mem := range settled {
 			for _, id := range joined[mem.ID][feeds[0]] {
@@ -175,7 +178,7 @@ func TestAssignProperties(t *testing.T) {
 				}
 			}
 		}
-		back := assign(rejoin(joined, 10)[:len(joined)-1], parts) // zz, the last, leaves
+		back := assign(rejoin(joined, 10)[:len(joined)-1], parts, alike) // zz, the last, leaves
 		for _, mem := range settled {
 			for _, id := range joined[mem.ID][feeds[0]] {
 				if !slices.Contains(back[mem.ID][feeds[0]], id) {

@@ -17,6 +17,8 @@ var (
 	ErrRebalance = errors.New("group: the generation has ended")
 	// ErrStopping: the context of Run has ended.
 	ErrStopping = errors.New("group: stopping")
+	// ErrCaughtUp: a member asks for partitions that it has made itself ready for.
+	ErrCaughtUp = errors.New("group: caught up with the partitions that are to come")
 )
 
 // ErrNotCopartitioned says that the assignment does not hold the same partitions of every topic: topics of unequal partition counts, or a
@@ -37,6 +39,9 @@ type Generation struct {
 	ID         int32
 	MemberID   string
 	Partitions []int32 // ascending; also the ids of the tasks
+	Copies     []int32 // ascending: partitions of others whose state this member is to follow
+	// Coming are those of Copies that this member is to get. Once it has caught up with them it should call Rejoin with ErrCaughtUp.
+	Coming []int32
 
 	rejoin chan<- error
 }
@@ -76,7 +81,15 @@ type Config struct {
 	PreviousMember string
 	// RememberMember stores the member id of each new generation, or "" after leaving the group, for the next PreviousMember. May be nil.
 	RememberMember func(id string) error
-	// Warm returns the partitions of which a local copy of the state exists, with its changelog position. May be nil.
+	// Changelog is the topic of the tasks' state. Assigning a partition of it means to follow it. Empty: there are no copies, and partitions
+	// move at once.
+	Changelog string
+	// Standby is how many members follow each partition beside its owner, as far as there are others.
+	Standby int
+	// AcceptableLag is how many changelog offsets a member may be behind whoever is furthest with a partition, and still count as ready
+	// to take it over, 100,000: what is replayed in a fraction of a second.
+	AcceptableLag int64
+	// Warm returns how far this member is with the state of each partition that it has something of, as changelog positions. May be nil.
 	Warm func() map[int32]int64
 	// PartitionsChanged is told of a topic whose partition count is no longer what it was at the start; 0 if it was deleted. May be nil.
 	PartitionsChanged func(topic string, was, now int)
@@ -110,6 +123,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.HeartbeatInterval*3 > c.SessionTimeout {
 		return fmt.Errorf("group: a heartbeat every %v is too rare for a session timeout of %v: at most a third of it", c.HeartbeatInterval, c.SessionTimeout)
+	}
+	if c.AcceptableLag == 0 {
+		c.AcceptableLag = 100_000
 	}
 	if c.RememberMember == nil {
 		c.RememberMember = func(string) error { return nil }

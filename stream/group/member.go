@@ -28,12 +28,16 @@ func Run(ctx context.Context, cfg Config, h Handler) error {
 	}
 	m := &member{cfg: cfg, handler: h, joining: make(chan struct{}, 1)}
 	m.stale.Store(&cfg.PreviousMember)
-	m.balancer = &balancer{warm: cfg.Warm, joining: m.signalJoin, dead: func() string { return *m.stale.Load() }, last: claim{generation: -1}}
+	m.balancer = &balancer{rules: rules{copies: cfg.Changelog, standby: cfg.Standby, lag: cfg.AcceptableLag}, warm: cfg.Warm, joining: m.signalJoin, dead: func() string { return *m.stale.Load() }, last: claim{generation: -1}}
 
+	topics := cfg.Topics
+	if cfg.Changelog != "" { // a member is told only of topics that it asks for
+		topics = append(slices.Clone(topics), cfg.Changelog)
+	}
 	dialer := cfg.Cluster.Dialer()
 	m.gate.dial, dialer.DialFunc = dialer.DialFunc, m.gate.open
 	cg, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: cfg.Group, Brokers: cfg.Cluster.Brokers(), Dialer: dialer, Topics: cfg.Topics,
+		ID: cfg.Group, Brokers: cfg.Cluster.Brokers(), Dialer: dialer, Topics: topics,
 		GroupBalancers: []kafka.GroupBalancer{m.balancer}, HeartbeatInterval: cfg.HeartbeatInterval, SessionTimeout: cfg.SessionTimeout,
 		RebalanceTimeout: cfg.RebalanceTimeout, JoinGroupBackoff: cfg.JoinBackoff, Timeout: cfg.Timeout,
 	})
@@ -189,6 +193,7 @@ func (m *member) serve(ctx, ended context.Context, gen *kafka.Generation) error 
 
 	rejoin := make(chan error, 1)
 	g := Generation{ID: gen.ID, MemberID: gen.MemberID, Partitions: parts, rejoin: rejoin}
+	g.Copies, g.Coming = copies(gen.Assignments[m.cfg.Changelog], parts)
 	lent, endLent := context.WithCancelCause(ended)
 	defer endLent(ErrRebalance)
 	m.handler.Assigned(lent, g)
@@ -201,7 +206,7 @@ func (m *member) serve(ctx, ended context.Context, gen *kafka.Generation) error 
 	switch {
 	case errors.Is(why, ErrStopping):
 		<-ended.Done() // stop has to come first, or the group would be joined again
-	case errors.Is(why, ErrRebalance):
+	case errors.Is(why, ErrRebalance), errors.Is(why, ErrCaughtUp):
 		m.rejoins = 0
 	default:
 		m.pause(ended)
@@ -224,6 +229,26 @@ func (m *member) partitions(gen *kafka.Generation) ([]int32, error) {
 		parts = ids
 	}
 	return parts, nil
+}
+
+// copies reads the partitions to follow: one that is named twice is to come. What the member owns it need not copy.
+func copies(assigned []kafka.PartitionAssignment, owned []int32) (all, coming []int32) {
+	times := map[int32]int{}
+	for _, a := range assigned {
+		id := int32(a.ID)
+		if slices.Contains(owned, id) {
+			continue
+		}
+		times[id]++
+		if times[id] == 1 {
+			all = append(all, id)
+		} else if times[id] == 2 {
+			coming = append(coming, id)
+		}
+	}
+	slices.Sort(all)
+	slices.Sort(coming)
+	return all, coming
 }
 
 func (m *member) wait(ctx, ended context.Context, rejoin <-chan error, longLived <-chan time.Time) error {

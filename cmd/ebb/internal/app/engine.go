@@ -170,6 +170,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 		Membership: stream.GroupConfig{
 			Session: cfg.Membership.SessionTimeout.Std(), Rebalance: cfg.Membership.RebalanceTimeout.Std(),
 			Heartbeat: cfg.Membership.Heartbeat.Std(), Drain: cfg.Membership.Drain.Std(),
+			Standby: cfg.Standby,
 		},
 		Fetch: fetch.Config{
 			MaxWait: cfg.Fetch.MaxWait.Std(), BufferBytes: int(cfg.Fetch.Buffer), ReservedBytes: int(cfg.Fetch.Reserved),

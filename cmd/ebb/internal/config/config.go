@@ -30,6 +30,9 @@ type Config struct {
 	State State `yaml:"state"`
 	// How the local copy is rebuilt.
 	Restore Restore `yaml:"restore"`
+	// How many other instances keep a copy of each partition's state, so that one of them takes over within moments when its owner is
+	// gone. The same for all instances of a group. 0: none; a new owner then reads the changelog first.
+	Standby int `yaml:"standby" range:"0..10"`
 	// What a first start on topics full of history publishes. quiet: only what still fires once caught up, and is not long
 	// gone. publish: every step, as if ebb had been there from the beginning.
 	History string `yaml:"history" enum:"quiet|publish"`
