@@ -1,6 +1,10 @@
 package stream
 
-import "testing"
+import (
+	"testing"
+
+	"ebb/detectors"
+)
 
 func TestNextClock(t *testing.T) {
 	const grace = 1000
@@ -125,6 +129,48 @@ func TestTaskRecordOfVersion1(t *testing.T) {
 	}
 	if err := got.runnable(8); err != nil {
 		t.Errorf("a record that does not say its count is refused: %v", err)
+	}
+}
+
+// What several partitions bring together is shared out; what one of them waits for, all wait for.
+func TestSpread(t *testing.T) {
+	const hour = int64(480_000)
+	record := func(rate, at int64) *taskRecord {
+		r := &taskRecord{group: "g", clock: at, tally: tally{tiers: []string{"gold"}}}
+		f := &r.feeds[0]
+		f.topic, f.inputRecord = "usage", inputRecord{begun: true, position: 7}
+		for h := range int64(200) {
+			for range rate {
+				f.rhythm.observe((hour + h) * hourMs)
+			}
+		}
+		return r
+	}
+	a, b := record(8, 2000), record(24, 1000)
+	b.quiet, b.stopped, b.feeds[0].stalled, b.feeds[0].gap = true, 5, 50, 60
+	a.feeds[0].stalls = []detectors.Interval{{From: 4, To: 6}}
+	out := spread([]*taskRecord{a, nil, b}, 8)
+	for p, r := range out {
+		f := &r.feeds[0]
+		if r.clock != 1000 || !r.quiet || r.partitions != 8 || f.stalled != 50 || len(f.stalls) != 1 || len(r.tally.tiers) != 0 {
+			t.Errorf("partition %d: %+v", p, r)
+		}
+		if got := f.rhythm.usual((hour + 50) * hourMs); got != 4 {
+			t.Errorf("partition %d usually gets %v an hour, want an eighth of 32", p, got)
+		}
+		if !f.rhythm.learnt() || f.rhythm.last != a.feeds[0].rhythm.last {
+			t.Errorf("partition %d: the rhythm is not known", p)
+		}
+		if known := p == 0 || p == 2; known != f.begun || known && f.position != 7 {
+			t.Errorf("partition %d is at %d", p, f.position)
+		}
+		if (r.stopped != 0) != (p == 2) || (f.gap != 0) != (p == 2) {
+			t.Errorf("partition %d: stopped %d, gap %d", p, r.stopped, f.gap)
+		}
+	}
+	out[0].feeds[0].stalls[0].From = 9
+	if out[1].feeds[0].stalls[0].From != 4 || a.feeds[0].stalls[0].From != 4 {
+		t.Error("partitions share their stalls")
 	}
 }
 

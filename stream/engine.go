@@ -236,7 +236,7 @@ func (e *Engine) copartitioned() error {
 		}
 	}
 	if topic := e.cfg.Topics.Reroute; topic != "" && e.partitionsOf[topic] != e.partitions {
-		return fmt.Errorf("%w: reroute topic %s has %d, the feeds have %d; `ebb topics create` makes one that fits under another name", ErrPartitionCount, topic, e.partitionsOf[topic], e.partitions)
+		return fmt.Errorf("%w: reroute topic %s has %d, the feeds have %d; `ebb state grow` adds partitions, `ebb topics create` makes a topic that fits under another name", ErrPartitionCount, topic, e.partitionsOf[topic], e.partitions)
 	}
 	if n := e.partitionsOf[e.cfg.Topics.Changelog]; n != e.partitions {
 		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; `ebb state grow` spreads the state over more partitions", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)

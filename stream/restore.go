@@ -180,6 +180,9 @@ func (t *task) share(budget int64) int64 {
 func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	fresh := r == nil
 	if fresh {
+		if err := t.sameCount(ctx); err != nil {
+			return err
+		}
 		r = &taskRecord{group: t.cfg.Group, cluster: t.cluster, quiet: t.cfg.Quiet}
 	}
 	r.partitions = t.partitions

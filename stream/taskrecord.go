@@ -84,6 +84,18 @@ type partRecord struct {
 	inputRecord
 }
 
+// inputs are all partitions of the feed that a task reads, with its own number.
+func (f *feedRecord) inputs(own int32) map[int32]*inputRecord {
+	all := make(map[int32]*inputRecord, 1+len(f.parts))
+	if f.begun {
+		all[own] = &f.inputRecord
+	}
+	for i := range f.parts {
+		all[f.parts[i].partition] = &f.parts[i].inputRecord
+	}
+	return all
+}
+
 // maxAhead bounds the runs of forwarded offsets that are decoded: a lookahead holds no more, but for what two lives leave.
 const maxAhead = 1 << 16
 

@@ -20,6 +20,8 @@ import (
 	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/cli"
 	"ebb/cmd/ebb/internal/config"
+	"ebb/stream"
+	"ebb/stream/conn"
 )
 
 func main() {
@@ -38,6 +40,9 @@ func run(args []string) int {
 		},
 		Demo: func(ctx context.Context, o cli.DemoOptions, out cli.Streams) error {
 			return app.Demo(ctx, o, out, v.Version, outside(nil))
+		},
+		Upkeep: func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error) {
+			return app.NewUpkeep(ctx, cfg, cluster, outside(log))
 		},
 	}).Execute(ctx, args)
 }

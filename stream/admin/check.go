@@ -147,10 +147,11 @@ func (k *checker) own(o own) {
 	k.led(t, where)
 	k.durable(t, o, where)
 	if n := k.seen.feedPartitions(k.spec); o.asFeeds && n > 0 && len(t.partitions) != n {
-		k.add(
-			Error, where, fmt.Sprintf("has %d partitions, the feeds have %d", len(t.partitions), n),
-			"name an unused topic in "+o.key+" and run "+k.spec.createCommand(),
-		)
+		mend := "name an unused topic in " + o.key + " and run " + k.spec.createCommand()
+		if o.topic == k.spec.Changelog && len(t.partitions) < n {
+			mend = fmt.Sprintf("stop all instances and run %s: it moves each customer to the partition where his records come from now on", k.spec.command("ebb state grow"))
+		}
+		k.add(Error, where, fmt.Sprintf("has %d partitions, the feeds have %d", len(t.partitions), n), mend)
 	}
 	if t.settings == nil {
 		k.add(Warning, where, "its settings may not be read, so they were not checked", k.grant("topic", o.topic, describeConfigs))

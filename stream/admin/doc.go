@@ -101,7 +101,10 @@ func (s *Spec) batchBytes() int {
 }
 
 // createCommand is the command that creates missing topics.
-func (s *Spec) createCommand() string { return "ebb topics create -c " + cmp.Or(s.ConfigFile, "FILE") }
+func (s *Spec) createCommand() string { return s.command("ebb topics create") }
+
+// command is a command of ebb on this configuration.
+func (s *Spec) command(words string) string { return words + " -c " + cmp.Or(s.ConfigFile, "FILE") }
 
 func (s *Spec) recordBytes() int {
 	if s.MaxRecordBytes > 0 {

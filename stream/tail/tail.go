@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ebb/stream/batch"
@@ -32,6 +33,7 @@ type Options struct {
 	Topic       string
 	From        From
 	Offsets     map[int32]int64 // where to begin, by partition; goes before From
+	Partitions  []int32         // only these, nil for all
 	UntilEnd    bool            // stop at the ends as they were when Read was called, instead of waiting for more
 	Uncommitted bool            // see records of open and aborted transactions too
 }
@@ -113,7 +115,7 @@ func (r *reader) discover(ctx context.Context, from From) error {
 	}
 	var fresh []int32
 	for _, p := range t.Partitions {
-		if r.parts[p.ID] == nil {
+		if r.parts[p.ID] == nil && (r.o.Partitions == nil || slices.Contains(r.o.Partitions, p.ID)) {
 			fresh = append(fresh, p.ID)
 		}
 	}

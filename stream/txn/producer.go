@@ -175,7 +175,7 @@ func (p *Producer) Commit(ctx context.Context, tx *Transaction) (Result, error) 
 	err := run.commit(ctx)
 	if err != nil {
 		p.ready = false
-		if errors.Is(err, ErrReinit) || errors.Is(err, ErrRefused) {
+		if (errors.Is(err, ErrReinit) || errors.Is(err, ErrRefused)) && !tx.Alone {
 			p.suspect = tx
 		}
 		return Result{}, err
@@ -253,6 +253,9 @@ const operationNotAttempted = kafka.BrokerAuthorizationFailed
 // commitOffsets adds the group to the transaction and commits the offsets within it.
 func (r *run) commitOffsets(ctx context.Context) error {
 	p, tx := r.p, r.tx
+	if tx.Alone && tx.offsets() == 0 {
+		return nil
+	}
 	if err := r.step(StepAddOffsets); err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ type Transaction struct {
 	Offsets map[string]map[int32]int64
 	// Metadata is stored with each offset.
 	Metadata string
+	// Alone is for a command that works on a group without members: there is no generation to be checked, Generation and MemberID are
+	// ignored, and Offsets may be empty. Only the transactional id fences it.
+	Alone bool
 
 	encoders *encoders
 	parts    []*part
@@ -157,6 +160,10 @@ func (tx *Transaction) seal() error {
 	}
 	if tx.failed != nil {
 		return tx.failed
+	}
+	if tx.Alone {
+		tx.Generation, tx.MemberID = -1, ""
+		return nil
 	}
 	if tx.Group == "" || tx.MemberID == "" || tx.offsets() == 0 {
 		return errors.New("txn: a transaction without group, member id and offsets is refused: nothing in it would tell that the partition is lost")

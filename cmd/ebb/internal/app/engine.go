@@ -99,23 +99,7 @@ func prepareTopics(ctx context.Context, cfg *config.Config, cluster *conn.Cluste
 }
 
 func build(cfg *config.Config, cluster *conn.Cluster, reg Registerer, sm *state.Metrics, dir *state.Dir, o Outside) (*stream.Engine, error) {
-	rules := cfg.Detectors
-	rules.Horizon = detectors.Duration(cfg.Alerts.Horizon.Std())
-	rules.LapseAfter = detectors.Duration(cfg.Alerts.LapseAfter.Std())
-	rules.KeptDays = cfg.State.KeptDays
-	set, err := detectors.NewSet(rules)
-	if err != nil {
-		return nil, fmt.Errorf("detectors: %w", err)
-	}
-	rates, err := rates(cfg.Money)
-	if err != nil {
-		return nil, fmt.Errorf("money: %w", err)
-	}
-	policy := alerts.New(alerts.Config{
-		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
-		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
-	})
-	sc, err := streamConfig(cfg, rates)
+	sc, set, policy, err := parts(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +108,37 @@ func build(cfg *config.Config, cluster *conn.Cluster, reg Registerer, sm *state.
 		Cluster: cluster, Now: o.Now, Tick: o.Tick, Rand: o.Rand, Log: o.Log, Registry: reg,
 		State: dir, StateMetrics: sm, Detectors: set, Policy: policy,
 	})
+}
+
+// NewUpkeep is what the commands that change the state of a stopped group work with.
+func NewUpkeep(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, o Outside) (*stream.Upkeep, error) {
+	sc, set, policy, err := parts(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return stream.NewUpkeep(ctx, sc, stream.Deps{Cluster: cluster, Now: o.Now, Log: o.Log, Detectors: set, Policy: policy})
+}
+
+// parts are the pieces that follow from the configuration alone.
+func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, error) {
+	rules := cfg.Detectors
+	rules.Horizon = detectors.Duration(cfg.Alerts.Horizon.Std())
+	rules.LapseAfter = detectors.Duration(cfg.Alerts.LapseAfter.Std())
+	rules.KeptDays = cfg.State.KeptDays
+	set, err := detectors.NewSet(rules)
+	if err != nil {
+		return stream.Config{}, nil, nil, fmt.Errorf("detectors: %w", err)
+	}
+	rates, err := rates(cfg.Money)
+	if err != nil {
+		return stream.Config{}, nil, nil, fmt.Errorf("money: %w", err)
+	}
+	policy := alerts.New(alerts.Config{
+		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
+		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
+	})
+	sc, err := streamConfig(cfg, rates)
+	return sc, set, policy, err
 }
 
 func rates(m config.Money) (*detectors.Rates, error) {

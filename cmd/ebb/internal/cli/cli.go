@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebb/cmd/ebb/internal/config"
+	"ebb/stream"
 	"ebb/stream/conn"
 )
 
@@ -29,6 +30,9 @@ type Runner func(ctx context.Context, cfg *config.Config, log *slog.Logger) erro
 // out.Stderr.
 type Demo func(ctx context.Context, o DemoOptions, out Streams) error
 
+// Upkeep makes what the state commands work with. The caller closes it.
+type Upkeep func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error)
+
 // Streams are where a command writes.
 type Streams struct {
 	Stdout io.Writer // results
@@ -42,6 +46,7 @@ type Deps struct {
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
 	Run     Runner                                                            // nil: there is no run command
 	Demo    Demo                                                              // nil: there is no demo command
+	Upkeep  Upkeep                                                            // nil: there are no state commands
 	Version Version
 }
 
@@ -148,6 +153,9 @@ when a complaint is left lying.`,
 		root.AddCommand(c.demo())
 	}
 	root.AddCommand(c.config(), c.topics(), c.alerts(), c.dlq(), c.version())
+	if c.deps.Upkeep != nil {
+		root.AddCommand(c.state())
+	}
 	return root
 }
 

@@ -7,13 +7,17 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/cli"
 	"ebb/cmd/ebb/internal/config"
+	"ebb/stream"
+	"ebb/stream/conn"
 	"ebb/stream/kafkatest"
 )
 
@@ -38,12 +42,19 @@ func newProgram() *program {
 				return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 			},
 		},
-		Run:     func(context.Context, *config.Config, *slog.Logger) error { return nil },
-		Demo:    func(context.Context, cli.DemoOptions, cli.Streams) error { return nil },
+		Run:  func(context.Context, *config.Config, *slog.Logger) error { return nil },
+		Demo: func(context.Context, cli.DemoOptions, cli.Streams) error { return nil },
+		Upkeep: func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error) {
+			return app.NewUpkeep(ctx, cfg, cluster, outside(log))
+		},
 		Version: cli.Version{Version: "v1.2.3", Commit: "0123456789abcdef", Time: "2026-01-05T10:00:00Z", Go: "go1.26"},
 	}
 	p.files["ebb.yaml"] = "group: ebb\nbrokers: [127.0.0.1:1]\nfeeds: {usage: {topic: usage}}\n"
 	return p
+}
+
+func outside(log *slog.Logger) app.Outside {
+	return app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: log}
 }
 
 func (p *program) run(ctx context.Context, args ...string) int {
@@ -138,7 +149,7 @@ func compare(t *testing.T, name, got, want string) {
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	for _, args := range []string{
 		"", "run", "demo", "config", "config check", "config print", "config schema", "topics", "topics check", "topics create", "alerts",
-		"alerts tail", "dlq", "dlq list", "version",
+		"alerts tail", "dlq", "dlq list", "state", "state show", "state grow", "version",
 	} {
 		p := newProgram()
 		if code := p.run(t.Context(), append(strings.Fields(args), "--help")...); code != cli.Done {

@@ -1,0 +1,147 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"ebb/cmd/ebb/internal/app"
+	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/stream"
+	"ebb/stream/kafkatest"
+	"ebb/stream/partition"
+)
+
+// stateful is a program whose group runs for a while on a cluster in virtual time.
+type stateful struct {
+	*program
+	t *testing.T
+	b *kafkatest.Broker
+}
+
+func newStateful(t *testing.T, b *kafkatest.Broker, parts int32) *stateful {
+	t.Helper()
+	b.CreateTopic(t, b.Name("usage"), parts, nil)
+	s := &stateful{onBroker(b), t, b}
+	s.files["ebb.yaml"] += fmt.Sprintf("state: {dir: %q}\nhttp: {listen: \"\"}\nhistory: publish\nstall: {expected_records: 1000000}\n", t.TempDir())
+	s.succeeds("topics", "create")
+	return s
+}
+
+// succeeds runs a command that has to end with code 0.
+func (s *stateful) succeeds(args ...string) string {
+	s.t.Helper()
+	if code := s.run(context.Background(), args...); code != cli.Done {
+		s.t.Fatalf("%v: exit code %d: %s%s", args, code, s.out.String(), s.errOut.String())
+	}
+	return s.out.String()
+}
+
+// uses produces a use of each of n customers.
+func (s *stateful) uses(n int, parts int32, at time.Time) {
+	s.t.Helper()
+	var records []kafkatest.Record
+	for i := range n {
+		key := fmt.Appendf(nil, "c-%d", i)
+		records = append(records, kafkatest.Record{
+			Partition: partition.Murmur2(key, parts), Key: key, Timestamp: at.UnixMilli(),
+			Value: fmt.Appendf(nil, `{"id":"u-%d-%d","customer_id":%q,"time":%q,"type":"session"}`, i, at.UnixMilli(), key, at.UTC().Format(time.RFC3339)),
+		})
+	}
+	s.b.Produce(s.t, s.b.Name("usage"), records...)
+}
+
+// runs lets ebb read its feed to the end, and stops it.
+func (s *stateful) runs() {
+	s.t.Helper()
+	s.deps.Run = func(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+		o := outside(log)
+		o.Dial = s.b.Dial
+		return app.Run(ctx, cfg, "test", o)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	code := make(chan int)
+	go func() { code <- s.run(ctx, "run") }()
+	kafkatest.Eventually(s.t, "everything read", func() error {
+		done := s.b.GroupOffsets(s.t, s.b.Name("ebb"), s.b.Name("usage"))
+		for p, end := range s.b.EndOffsets(s.t, s.b.Name("usage")) {
+			if done[p] != end {
+				return fmt.Errorf("partition %d is at %d of %d", p, done[p], end)
+			}
+		}
+		return nil
+	})
+	cancel()
+	if c := <-code; c != cli.Done {
+		s.t.Fatalf("run: exit code %d: %s", c, s.errOut.String())
+	}
+}
+
+func (s *stateful) addPartitions(topic string, n int32) {
+	s.t.Helper()
+	cl := s.b.Client(s.t)
+	defer cl.Close()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	rt := kmsg.NewCreatePartitionsRequestTopic()
+	rt.Topic, rt.Count = topic, n
+	req.Topics = append(req.Topics, rt)
+	if _, err := req.RequestWith(context.Background(), cl); err != nil {
+		s.t.Fatal(err)
+	}
+	s.b.EndOffsets(s.t, topic)
+}
+
+func (s *stateful) shows() stream.StateOverview {
+	s.t.Helper()
+	var o stream.StateOverview
+	if err := json.Unmarshal([]byte(s.succeeds("state", "show", "-o", "json")), &o); err != nil {
+		s.t.Fatal(err)
+	}
+	return o
+}
+
+func TestStateGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		s := newStateful(t, b, 2)
+		now := time.Now()
+		s.uses(30, 2, now.Add(-time.Hour))
+		s.runs()
+		compare(t, "nothing to do", s.succeeds("state", "grow", "--yes"), "as many as the feeds have; there is nothing to do")
+		s.addPartitions(b.Name("usage"), 5)
+
+		if code := s.run(t.Context(), "topics", "check"); code != cli.Failed {
+			t.Errorf("topics check: exit code %d", code)
+		}
+		compare(t, "topics check", s.out.String(), "has 2 partitions, the feeds have 5; stop all instances and run ebb state grow -c ebb.yaml")
+		if code := s.run(t.Context(), "run"); code != cli.Failed {
+			t.Errorf("run: exit code %d", code)
+		}
+		plan := s.succeeds("state", "grow")
+		compare(t, "plan", plan, "from 2 to 5 partitions: ")
+		compare(t, "plan", plan, " of 30 customers move\nnothing was changed; run it again with --yes to do it\n")
+		if n := s.shows().ChangelogPartitions; n != 2 {
+			t.Errorf("without --yes the changelog got %d partitions", n)
+		}
+		compare(t, "done", s.succeeds("state", "grow", "--yes"), "done: 5 partitions instead of 2; ")
+
+		s.uses(30, 5, now)
+		s.runs()
+		o := s.shows()
+		if o.Customers != 30 || len(o.Partitions) != 5 || o.Refusal != "" {
+			t.Errorf("%+v", o)
+		}
+		for _, p := range o.Partitions {
+			if p.Customers == 0 || p.Unread != 0 || !p.Begun {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
+}
