@@ -21,6 +21,7 @@ type MemDisk struct {
 	left    int // transactions until the crash; negative: none is planned
 	synced  bool
 	crashed bool
+	dies    func() // told of the planned crash; nil: nobody
 }
 
 // memFile is what survives of one task's store.
@@ -103,6 +104,7 @@ func (d *MemDisk) crash() {
 	d.life++
 	d.left = -1
 	d.crashed = true
+	d.dies = nil
 }
 
 // CrashIn plans a crash at the n-th transaction from now (1 is the next one): when it is written but
@@ -112,6 +114,14 @@ func (d *MemDisk) CrashIn(n int, synced bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.left, d.synced, d.crashed = n, synced, false
+}
+
+// WhenCrashed has f called, once, at the moment of the planned crash and before the writer hears of it, so that the rest of the
+// process can end with its disk. f must not use the disk.
+func (d *MemDisk) WhenCrashed(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dies = f
 }
 
 // Crashed says whether the planned crash has happened.
@@ -197,6 +207,9 @@ func (e *memEngine) commit(ops []op) error {
 	if d.left == 0 {
 		if d.synced {
 			f.apply(ops)
+		}
+		if d.dies != nil {
+			d.dies()
 		}
 		d.crash()
 		return ErrClosed
