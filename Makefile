@@ -1,4 +1,4 @@
-# make build | test | lint | bench | demo | generate, and race, fuzz-short, fmt, rules, tools
+# make build | test | lint | bench | demo | generate, and race, simulate, fuzz-short, fmt, rules, tools
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
@@ -25,7 +25,7 @@ REQUIRE ?= $(if $(filter 1,$(EBB_REQUIRE_KAFKA)),(?i)kafka|broker|java|maven$(if
 ALLOW ?=
 REPORT = $(GO) run ./cmd/ebb/internal/testreport -require '$(REQUIRE)' -allow '$(ALLOW)'
 
-.PHONY: build test race vet lint fmt rules bench demo generate fuzz-short tools clean
+.PHONY: simulate build test race vet lint fmt rules bench demo generate fuzz-short tools clean
 
 build: ## the program, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ebb ./cmd/ebb
@@ -42,6 +42,17 @@ test: vet ## vet, all tests, the quick ones under the race detector too
 
 race: ## every test under the race detector (slow)
 	CGO_ENABLED=1 $(GO) test -json -race -timeout 20m $(PKGS) | $(REPORT)
+
+# SEEDS seeds from FROM on, or as many as run within FOR, in one process for each core.
+SEEDS ?= 1000
+FROM  ?= 1
+FOR   ?=
+simulate: ## many seeds of the simulation: make simulate SEEDS=500 FROM=1000, or FOR=10m; see docs/testing.md
+	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; $(GO) test -c -o "$$bin/simulation" ./stream/simulation; n=$$(nproc); rc=0; pids=(); \
+	for i in $$(seq 0 $$((n - 1))); do \
+	  GOMAXPROCS=1 EBB_SIMULATION_FROM=$$(($(FROM) + i)) EBB_SIMULATION_STEP=$$n EBB_SIMULATION_SEEDS=$$((($(SEEDS) + n - 1 - i) / n)) EBB_SIMULATION_FOR=$(FOR) \
+	    "$$bin/simulation" -test.run '^TestSimulation$$' -test.timeout 0 & pids+=($$!); \
+	done; for p in "$${pids[@]}"; do wait "$$p" || rc=1; done; exit $$rc
 
 vet:
 	$(GO) vet $(PKGS)

@@ -1,0 +1,334 @@
+package simulation
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The oracle: what must exist, computed from what lies in the feeds, with plain lists and no code of ebb.
+
+// fact is one event as the oracle reads it.
+type fact struct {
+	feed, customer, id, kind string
+	at                       int64
+	amount                   int64 // in 1/10000
+	ticket, priority         string
+	offset                   int64
+	late                     bool // written after events of a later time
+}
+
+func (f *fact) activity() bool { return f.feed != "complaints" && f.kind != "charge_failed" }
+
+// person is a customer and all that happened to him, in the order of time.
+type person struct {
+	id    string
+	facts []fact
+	// murky: records of his could not be read, or came late. When he is alerted depends on when it is noticed; that each of his
+	// events counts once does not.
+	murky bool
+}
+
+// letter is a record that cannot be used.
+type letter struct {
+	topic  string
+	part   int32
+	offset int64
+	record *kgo.Record
+}
+
+// truth is what the feeds say.
+type truth struct {
+	people  map[string]*person
+	letters []letter
+}
+
+// read takes in one feed's partition, in the order of its offsets.
+func (tr *truth) read(feed string, records []*kgo.Record) {
+	seen := map[string]bool{}
+	for _, r := range records {
+		f, who, ok := parse(feed, r)
+		if !ok {
+			tr.letters = append(tr.letters, letter{feed, r.Partition, r.Offset, r})
+			if p := tr.people[who]; p != nil {
+				p.murky = true
+			}
+			continue
+		}
+		if seen[f.customer+"/"+f.id] { // told again
+			continue
+		}
+		seen[f.customer+"/"+f.id] = true
+		p := tr.people[f.customer]
+		if p == nil {
+			p = &person{id: f.customer}
+			tr.people[f.customer] = p
+		}
+		f.late = r.Timestamp.UnixMilli() > f.at
+		p.murky = p.murky || f.late
+		p.facts = append(p.facts, f)
+	}
+}
+
+func (tr *truth) sort() {
+	for _, p := range tr.people {
+		slices.SortFunc(p.facts, func(a, b fact) int {
+			return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(slices.Index(feeds, a.feed), slices.Index(feeds, b.feed)), cmp.Compare(a.offset, b.offset))
+		})
+	}
+}
+
+// parse reads a record, or says whom it hides something of.
+func parse(feed string, r *kgo.Record) (f fact, who string, ok bool) {
+	var x struct {
+		ID        string
+		Customer  string `json:"customer_id"`
+		Time      string
+		Type      string
+		Quantity  json.Number
+		Amount    json.Number
+		Complaint string `json:"complaint_id"`
+		Priority  string
+	}
+	who = string(r.Key)
+	if err := json.Unmarshal(r.Value, &x); err != nil {
+		return fact{}, who, false
+	}
+	at, err := time.Parse(time.RFC3339Nano, x.Time)
+	if err != nil || x.Customer == "" {
+		return fact{}, who, false
+	}
+	f = fact{feed: feed, customer: x.Customer, id: x.ID, kind: x.Type, at: at.UnixMilli(), ticket: x.Complaint, priority: x.Priority, offset: r.Offset}
+	if n := cmp.Or(x.Quantity, x.Amount); n != "" {
+		v, good := new(big.Rat).SetString(n.String())
+		if !good {
+			return fact{}, who, false
+		}
+		f.amount = v.Mul(v, big.NewRat(10000, 1)).Num().Int64()
+	}
+	return f, who, true
+}
+
+// step is an alert step in the words of the contract.
+type step struct {
+	at                                int64
+	customer, detector, kind, subject string
+}
+
+func (s step) String() string {
+	return strings.Join([]string{time.UnixMilli(s.at).UTC().Format("2006-01-02T15:04:05.000"), s.customer, s.detector, s.kind, s.subject}, " ")
+}
+
+// episode is the life of an alert.
+type episode struct {
+	customer, detector, subject string
+	fired, changed, resolved    int64 // 0: not
+	// maybe: told or not, but as a whole. It ended so soon after it was due that it depends on what was read first.
+	maybe bool
+	// Its steps may lie this much later, because it depends on what was read first which event made them.
+	slack int64
+}
+
+// steps are the steps of an episode, in their order.
+func (e *episode) steps() []step {
+	out := []step{{e.fired, e.customer, e.detector, "fired", e.subject}}
+	if e.changed != 0 {
+		out = append(out, step{e.changed, e.customer, e.detector, "changed", e.subject})
+	}
+	if e.resolved != 0 {
+		out = append(out, step{e.resolved, e.customer, e.detector, "resolved", e.subject})
+	}
+	return out
+}
+
+// frame is what the oracle has to know of a run besides the feeds.
+type frame struct {
+	rules  *rules
+	origin int64 // up to here everything was in the feeds from the start
+	blur   int64 // how far one feed may have been read ahead of another after that
+	until  int64 // what was due later is not asked for
+}
+
+// live says whether a time is one at which the order of reading could depend on the faults.
+func (f *frame) live(at int64) bool { return at > f.origin-f.blur }
+
+// episodes are all alerts of a customer. Of drops in spending they hold those up to the second result: what comes later depends on
+// which feed was read first.
+func (p *person) episodes(f *frame) (all []episode, unsure int64) {
+	all = slices.Concat(p.silences(f), p.unresolved(f))
+	for i := range all {
+		e := &all[i]
+		e.maybe = e.maybe || f.live(e.fired) && e.resolved != 0 && e.resolved-e.fired < f.blur
+	}
+	drops, unsure := p.drops(f)
+	return append(all, drops...), unsure
+}
+
+func (p *person) silences(f *frame) []episode {
+	var out []episode
+	var last int64
+	for i := range p.facts {
+		x := &p.facts[i]
+		if !x.activity() {
+			continue
+		}
+		if due := last + f.rules.silence; last != 0 && x.at >= due {
+			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: x.at})
+		}
+		last = x.at
+	}
+	if due := last + f.rules.silence; last != 0 && due <= f.until {
+		out = append(out, episode{customer: p.id, detector: "silence", fired: due})
+	}
+	return out
+}
+
+func (p *person) unresolved(f *frame) []episode {
+	var out []episode
+	for i := range p.facts {
+		x := &p.facts[i]
+		if x.kind != "opened" || x.feed != "complaints" {
+			continue
+		}
+		e := episode{customer: p.id, detector: "complaint_unresolved", subject: x.ticket, fired: x.at + f.rules.complaint}
+		if x.priority == "critical" {
+			e.fired = x.at
+		}
+		for j := range p.facts {
+			if y := &p.facts[j]; y.kind == "resolved" && y.feed == "complaints" && y.ticket == x.ticket {
+				e.resolved = y.at
+			}
+		}
+		if e.fired > f.until || e.resolved != 0 && e.resolved < e.fired {
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// verdict is what a drop in spending looks like on a day.
+type verdict struct{ fires, critical, recovered bool }
+
+func (p *person) drops(f *frame) (out []episode, unsure int64) {
+	r := f.rules
+	spend := map[int64]int64{}
+	judge := func(d int64) verdict {
+		var recent, base int64
+		for k := int64(1); k <= r.recent+r.base; k++ {
+			if k <= r.recent {
+				recent += spend[d-k]
+			} else {
+				base += spend[d-k]
+			}
+		}
+		below := func(percent int64) bool { return recent*r.base*100 < base*percent*r.recent }
+		return verdict{
+			fires:    d-p.facts[0].at/dayMs >= r.history && base*7 >= r.minWeekly*100*r.base && below(50),
+			critical: below(20), recovered: !below(70),
+		}
+	}
+	var e *episode
+	critical := false
+	for i := range p.facts {
+		x := &p.facts[i]
+		if !x.activity() {
+			continue
+		}
+		d := x.at / dayMs
+		switch x.kind {
+		case "purchase":
+			spend[d] += x.amount
+		case "refund":
+			spend[d] -= x.amount
+		}
+		if len(spend) == 0 {
+			continue
+		}
+		v := judge(d)
+		if f.live(x.at) && x.at-d*dayMs < f.blur && v != judge(d-1) {
+			return out, x.at // payments of the day before may have been unread
+		}
+		slack := int64(0)
+		if f.live(x.at) {
+			slack = f.blur
+		}
+		switch {
+		case e == nil && v.fires:
+			out = append(out, episode{customer: p.id, detector: "spend_drop", fired: x.at, slack: slack})
+			e, critical = &out[len(out)-1], v.critical
+		case e != nil && v.recovered:
+			e.resolved, e.slack, e = x.at, max(e.slack, slack), nil
+		case e != nil && !critical && v.critical:
+			e.changed, e.slack, critical = x.at, max(e.slack, slack), true
+		}
+	}
+	return out, math.MaxInt64
+}
+
+// keptDays is how many days of a customer are kept, his newest one included.
+const keptDays = 91
+
+// portrait is what the record of a customer must say, in words.
+func (p *person) portrait() []string {
+	type day struct{ count, quantity, purchases, refunds, amount int64 }
+	days := map[int64]*day{}
+	of := func(at int64) *day {
+		if days[at/dayMs] == nil {
+			days[at/dayMs] = &day{}
+		}
+		return days[at/dayMs]
+	}
+	first, latest, active := p.facts[0].at, int64(0), int64(0)
+	open := map[string]int64{}
+	for i := range p.facts {
+		f := &p.facts[i]
+		first, latest = min(first, f.at), max(latest, f.at)
+		if f.activity() {
+			active = max(active, f.at)
+		}
+		switch f.kind {
+		case "session":
+			of(f.at).count++
+			of(f.at).quantity += f.amount
+		case "purchase":
+			of(f.at).purchases++
+			of(f.at).amount += f.amount
+		case "refund":
+			of(f.at).refunds++
+			of(f.at).amount -= f.amount
+		case "opened":
+			open[f.ticket] = f.at
+		case "resolved":
+			delete(open, f.ticket)
+		}
+	}
+	lines := []string{fmt.Sprintf("first %d latest %d active %d", first, latest, active)}
+	newest := int64(0)
+	for d := range days {
+		newest = max(newest, d)
+	}
+	for d, x := range days {
+		if d <= newest-keptDays {
+			continue
+		}
+		if x.count != 0 {
+			lines = append(lines, fmt.Sprintf("day %d: %d uses of %d", d, x.count, x.quantity))
+		}
+		if x.purchases+x.refunds != 0 {
+			lines = append(lines, fmt.Sprintf("day %d: %d purchases %d refunds of %d", d, x.purchases, x.refunds, x.amount))
+		}
+	}
+	for id, at := range open {
+		lines = append(lines, fmt.Sprintf("complaint %s open since %d", id, at))
+	}
+	slices.Sort(lines)
+	return lines
+}

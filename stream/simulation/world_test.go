@@ -1,0 +1,370 @@
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"ebb/stream/kafkatest"
+)
+
+// world is the cluster, the instances and what happened to them.
+type world struct {
+	t      *testing.T
+	plan   *plan
+	broker *kafkatest.Broker
+	phone  *phone
+	book   *book
+	items  []item
+	end    int64 // event time of the last record
+	wg     sync.WaitGroup
+	stormy atomic.Bool
+	began  time.Time // process time
+	origin int64     // event time of began
+
+	instances []*instance // of the storm's goroutine, and after it of the test's
+
+	mu       sync.Mutex
+	timeline []entry
+	faults   [numFaults]int
+	errors   []*kfake.FaultHandle
+
+	complaints map[string]int
+	wanted     int
+}
+
+// book keeps the log of all instances.
+type book struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *book) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.b.Len() < 1<<20 {
+		l.b.Write(p)
+	}
+	return len(p), nil
+}
+
+// clock is the true event time.
+func (w *world) clock() time.Time {
+	return time.UnixMilli(w.origin).Add(time.Duration(w.plan.scale) * time.Since(w.began))
+}
+
+// until waits for a moment of event time.
+func (w *world) until(ms int64) {
+	if d := time.UnixMilli(ms).Sub(w.clock()); d > 0 {
+		nap(d/time.Duration(w.plan.scale) + time.Nanosecond)
+	}
+}
+
+func newWorld(t *testing.T, p *plan) *world {
+	t.Helper()
+	b := kafkatest.Virtual(t, kafkatest.Options{Brokers: p.brokers})
+	w := &world{t: t, plan: p, broker: b, phone: newPhone(b), book: &book{}, began: time.Now()}
+	// Days of customers begin where the world does not.
+	w.origin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli() + int64(p.seed%977)*89_123
+	compact := map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
+	keep := map[string]string{"retention.ms": "-1"}
+	for _, x := range []struct {
+		name    string
+		parts   int32
+		configs map[string]string
+	}{
+		{"usage", p.parts, keep},
+		{"payments", p.parts, keep},
+		{"complaints", p.parts, keep},
+		{"alerts", 3, keep},
+		{"open", 3, compact},
+		{"operations", 1, keep},
+		{"changelog", p.parts, compact},
+		{"dlq", 1, keep},
+	} {
+		if err := b.Fake.CreateTopic(x.name, x.parts, x.configs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.end = w.origin + p.storm.Milliseconds()*p.scale
+	w.items = p.crowd(w.origin-p.history, w.end, func(f fault) { w.faults[f]++ })
+	return w
+}
+
+// past writes what lies before the start, and returns the rest.
+func (w *world) past() []item {
+	n, _ := slices.BinarySearchFunc(w.items, w.origin+1, func(it item, at int64) int { return int(min(max(it.due-at, -1), 1)) })
+	type place struct {
+		feed string
+		part int32
+	}
+	by := map[place][]item{}
+	for _, it := range w.items[:n] {
+		by[place{it.feed, it.part}] = append(by[place{it.feed, it.part}], it)
+	}
+	rng := rand.New(rand.NewPCG(w.plan.seed, 3))
+	portion := pick(rng, 10, 100, 1000)
+	for _, f := range feeds {
+		for part := range w.plan.parts {
+			for some := range slices.Chunk(by[place{f, part}], portion) {
+				w.write(some)
+			}
+		}
+	}
+	return w.items[n:]
+}
+
+func (w *world) write(items []item) {
+	for try := 0; ; try++ {
+		err := w.phone.produce(items[0].feed, items[0].part, items)
+		if err == nil {
+			return
+		}
+		if try == 100 {
+			w.t.Errorf("produce: %v", err)
+			return
+		}
+		nap(time.Millisecond) // a leader moved between the question and the request
+	}
+}
+
+// happen writes every record when it is due.
+func (w *world) happen(items []item) {
+	for _, it := range items {
+		w.until(it.due)
+		w.write([]item{it})
+	}
+}
+
+// storm lets things go wrong until it is over.
+func (w *world) storm() {
+	rng := rand.New(rand.NewPCG(w.plan.seed, 4))
+	w.stormy.Store(true)
+	over := time.Now().Add(w.plan.storm)
+	var wg sync.WaitGroup
+	for {
+		pause := time.Duration(rng.ExpFloat64() * float64(w.plan.weather.pause))
+		if time.Until(over) < pause {
+			break
+		}
+		nap(pause)
+		w.strike(rng, &wg)
+	}
+	nap(time.Until(over))
+	wg.Wait()
+	w.calm()
+}
+
+// calm ends all faults that last.
+func (w *world) calm() {
+	w.stormy.Store(false)
+	w.mu.Lock()
+	for _, h := range w.errors {
+		w.faults[brokerError] += h.Hits()
+		h.Remove()
+	}
+	w.mu.Unlock()
+	for _, in := range w.instances {
+		in.setClock(0)
+		if l, _, running := in.current(); running {
+			l.parted(false)
+			l.thaw()
+		}
+	}
+}
+
+// strike is one fault by the clock.
+func (w *world) strike(rng *rand.Rand, wg *sync.WaitGroup) {
+	in := w.instances[rng.IntN(len(w.instances))]
+	l, _, running := in.current()
+	long := time.Duration(rng.ExpFloat64() * float64(5*time.Second))
+	name := ""
+	if l != nil {
+		name = fmt.Sprintf("instance %d.%d", in.id, l.life)
+	}
+	if rng.IntN(3) == 0 {
+		w.cluster(rng)
+		return
+	}
+	if !running {
+		return
+	}
+	switch rng.IntN(10) {
+	case 0, 1:
+		in.kill()
+	case 2:
+		w.tell(restarted, "%s", name)
+		select {
+		case in.halt <- true:
+		case <-in.done:
+		}
+	case 3:
+		w.tell(connectionsCut, "of %s", name)
+		l.cut()
+	case 4, 5:
+		w.tell(parted, "%s%s", name, after(long))
+		l.parted(true)
+		wg.Go(func() {
+			nap(long)
+			l.parted(false)
+		})
+	case 6, 7, 8:
+		w.tell(frozen, "%s%s", name, after(long))
+		l.freeze()
+		wg.Go(func() {
+			nap(long)
+			l.thaw()
+		})
+	default:
+		// Forward by less than the grace of the task clock. What is written while a clock is behind comes from its future.
+		skew := time.Duration(rng.Int64N(int64(w.plan.cfg.Time.Grace)))
+		if rng.IntN(2) == 0 {
+			skew = -time.Duration(rng.Int64N(int64(mostBehind)))
+		}
+		w.tell(clockStepped, "of %s to %v beside the true time", name, skew)
+		in.setClock(skew)
+	}
+}
+
+// mostBehind is how far a clock may be behind, in event time.
+const mostBehind = 20 * time.Minute
+
+// cluster is one fault of the brokers.
+func (w *world) cluster(rng *rand.Rand) {
+	f := w.broker.Fake
+	switch rng.IntN(3) {
+	case 0:
+		topic := pick(rng, "usage", "payments", "complaints", "changelog", "changelog", "alerts", "open", "dlq")
+		part, node := int32(0), rng.Int32N(int32(w.plan.brokers))
+		if topic != "dlq" && topic != "alerts" && topic != "open" {
+			part = rng.Int32N(w.plan.parts)
+		}
+		w.tell(leaderMoved, "%s/%d to %d", topic, part, node)
+		if err := f.MoveTopicPartition(topic, part, node); err != nil {
+			w.t.Errorf("move: %v", err)
+		}
+	case 1:
+		w.tell(coordinatorMoved, "all of them")
+		f.RehashCoordinators()
+	default:
+		for range w.plan.weather.errors {
+			w.refuse(rng)
+		}
+	}
+}
+
+// refuse lets the next requests of a kind be answered with an error that a broker can give there.
+func (w *world) refuse(rng *rand.Rand) {
+	r := refusals[rng.IntN(len(refusals))]
+	fault := kfake.Fault{Keys: []kmsg.Key{r.key}, Err: pick(rng, r.errs...), Count: 1 + rng.IntN(3)}
+	if r.key == kmsg.Produce { // the feeds are written by others
+		fault.When = func(req kmsg.Request) bool { return req.(*kmsg.ProduceRequest).TransactionID != nil }
+	}
+	w.mu.Lock()
+	w.errors = append(w.errors, w.broker.Fake.Fault(fault))
+	w.timeline = append(w.timeline, entry{at: time.Since(w.began), kind: brokerError, what: fmt.Sprintf("%v to the next %d of %s", fault.Err, fault.Count, r.key.Name())})
+	w.mu.Unlock()
+}
+
+// refusals are what brokers answer, though they need not be asked twice.
+var refusals = []struct {
+	key  kmsg.Key
+	errs []*kerr.Error
+}{
+	{kmsg.Produce, []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition, kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.CorruptMessage}},
+	{kmsg.Fetch, []*kerr.Error{kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnknownServerError}},
+	{kmsg.ListOffsets, []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.OffsetNotAvailable, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition}},
+	{kmsg.Metadata, []*kerr.Error{kerr.LeaderNotAvailable, kerr.UnknownTopicOrPartition}},
+	{kmsg.FindCoordinator, []*kerr.Error{kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress}},
+	{kmsg.JoinGroup, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.UnknownMemberID, kerr.RebalanceInProgress}},
+	{kmsg.SyncGroup, []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.IllegalGeneration}},
+	{kmsg.Heartbeat, []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.IllegalGeneration}},
+	{kmsg.OffsetFetch, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.UnstableOffsetCommit}},
+	{kmsg.InitProducerID, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.ConcurrentTransactions}},
+	{kmsg.AddPartitionsToTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.ProducerFenced}},
+	{kmsg.AddOffsetsToTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.InvalidTxnState, kerr.ProducerFenced}},
+	{kmsg.TxnOffsetCommit, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.RequestTimedOut, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.InvalidProducerEpoch, kerr.UnknownTopicOrPartition}},
+	{kmsg.EndTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.ProducerFenced}},
+}
+
+// run is one seed.
+func (w *world) run() {
+	live := w.past()
+	for range w.plan.instances {
+		in := newInstance(w, len(w.instances))
+		w.instances = append(w.instances, in)
+		go in.supervise()
+	}
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		w.happen(live)
+	}()
+	w.storm()
+	<-fed
+	w.settle()
+	for _, in := range w.instances {
+		select {
+		case in.halt <- false:
+			<-in.done
+		case <-in.done:
+		}
+	}
+	w.wg.Wait()
+}
+
+// settle waits until all is done that is due by the end.
+func (w *world) settle() {
+	w.until(w.end + 2*time.Minute.Milliseconds())
+	var why error
+	for range 1200 {
+		if why = w.unsettled(); why == nil {
+			return
+		}
+		nap(500 * time.Millisecond)
+	}
+	w.t.Errorf("not caught up ten minutes after the last fault: %v", why)
+}
+
+// unsettled says what is still to be done.
+func (w *world) unsettled() error {
+	running := map[int32]bool{}
+	for _, in := range w.instances {
+		_, engine, ok := in.current()
+		if !ok {
+			continue
+		}
+		for _, s := range engine.Status() {
+			switch {
+			case s.State == "stopped":
+				return fmt.Errorf("partition %d is stopped: %s", s.Partition, s.Error)
+			case s.State == "running" && s.Clock.UnixMilli() > w.end:
+				running[s.Partition] = true
+			}
+		}
+	}
+	if len(running) != int(w.plan.parts) {
+		return fmt.Errorf("%d of %d partitions are run and past the end", len(running), w.plan.parts)
+	}
+	committed, err := w.phone.committed()
+	if err != nil {
+		return err
+	}
+	for _, f := range feeds {
+		for p := range w.plan.parts {
+			if end := w.broker.Fake.PartitionInfo(f, p).HighWatermark; committed[f][p] != end {
+				return fmt.Errorf("%s/%d is committed up to %d of %d", f, p, committed[f][p], end)
+			}
+		}
+	}
+	return nil
+}
