@@ -58,10 +58,16 @@ func lifeWorld(t *testing.T, events []happening) (w *world, done <-chan struct{}
 	t.Helper()
 	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{Brokers: 3}), 2)
 	w.group, w.adjust = "group", unhurried
+	return w, w.live(events)
+}
+
+// live produces what lies in the past, and then every event at its time.
+func (w *world) live(events []happening) <-chan struct{} {
+	w.t.Helper()
 	now := time.Now().UnixMilli()
 	n, _ := slices.BinarySearchFunc(events, now+1, func(e happening, at int64) int { return int(min(max(e.at-at, -1), 1)) })
 	w.produce(events[:n])
-	return w, w.happen(events[n:])
+	return w.happen(events[n:])
 }
 
 // happen produces every event at its time.
