@@ -131,7 +131,7 @@ func (p *plan) config(rng *rand.Rand) stream.Config {
 		Fetch: fetch.Config{MaxWait: ms(50, 500, 2000), PartitionMaxBytes: pick[int32](rng, 2<<10, 8<<10, 1<<20), BufferBytes: 8 << 20},
 		Membership: stream.GroupConfig{
 			Session: time.Duration(pick(rng, 6, 10)) * time.Second, Rebalance: time.Duration(pick(rng, 3, 6, 10)) * time.Second,
-			Heartbeat: ms(100, 500, 1000), Drain: ms(500, 2000),
+			Heartbeat: ms(100, 500, 1000), Drain: ms(500, 2000), Standby: pick(rng, 0, 0, 1, 2), AcceptableLag: pick[int64](rng, 1, 50, 0),
 		},
 		Cache: pick[int64](rng, 4<<10, 32<<10, 1<<20), FlushAge: ms(10, 50, 500),
 	}
