@@ -98,6 +98,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.pool.Close()
 	defer e.fetcher.Close()
 	if err := e.inspect(ctx); err != nil {
+		if ctx.Err() != nil { // the brokers did not answer before it was told to stop
+			return nil
+		}
 		return err
 	}
 	// The membership outlives ctx: the last cuts need its generation.

@@ -369,3 +369,20 @@ func TestMoreCustomersThanFit(t *testing.T) {
 	}
 	compareSteps(t, w.steps(cut), want)
 }
+
+func TestToldToStopBeforeABrokerAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		asked := make(chan struct{}, 100)
+		w.dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			asked <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		r := w.start()
+		<-asked
+		if err := r.stop(); err != nil {
+			t.Errorf("told to stop while no broker answered, Run returns %v: a clean end", err)
+		}
+	})
+}

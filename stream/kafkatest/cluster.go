@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,9 +26,9 @@ type ClusterOptions struct {
 	// Listeners are further plaintext listeners of every broker, beside the one that the helpers and the brokers themselves use.
 	// A name has capital letters, digits and underscores.
 	Listeners []string
-	// Advertise gives the address under which clients are told to reach a further listener of a node (0 to 2), before the brokers
-	// start: that of a proxy in front of the address listen. Nil: the listener's own.
-	Advertise func(node int, listener, listen string) (string, error)
+	// Front puts a proxy in front of a further listener of a node (0 to 2), before the brokers start: it listens on the free address
+	// public, under which clients are told to reach the listener, and leads to the address listen. Nil: there is none.
+	Front func(node int, listener, public, listen string) error
 }
 
 // Cluster is three real brokers, each a controller too, that belong to one test. Topics have three replicas, of which two must be in
@@ -79,6 +81,15 @@ func StartCluster(t testing.TB, o ClusterOptions) *Cluster {
 // prepare makes the directories and gives out the ports: every node has to know the others' before the first starts.
 func (c *Cluster) prepare(t testing.TB, in *installation, template string, o ClusterOptions) error {
 	t.Helper()
+	free, err := freePorts(nodes * (2 + 2*len(o.Listeners)))
+	if err != nil {
+		return err
+	}
+	next := func() int {
+		port := free[0]
+		free = free[1:]
+		return port
+	}
 	var voters []string
 	for i := range nodes {
 		dir, release, err := in.runDirFrom(filepath.Join(template, fmt.Sprint(i+1)))
@@ -86,46 +97,33 @@ func (c *Cluster) prepare(t testing.TB, in *installation, template string, o Clu
 			return err
 		}
 		t.Cleanup(release)
-		p := &process{in: in, dir: dir}
-		if p.ports.plain, err = Port(); err != nil {
-			return err
-		}
-		if p.ports.controller, err = Port(); err != nil {
-			return err
-		}
+		p := &process{in: in, dir: dir, ports: ports{plain: next(), controller: next()}}
 		c.members = append(c.members, &Node{proc: p})
 		c.Addrs = append(c.Addrs, p.addr())
 		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, p.ports.controller))
 	}
 	for i, n := range c.members {
 		extra := clusterProperties(i+1, strings.Join(voters, ","))
-		if err := c.listen(i, n, o, extra); err != nil {
+		if err := c.listen(i, n, o, extra, next); err != nil {
 			return err
 		}
-		for k, v := range o.Properties {
-			extra[k] = v
-		}
+		maps.Copy(extra, o.Properties)
 		n.proc.extra = extra
 	}
 	return nil
 }
 
 // listen writes a node's listeners into its properties.
-func (c *Cluster) listen(i int, n *Node, o ClusterOptions, extra map[string]string) error {
+func (c *Cluster) listen(i int, n *Node, o ClusterOptions, extra map[string]string, port func() int) error {
 	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
 	listeners := fmt.Sprintf("PLAINTEXT://%s,CONTROLLER://127.0.0.1:%d", n.proc.addr(), n.proc.ports.controller)
 	advertised := "PLAINTEXT://" + n.proc.addr()
 	for _, name := range o.Listeners {
-		port, err := Port()
-		if err != nil {
+		at, public := fmt.Sprintf("127.0.0.1:%d", port()), fmt.Sprintf("127.0.0.1:%d", port())
+		if o.Front == nil {
+			public = at
+		} else if err := o.Front(i, name, public, at); err != nil {
 			return err
-		}
-		at := fmt.Sprintf("127.0.0.1:%d", port)
-		public := at
-		if o.Advertise != nil {
-			if public, err = o.Advertise(i, name, at); err != nil {
-				return err
-			}
 		}
 		protocols += "," + name + ":PLAINTEXT"
 		listeners += "," + name + "://" + at
@@ -209,19 +207,25 @@ func (in *installation) clusterTemplate() (string, error) {
 	return dest, os.Rename(tmp, dest)
 }
 
-// Port returns a port of the loopback address that nobody listens on. It lies below those that the kernel gives to outgoing
-// connections: a server that is killed finds it free when it comes back.
-func Port() (int, error) {
-	const from, to, tries = 15000, 30000, 100
+// freePorts returns n ports of the loopback address that nobody listens on. They lie below those that the kernel gives to outgoing
+// connections: a server that is killed finds its own free when it comes back.
+func freePorts(n int) ([]int, error) {
+	const from, to, tries = 15000, 30000, 1000
+	var ports []int
 	for range tries {
+		if len(ports) == n {
+			return ports, nil
+		}
 		port := from + rand.IntN(to-from)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
+		if slices.Contains(ports, port) {
 			continue
 		}
-		return port, l.Close()
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			ports = append(ports, port)
+		}
 	}
-	return 0, errors.New("no free port")
+	return nil, errors.New("no free ports")
 }
 
 // Len is the number of brokers.
