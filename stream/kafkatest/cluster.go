@@ -68,14 +68,25 @@ func StartCluster(t testing.TB, o ClusterOptions) *Cluster {
 			t.Fatalf("kafkatest: cluster: %v", err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
-	for i, n := range c.members {
-		if err := n.proc.await(ctx); err != nil {
-			t.Fatalf("kafkatest: node %d: %v", i, err)
-		}
+	if err := c.Await(context.Background()); err != nil {
+		t.Fatalf("kafkatest: cluster: %v", err)
 	}
 	return c
+}
+
+// Await waits until every broker serves, all of which must run.
+func (c *Cluster) Await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	for i, n := range c.members {
+		n.mu.Lock()
+		err := n.proc.await(ctx)
+		n.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("node %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // prepare makes the directories and gives out the ports: every node has to know the others' before the first starts.

@@ -78,34 +78,3 @@ func TestOwnSurvivesKillAndRestart(t *testing.T) {
 	b.Restart(t)
 	roundTripNamed(t, b, "again")
 }
-
-func TestClusterLosesOneOfThree(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts three brokers")
-	}
-	c := kafkatest.StartCluster(t, kafkatest.ClusterOptions{
-		Listeners: []string{"FRONT"},
-	})
-	front := *c.Broker
-	front.Addrs = c.Listener("FRONT")
-	roundTrip(t, &front)
-	c.Node(1).Kill()
-	roundTripNamed(t, c.Broker, "one-lost")
-	if err := c.Node(1).Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Node(2).Freeze(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Node(2).Thaw(); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.ReadCommitted(t, c.Name("round")); len(got) != 3 {
-		t.Errorf("afterwards %d records, want 3", len(got))
-	}
-	for i := range c.Len() {
-		if log, yes := c.Node(i).Ended(); yes {
-			t.Errorf("node %d ended:\n%s", i, log)
-		}
-	}
-}

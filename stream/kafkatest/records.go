@@ -159,17 +159,29 @@ func (b *Broker) GroupOffsets(t testing.TB, group, topic string) map[int32]int64
 	defer cancel()
 	cl := b.Client(t)
 	defer cl.Close()
+	var out map[int32]int64
+	err := Poll(ctx, func() (err error) {
+		out, err = groupOffsets(ctx, cl, group, topic)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("kafkatest: offsets of group %s: %v", group, err)
+	}
+	return out
+}
+
+func groupOffsets(ctx context.Context, cl *kgo.Client, group, topic string) (map[int32]int64, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = group
 	req.RequireStable = true
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		t.Fatalf("kafkatest: offsets of group %s: %v", group, err)
+		return nil, err
 	}
 	topics := resp.Topics
 	if len(resp.Groups) == 1 {
 		if err := kerr.ErrorForCode(resp.Groups[0].ErrorCode); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-			t.Fatalf("kafkatest: offsets of group %s: %v", group, err)
+			return nil, err
 		}
 		topics = nil
 		for _, gt := range resp.Groups[0].Topics {
@@ -194,7 +206,7 @@ func (b *Broker) GroupOffsets(t testing.TB, group, topic string) map[int32]int64
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 func (b *Broker) partitions(ctx context.Context, cl *kgo.Client, topic string) ([]int32, error) {
