@@ -46,7 +46,8 @@ type world struct {
 	step   func(partition int32, s txn.Step) error // seam of the transactions
 	// portion is how many records of a topic are produced at a time, 0 all: what is fetched at once follows from it.
 	portion int
-	place   func(h happening) int32 // the partition of an event, nil: as its customer's id says
+	place   func(h happening) int32  // the partition of an event, nil: as its customer's id says
+	key     func(h happening) []byte // the key of an event, nil: its customer's id
 }
 
 var feedNames = []string{"usage", "payments", "complaints"}
@@ -207,12 +208,15 @@ func (w *world) produce(events []happening) {
 	byTopic := map[string][]kafkatest.Record{}
 	for _, e := range events {
 		topic := w.topic(e.feed)
-		p := partition.Murmur2([]byte(e.customer), w.parts)
+		p, key := partition.Murmur2([]byte(e.customer), w.parts), []byte(e.customer)
+		if w.key != nil {
+			key = w.key(e)
+		}
 		if w.place != nil {
 			p = w.place(e)
 		}
 		byTopic[topic] = append(byTopic[topic], kafkatest.Record{
-			Partition: p, Key: []byte(e.customer), Value: e.json(), Timestamp: e.at,
+			Partition: p, Key: key, Value: e.json(), Timestamp: e.at,
 		})
 	}
 	for topic, records := range byTopic {

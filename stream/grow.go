@@ -317,9 +317,9 @@ func spreadReroute(own *taskRecord, clock int64) rerouteRecord {
 	}
 	r := own.reroute
 	r.promised = min(r.promised, clock)
-	r.lanes = slices.Clone(r.lanes)
-	for i := range r.lanes {
-		r.lanes[i].promise = min(r.lanes[i].promise, clock)
+	r.promises = slices.Clone(r.promises)
+	for i := range r.promises {
+		r.promises[i].promise = min(r.promises[i].promise, clock)
 	}
 	return r
 }

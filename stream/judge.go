@@ -164,7 +164,7 @@ func (t *task) partlyUnreachable(f event.Feed) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(t.reroute.lanes, func(l *lane) bool { return l.awaited && l.out })
+	return slices.ContainsFunc(t.reroute.senders, func(s *sender) bool { return s.out })
 }
 
 // gatherStalls shows the detectors every stretch that must not be counted against a customer.

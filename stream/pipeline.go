@@ -23,6 +23,9 @@ const roundSize = 1024
 // of records taken.
 func (t *task) round() (int, error) {
 	for _, s := range t.sources {
+		if s.fetch == nil {
+			continue
+		}
 		before := s.position
 		err := s.fill(t.table)
 		if s.position != before { // over markers: nothing is applied, but tools would show a lag for ever

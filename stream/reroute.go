@@ -24,10 +24,10 @@ import (
 // not mine is always a question of the present number of tasks: after a growth of the feeds, records that lie in their old
 // partition are forwarded like any other that is misplaced, and so is one that was on its way meanwhile.
 //
-// The target keeps a lane for each task: a queue, in the order in which that task forwarded. The lanes are merged with the
-// feeds by event time. A promise says that its task has forwarded everything before a time; while catching up, no record is
-// applied that is later than the promise of a task whose lane is empty. Promises are made by what is decoded, not by what
-// is applied, and the task with the earliest record of all can always go on; so tasks that wait for each other come
+// The target keeps a lane for each partition of a feed from which something came: a queue, in the order of that partition. The lanes
+// are merged with the feeds by event time. A promise says that its task has forwarded everything before a time; while
+// catching up, no record is applied that is later than the promise of another task. Promises are made by what is decoded, not by
+// what is applied, and the task with the earliest record of all can always go on; so tasks that wait for each other come
 // forward by a whole lookahead with every exchange. A task within max_out_of_order of the wall clock waits for nobody with its
 // records; its deadlines wait for the promises, which are in time if they are less than max_out_of_order old.
 //
@@ -140,14 +140,28 @@ type parcel struct {
 	size int64
 }
 
-// lane is what one task forwards to this one.
+// lane is what one task forwards out of one partition of a feed.
 type lane struct {
+	laneKey
+	held []*parcel
+	next int64 // records of the lane before this offset are applied
+}
+
+type laneKey struct {
+	from int32
+	feed event.Feed
+	part int32
+}
+
+func (k laneKey) compare(o laneKey) int {
+	return cmp.Or(cmp.Compare(k.from, o.from), cmp.Compare(k.feed, o.feed), cmp.Compare(k.part, o.part))
+}
+
+// sender is another task that may forward to this one.
+type sender struct {
 	from    int32
-	held    []*parcel
-	next    int64 // records of the lane before this offset are applied
-	promise int64 // event time before which the task has forwarded everything, ms; 0 when nothing is known
+	promise int64 // event time before which it has forwarded everything, ms; 0 when nothing is known
 	moved   int64 // reading of waited when the promise moved last
-	awaited bool  // of a task that exists now
 	out     bool  // it gave no promise for too long
 }
 
@@ -165,7 +179,8 @@ type reroute struct {
 	topic   string
 	fetch   *fetch.Partition
 	status  fetch.Status
-	lanes   []*lane // by task
+	senders []*sender // by task
+	lanes   map[laneKey]*lane
 	full    []*lane // those that hold something
 	bytes   int64
 	room    int64 // for them
@@ -186,25 +201,42 @@ type reroute struct {
 	stuck    bool  // records wait for promises of others
 }
 
-func (r *reroute) lane(from int32) *lane {
-	i, ok := slices.BinarySearchFunc(r.lanes, from, func(l *lane, f int32) int { return cmp.Compare(l.from, f) })
-	if !ok {
-		r.lanes = slices.Insert(r.lanes, i, &lane{from: from, next: r.settled})
+func (r *reroute) lane(k laneKey) *lane {
+	l := r.lanes[k]
+	if l == nil {
+		l = &lane{laneKey: k, next: r.settled}
+		r.lanes[k] = l
 	}
-	return r.lanes[i]
+	return l
+}
+
+// sender is the task of a number; nil for one that does not exist now.
+func (r *reroute) sender(from int32) *sender {
+	i, ok := slices.BinarySearchFunc(r.senders, from, func(s *sender, f int32) int { return cmp.Compare(s.from, f) })
+	if !ok {
+		return nil
+	}
+	return r.senders[i]
 }
 
 // newReroute takes the topic up where the task record says, or at its start.
 func (t *task) newReroute(rec *rerouteRecord) *reroute {
-	r := &reroute{topic: rec.topic, read: rec.position, settled: rec.read, hold: never, clock: never, promise: rec.promised, promised: rec.promised}
+	r := &reroute{
+		topic: rec.topic, read: rec.position, settled: rec.read, hold: never, clock: never, promise: rec.promised, promised: rec.promised,
+		lanes: map[laneKey]*lane{},
+	}
 	for p := range t.partitions {
 		if p != t.partition {
-			r.lane(p).awaited = true
+			r.senders = append(r.senders, &sender{from: p})
+		}
+	}
+	for _, p := range rec.promises {
+		if s := r.sender(p.from); s != nil {
+			s.promise = p.promise
 		}
 	}
 	for _, l := range rec.lanes {
-		to := r.lane(l.from)
-		to.next, to.promise = l.next, l.promise
+		r.lane(l.laneKey).next = l.next
 	}
 	r.room = cmp.Or(t.cfg.Reroute.Buffer, defaultRoom)
 	if t.lease != nil {
@@ -212,8 +244,6 @@ func (t *task) newReroute(rec *rerouteRecord) *reroute {
 	}
 	return r
 }
-
-const defaultRoom = 64_000_000
 
 // position is the offset before which everything is applied.
 func (r *reroute) position() int64 {
@@ -227,15 +257,25 @@ func (r *reroute) position() int64 {
 // record writes into the task record how far the lanes are applied.
 func (r *reroute) record(rec *rerouteRecord) {
 	rec.position, rec.read, rec.end, rec.promised = r.position(), max(r.read, r.settled), r.status.HighWatermark, r.promised
-	rec.lanes = rec.lanes[:0]
-	for _, l := range r.lanes {
-		lr := laneRecord{from: l.from, next: max(l.next, r.read), promise: l.promise}
-		if len(l.held) != 0 {
-			lr.next = l.held[0].at
+	rec.promises, rec.lanes = rec.promises[:0], rec.lanes[:0]
+	for _, s := range r.senders {
+		if s.promise != 0 {
+			rec.promises = append(rec.promises, promiseRecord{s.from, s.promise})
 		}
-		rec.lanes = append(rec.lanes, lr)
 	}
+	for _, l := range r.lanes {
+		next := max(l.next, r.read)
+		if len(l.held) != 0 {
+			next = l.held[0].at
+		}
+		if next != rec.read {
+			rec.lanes = append(rec.lanes, laneRecord{l.laneKey, next})
+		}
+	}
+	slices.SortFunc(rec.lanes, func(a, b laneRecord) int { return a.compare(b.laneKey) })
 }
+
+const defaultRoom = 64_000_000
 
 // receive takes in what other tasks forwarded, until the end of the topic or of the room for it.
 func (t *task) receive() error {
@@ -261,23 +301,23 @@ func (t *task) receive() error {
 // accept puts one record of the topic into its lane.
 func (t *task) accept(rec *batch.Record) {
 	env := openEnvelope(rec)
-	l := t.reroute.lane(env.task)
+	r := t.reroute
+	if s := r.sender(env.task); s != nil && env.promise > s.promise {
+		s.promise, s.moved, s.out = env.promise, r.waited, false
+	}
 	if env.kind == parcelPromise {
-		if env.promise > l.promise {
-			l.promise, l.moved, l.out = env.promise, t.reroute.waited, false
-		}
 		return
 	}
+	l := r.lane(laneKey{env.task, env.feed, env.at.Partition})
 	if rec.Offset < l.next {
 		return // applied in an earlier life
 	}
-	l.moved, l.out = t.reroute.waited, false
 	p := t.unpack(rec, env)
 	if len(l.held) == 0 {
-		t.reroute.full = append(t.reroute.full, l)
+		r.full = append(r.full, l)
 	}
 	l.held = append(l.held, p)
-	t.reroute.bytes += p.size
+	r.bytes += p.size
 }
 
 // unpack makes a record of its own out of one of the topic, and decodes it like its feed.
@@ -305,7 +345,7 @@ func (t *task) unpack(rec *batch.Record, env envelope) *parcel {
 // parcelBytes is about what a parcel takes beside its content.
 const parcelBytes = 640
 
-// shift drops the first record of a lane. Once it is empty, what its task promised counts.
+// shift drops the first record of a lane.
 func (t *task) shift(l *lane) {
 	r := t.reroute
 	p := l.held[0]
@@ -316,7 +356,6 @@ func (t *task) shift(l *lane) {
 	if l.held = l.held[1:]; len(l.held) == 0 {
 		l.held = nil
 		r.full = slices.DeleteFunc(r.full, func(x *lane) bool { return x == l })
-		t.lookAtLanes()
 	}
 }
 
@@ -324,15 +363,15 @@ func (t *task) shift(l *lane) {
 func (r *reroute) earliest() (l *lane, at int64) {
 	at = never
 	for _, x := range r.full {
-		if tm := x.time(); l == nil || tm < at || tm == at && x.from < l.from {
+		if tm := x.time(); l == nil || tm < at || tm == at && x.compare(l.laneKey) < 0 {
 			l, at = x, tm
 		}
 	}
 	return l, at
 }
 
-// lookAtLanes finds out what may be applied: hold is the least promise of the tasks whose records are not here yet, among those
-// that are not live; clock is the same for deadlines, and the time of the next record of a lane that holds some.
+// lookAtLanes finds out what may be applied: hold is the least promise of the tasks that are not live; clock is the same for
+// deadlines, and the time of the next record of each lane.
 func (t *task) lookAtLanes() {
 	r := t.reroute
 	wall := t.now().UnixMilli()
@@ -340,21 +379,21 @@ func (t *task) lookAtLanes() {
 	r.liveFrom = wall - max(outOfOrder, 2*t.cfg.Reroute.intervalMs())
 	r.wait(wall, t.cfg.Time.FeedUnreachableAfter.Milliseconds())
 	r.hold, r.clock = never, never
-	for _, l := range r.lanes {
-		switch {
-		case len(l.held) != 0:
-			if at := l.time(); at != 0 {
-				r.clock = min(r.clock, at)
-			}
-		case !l.awaited || l.out:
-		default:
-			if l.promise < r.liveFrom {
-				r.hold = min(r.hold, l.promise)
-			}
-			if l.promise < wall-outOfOrder {
-				r.clock = min(r.clock, l.promise)
-				t.missing(l)
-			}
+	for _, l := range r.full {
+		if at := l.time(); at != 0 {
+			r.clock = min(r.clock, at)
+		}
+	}
+	for _, s := range r.senders {
+		if s.out {
+			continue
+		}
+		if s.promise < r.liveFrom {
+			r.hold = min(r.hold, s.promise)
+		}
+		if s.promise < wall-outOfOrder {
+			r.clock = min(r.clock, s.promise)
+			t.missing(s)
 		}
 	}
 	if !r.ended { // what lies behind is not known
@@ -372,17 +411,17 @@ func (r *reroute) wait(wall, enough int64) {
 }
 
 // missing gives a task up that holds others back and has not come forward for too long. Its later records count as late.
-func (t *task) missing(l *lane) {
+func (t *task) missing(s *sender) {
 	r := t.reroute
-	if l.moved == 0 {
-		l.moved = max(r.waited, 1)
+	if s.moved == 0 {
+		s.moved = max(r.waited, 1)
 	}
-	if r.waited-l.moved <= t.cfg.Time.FeedUnreachableAfter.Milliseconds() {
+	if r.waited-s.moved <= t.cfg.Time.FeedUnreachableAfter.Milliseconds() {
 		return
 	}
-	l.out = true
+	s.out = true
 	t.m.rerouteMissed.Inc()
-	t.log.Warn("a task forwards nothing and gives no sign; its later records count as late", "task", l.from, "promise", time.UnixMilli(l.promise).UTC())
+	t.log.Warn("a task forwards nothing and gives no sign; its later records count as late", "task", s.from, "promise", time.UnixMilli(s.promise).UTC())
 }
 
 // passes says whether a record of this event time need not wait for other tasks.
@@ -400,23 +439,20 @@ func (t *task) promises() {
 	low, first := never, never
 	for i, s := range t.merged {
 		v := t.views[i]
-		if s.n > 0 {
-			for k := range s.n { // the first that has a time
-				if sl := &s.ring[(s.head+k)%len(s.ring)]; sl.timed() {
-					first = min(first, sl.ev.Time)
-					break
-				}
-			}
+		if v.out || v.absent {
+			continue
 		}
-		switch {
-		case v.out:
-		case s.drained && s.status.AtEnd:
+		head, timed := s.nextTime()
+		if timed {
+			first = min(first, head)
+		}
+		if s.drained && s.status.AtEnd {
 			low = min(low, s.status.AtEndSent.UnixMilli()-t.cfg.Time.Grace.Milliseconds())
-		default:
-			low = min(low, s.front.reached())
-			if s.n == 0 {
-				first = 0 // what comes next is not known
-			}
+			continue
+		}
+		low = min(low, s.front.reached())
+		if !timed { // what comes next is not decoded
+			first = min(first, s.front.reached())
 		}
 	}
 	if low == never {
@@ -426,6 +462,16 @@ func (t *task) promises() {
 		low = max(low, first)
 	}
 	r.promise = max(r.promise, low)
+}
+
+// nextTime is the event time of the first decoded record that has one.
+func (s *source) nextTime() (at int64, ok bool) {
+	for k := range s.n {
+		if sl := &s.ring[(s.head+k)%len(s.ring)]; sl.timed() {
+			return sl.ev.Time, true
+		}
+	}
+	return 0, false
 }
 
 // promiseDue says how long it takes until the promise of this task should be given, as far as it has moved at all.

@@ -1,9 +1,14 @@
 package stream_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"ebb/stream/event"
+	"ebb/stream/txn"
 
 	"ebb/state"
 	"ebb/state/customer"
@@ -47,13 +52,13 @@ func (w *world) underWay() int {
 func (w *world) delivered(all ...*running) {
 	w.t.Helper()
 	began := time.Now()
-	for range 1200 {
+	for range 240 {
 		nap(500 * time.Millisecond)
 		if w.lag() == 0 && w.underWay() == 0 && w.clocksPast(began, all) {
 			return
 		}
 	}
-	w.t.Fatalf("%d records to go, %d under way, after ten minutes", w.lag(), w.underWay())
+	w.t.Fatalf("%d records to go, %d under way, after two minutes", w.lag(), w.underWay())
 }
 
 // clocksPast is true when the clocks of all tasks are past a moment, so that all deadlines before it are decided.
@@ -183,5 +188,73 @@ func (w *world) forwardedOnce() {
 	}
 	if len(seen) == 0 {
 		w.t.Error("nothing was forwarded")
+	}
+}
+
+// rekeyed makes payments a feed of n partitions whose key is the payment, not the customer.
+func (w *world) rekeyed(n int32) {
+	w.t.Helper()
+	w.broker.DeleteTopic(w.t, w.topic("payments"))
+	w.broker.CreateTopic(w.t, w.topic("payments"), n, nil)
+	w.key = func(h happening) []byte {
+		if h.feed == "payments" {
+			return []byte(h.id)
+		}
+		return []byte(h.customer)
+	}
+	w.place = func(h happening) int32 {
+		if h.feed == "payments" {
+			return partition.Murmur2([]byte(h.id), n)
+		}
+		return w.partitionOf(h.customer)
+	}
+	before := w.adjust
+	w.adjust = func(cfg *stream.Config) {
+		before(cfg)
+		cfg.Feeds[1].Reroute, cfg.Feeds[1].Mapping = true, &event.Mapping{Key: "ignore"}
+	}
+}
+
+// A feed with another key and any number of partitions is divided among the tasks, and its records come where their customers are.
+func TestAFeedWithAnotherKey(t *testing.T) {
+	for _, n := range []int32{2, 3, 7} {
+		t.Run(fmt.Sprintf("%d partitions", n), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
+				w.rekeyed(n)
+				events := settled(uint64(n), 30)
+				w.produce(events)
+				w.diesAt(beforeStep(txn.StepEnd), 5)
+				w.disk.Crash()
+				r := w.start()
+				w.delivered(r)
+				for _, s := range r.Status() {
+					for _, f := range s.Feeds {
+						if !f.Stalled.IsZero() {
+							t.Errorf("partition %d: %s is stalled", s.Partition, f.Feed)
+						}
+					}
+				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+				now := time.Now().UnixMilli()
+				compareSteps(t, w.steps(now), reference(events, now))
+				w.forwardedOnce()
+			})
+		})
+	}
+}
+
+// A feed with another count names the setting that allows it.
+func TestAFeedWithAnotherCount(t *testing.T) {
+	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 2)
+	w.broker.DeleteTopic(t, w.topic("payments"))
+	w.broker.CreateTopic(t, w.topic("payments"), 3, nil)
+	r := w.start()
+	err := <-r.done
+	r.done <- err
+	if !errors.Is(err, stream.ErrPartitionCount) || !strings.Contains(err.Error(), "reroute: true") {
+		t.Errorf("%v", err)
 	}
 }

@@ -287,8 +287,9 @@ func (f *feedRecord) input(partition, own int32) *inputRecord {
 			return &f.parts[i].inputRecord
 		}
 	}
-	f.parts = append(f.parts, partRecord{partition: partition})
-	return &f.parts[len(f.parts)-1].inputRecord
+	p := &partRecord{partition: partition}
+	f.parts = append(f.parts, p)
+	return &p.inputRecord
 }
 
 // placeReroute decides where the reroute topic is read from.

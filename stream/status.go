@@ -74,7 +74,7 @@ func (t *task) publish(state string, err error) {
 		}
 		for _, s := range t.sources {
 			st.Feeds = append(st.Feeds, t.feedStatus(s))
-			st.Looked = st.Looked && !s.status.Answered.IsZero()
+			st.Looked = st.Looked && (s.fetch == nil || !s.status.Answered.IsZero())
 		}
 	}
 	t.status.Store(st)

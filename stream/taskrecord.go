@@ -41,14 +41,20 @@ type rerouteRecord struct {
 	end      int64  // high watermark when the cut was made
 	promised int64  // event time up to which this task has promised to forward nothing more, ms
 	gap      int64  // since when the alert about records counts that were deleted before they were read, ms
+	promises []promiseRecord
 	lanes    []laneRecord
 }
 
-// laneRecord is how far what one task forwards is applied.
-type laneRecord struct {
+// promiseRecord is the event time before which a task has forwarded everything, ms.
+type promiseRecord struct {
 	from    int32
-	next    int64 // its records before this offset are applied
-	promise int64 // event time before which it has forwarded everything, ms
+	promise int64
+}
+
+// laneRecord is how far a lane is applied that is not at read.
+type laneRecord struct {
+	laneKey
+	next int64 // its records before this offset are applied
 }
 
 // maxLanes bounds the tasks that forward: partitions of a topic.
@@ -58,7 +64,7 @@ const maxLanes = 1 << 17
 type feedRecord struct {
 	topic string
 	inputRecord
-	parts   []partRecord // the other partitions of a feed that is divided among the tasks
+	parts   []*partRecord // the other partitions of a feed that is divided among the tasks
 	rhythm  rhythm
 	stalled int64 // event time of the last arrival before the present stall, ms; 0 when live
 	blind   int64 // event time since when the feed cannot be trusted, ms; 0 when it can
@@ -129,11 +135,17 @@ func (r *rerouteRecord) append(b []byte) []byte {
 	for _, v := range []int64{r.position, r.read, r.end, r.promised, r.gap} {
 		b = binary.AppendVarint(b, v)
 	}
+	b = binary.AppendUvarint(b, uint64(len(r.promises)))
+	for _, p := range r.promises {
+		b = binary.AppendVarint(b, int64(p.from))
+		b = binary.AppendVarint(b, p.promise-r.promised)
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.lanes)))
 	for _, l := range r.lanes {
 		b = binary.AppendVarint(b, int64(l.from))
+		b = append(b, byte(l.feed))
+		b = binary.AppendVarint(b, int64(l.part))
 		b = binary.AppendVarint(b, l.next-r.position)
-		b = binary.AppendVarint(b, l.promise-r.promised)
 	}
 	return b
 }
@@ -147,11 +159,19 @@ func (r *rerouteRecord) decode(d *decoder) {
 	}
 	n := d.uvarint()
 	if n > maxLanes {
+		d.fail("too many promises")
+		return
+	}
+	for range n {
+		r.promises = append(r.promises, promiseRecord{from: int32(d.varint()), promise: r.promised + d.varint()})
+	}
+	if n = d.uvarint(); n > maxLanes*event.NumFeeds {
 		d.fail("too many lanes")
 		return
 	}
 	for range n {
-		r.lanes = append(r.lanes, laneRecord{from: int32(d.varint()), next: r.position + d.varint(), promise: r.promised + d.varint()})
+		k := laneKey{from: int32(d.varint()), feed: event.Feed(d.uvarint()), part: int32(d.varint())}
+		r.lanes = append(r.lanes, laneRecord{k, r.position + d.varint()})
 	}
 }
 
@@ -276,7 +296,7 @@ func (f *feedRecord) decodeParts(d *decoder, version byte) {
 		return
 	}
 	for range n {
-		p := partRecord{partition: int32(d.varint())}
+		p := &partRecord{partition: int32(d.varint())}
 		p.inputRecord.decode(d, version)
 		f.parts = append(f.parts, p)
 	}
