@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -99,6 +100,9 @@ func openBadgerDB(o badger.Options) (db *badger.DB, err error) {
 			err = fmt.Errorf("%w: Badger panicked: %v", ErrCorrupt, r)
 		}
 	}()
+	if err := checkTables(o.Dir, o); err != nil {
+		return nil, err
+	}
 	return badger.Open(o)
 }
 
@@ -118,6 +122,8 @@ func badgerOptions(dir string, o *Options) badger.Options {
 		WithValueLogFileSize(16 << 20).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
+		// Whole tables are verified as they are opened: where a block cannot be read later, Badger says that there is no such key.
+		WithChecksumVerificationMode(options.OnTableRead).
 		WithMetricsEnabled(false)
 	if o.Log != nil {
 		b = b.WithLogger(badgerLog{o.Log})
@@ -151,7 +157,8 @@ type badgerEngine struct {
 
 var _ engine = (*badgerEngine)(nil)
 
-func (e *badgerEngine) get(dst, key []byte) ([]byte, error) {
+func (e *badgerEngine) get(dst, key []byte) (_ []byte, err error) {
+	defer reading(&err, new(bool))()
 	txn := e.db.NewTransaction(false)
 	defer txn.Discard()
 	item, err := txn.Get(key)
@@ -159,19 +166,58 @@ func (e *badgerEngine) get(dst, key []byte) ([]byte, error) {
 		return dst, ErrNotFound
 	}
 	if err != nil {
-		return dst, fmt.Errorf("read store: %w", err)
+		return dst, unread(err)
 	}
 	err = item.Value(func(v []byte) error {
 		dst = append(dst, v...)
 		return nil
 	})
 	if err != nil {
-		return dst, fmt.Errorf("read store: %w", err)
+		return dst, unread(err)
 	}
 	return dst, nil
 }
 
+// reading makes damaged files an error: Badger panics over some, and one that was cut off faults where it is mapped into memory.
+// What panics while outside is set is not the store's.
+func reading(err *error, outside *bool) func() {
+	was := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(was)
+		if *outside {
+			return
+		}
+		if r := recover(); r != nil {
+			*err = fmt.Errorf("read store: %w: Badger panicked: %v", ErrCorrupt, r)
+		}
+	}
+}
+
+// unread says what an error of reading means: the files are not what was written, unless it is the machine's fault.
+func unread(err error) error {
+	if environmental(err) || errors.Is(err, badger.ErrDBClosed) {
+		return fmt.Errorf("read store: %w", err)
+	}
+	return fmt.Errorf("read store: %w: %w", ErrCorrupt, err)
+}
+
 func (e *badgerEngine) scan(prefix, from []byte, values bool, fn func(key, value []byte) error) error {
+	var mine error // of fn, which is none of the store's
+	var outside bool
+	err := e.walk(prefix, from, values, &outside, func(key, value []byte) error {
+		outside = true
+		mine = fn(key, value)
+		outside = false
+		return mine
+	})
+	if err == nil || mine != nil {
+		return mine
+	}
+	return unread(err)
+}
+
+func (e *badgerEngine) walk(prefix, from []byte, values bool, outside *bool, fn func(key, value []byte) error) (err error) {
+	defer reading(&err, outside)()
 	txn := e.db.NewTransaction(false)
 	defer txn.Discard()
 	// Values lie beside the keys; prefetching them in goroutines costs a third of the speed.

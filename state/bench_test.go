@@ -186,6 +186,44 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
+// BenchmarkReopen is a start with the local copy of a million customers: until the first of them is read and the first deadline is looked for.
+//
+//	go test ./state -run '^$' -bench Reopen -benchtime 3x
+func BenchmarkReopen(b *testing.B) {
+	const customers = 1_000_000
+	dir := b.TempDir()
+	s, err := OpenBadger(dir, Options{})
+	must(b, err)
+	restorer := NewRestorer(s)
+	restorer.MemoryBytes = 1 << 30
+	var r customer.Record
+	fill(&r, 1)
+	for n := range int64(customers) {
+		r.Armed = r.Latest + n%400*HourMillis
+		must(b, restorer.Apply(fmt.Appendf(nil, "customer-%07d", n), customer.AppendRecord(nil, &r), n))
+	}
+	must(b, restorer.Finish(customers))
+	must(b, s.Close())
+	for b.Loop() {
+		s, err := OpenBadger(dir, Options{})
+		must(b, err)
+		if p, err := s.Position(); p != customers {
+			b.Fatal(p, err)
+		}
+		tab := NewTable(s, TableOptions{})
+		if _, ok, err := tab.Lookup([]byte("customer-0000042")); err != nil || !ok {
+			b.Fatal("the customer is not there", err)
+		}
+		if _, _, _, err := tab.PopDue(r.Latest); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		tab.Close()
+		must(b, s.Close())
+		b.StartTimer()
+	}
+}
+
 // BenchmarkTimers is a deadline that comes up and is armed again.
 func BenchmarkTimers(b *testing.B) {
 	tab, _ := benchTable(b, 25_000)

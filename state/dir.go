@@ -289,9 +289,21 @@ const (
 )
 
 // Task opens the store of a task, a new one if there is none. A store that does not open or is too old is set aside
-// and an empty one returned; aside then says why and where it is. The error
-// is for what setting aside would not mend, a disk without room or without rights for example.
+// and an empty one returned; aside then says why and where it is. Where the disk is short of room, what was set aside
+// before is deleted. The error is for what setting aside would not mend, a disk without room or without rights for example.
 func (d *Dir) Task(partition int32) (s Store, aside, err error) {
+	s, aside, err = d.open(partition)
+	if !errors.Is(err, ErrDiskReserve) {
+		return s, aside, err
+	}
+	if some, e := d.makeRoom(); e != nil || !some {
+		return nil, nil, errors.Join(err, e)
+	}
+	return d.open(partition)
+}
+
+// open is Task with the room that there is.
+func (d *Dir) open(partition int32) (s Store, aside, err error) {
 	path := filepath.Join(d.path, taskPrefix+strconv.Itoa(int(partition)))
 	attempts, err := countAttempt(path + attemptSuffix)
 	if err != nil {
@@ -338,6 +350,33 @@ func (d *Dir) replace(path string, cause error) (s Store, aside, err error) {
 		return nil, nil, errors.Join(err, s.Close())
 	}
 	return s, fmt.Errorf("%s set aside as %s: %w", path, to, cause), nil
+}
+
+// SetAside moves the store of a task, which must not be open, out of the way: reading it has shown that it is damaged.
+func (d *Dir) SetAside(partition int32, cause error) error {
+	path := filepath.Join(d.path, taskPrefix+strconv.Itoa(int(partition)))
+	to := path + damagedSuffix + d.o.Now().UTC().Format("20060102T150405Z")
+	if err := os.RemoveAll(to); err != nil {
+		return fmt.Errorf("set aside %s: %w", path, errors.Join(cause, err))
+	}
+	if err := os.Rename(path, to); err != nil {
+		return fmt.Errorf("set aside %s: %w", path, errors.Join(cause, err))
+	}
+	return keepOnly(path, to)
+}
+
+// makeRoom removes the damaged copies that were kept for whoever wants to look at them. It says whether there were any.
+func (d *Dir) makeRoom() (bool, error) {
+	damaged, err := filepath.Glob(filepath.Join(d.path, taskPrefix+"*"+damagedSuffix+"*"))
+	if err != nil {
+		return false, fmt.Errorf("state directory: %w", err)
+	}
+	for _, path := range damaged {
+		if err := os.RemoveAll(path); err != nil {
+			return false, fmt.Errorf("state directory: %w", err)
+		}
+	}
+	return len(damaged) > 0, nil
 }
 
 // keepOnly removes what was set aside of a partition before.

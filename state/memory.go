@@ -56,6 +56,14 @@ func (d *MemDisk) Task(partition int32) (s Store, aside, err error) {
 	return s, nil, err
 }
 
+// SetAside empties the store of a task.
+func (d *MemDisk) SetAside(partition int32, _ error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.stores, partition)
+	return nil
+}
+
 // MemberID is the group member id that was remembered last.
 func (d *MemDisk) MemberID() string {
 	d.mu.Lock()

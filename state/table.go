@@ -228,7 +228,7 @@ func decode(value []byte, r *customer.Record) error {
 	case errors.Is(err, customer.ErrNewerVersion):
 		return fmt.Errorf("a customer in the local state: %w; run that version or a newer one", err)
 	}
-	return fmt.Errorf("a customer in the local state: %w; stop ebb and remove the directory of this partition below state.dir: it is rebuilt from the changelog", err)
+	return fmt.Errorf("a customer in the local state: %w: %w", ErrCorrupt, err)
 }
 
 // fresh returns an empty entry, one that was evicted if possible: its slices fit.

@@ -119,9 +119,10 @@ type memory struct{ w *world }
 func (m memory) Task(p int32) (state.Store, error, error) {
 	return m.w.disk.Task(p)
 }
-func (m memory) MemberID() string               { return *m.w.member.Load() }
-func (m memory) RememberMember(id string) error { m.w.member.Store(&id); return nil }
-func (m memory) Tasks() ([]int32, error)        { return m.w.disk.Tasks() }
+func (m memory) MemberID() string                    { return *m.w.member.Load() }
+func (m memory) RememberMember(id string) error      { m.w.member.Store(&id); return nil }
+func (m memory) Tasks() ([]int32, error)             { return m.w.disk.Tasks() }
+func (m memory) SetAside(p int32, cause error) error { return m.w.disk.SetAside(p, cause) }
 func (m memory) Positions() (map[int32]int64, error) {
 	return m.w.disk.Positions()
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -64,7 +65,9 @@ func (f *follower) run() {
 		if f.e.deps.Tick().Sub(began) > time.Minute {
 			wait = firstRetry
 		}
-		f.log.Warn("the standby copy cannot follow the changelog; trying on", "err", err)
+		if !errors.Is(err, state.ErrCorrupt) || !setAside(f.e.deps.State, f.partition, err, f.e.m, f.log) {
+			f.log.Warn("the standby copy cannot follow the changelog; trying on", "err", err)
+		}
 		_ = hold(f.ctx, wait)
 		wait = min(2*wait, slowestRetry)
 	}

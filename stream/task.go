@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -141,8 +142,31 @@ func (t *task) recoverable(err error) bool {
 		t.poisoned[p.poison] = true
 		t.log.Error("a record failed inside ebb and goes to the dead letters", "feed", p.poison.feed, "offset", p.poison.offset, "cause", fmt.Sprint(p.cause))
 		return true
+	case errors.Is(err, state.ErrDiskReserve):
+		t.log.Warn("the disk has no room for the local state; trying on", "err", err)
+		return true
+	case errors.Is(err, state.ErrCorrupt):
+		return setAside(t.deps.State, t.partition, err, t.m.metrics, t.log)
 	}
 	return t.owner.recoverable(err)
+}
+
+// setAside puts a local copy out of the way that turned out to be damaged while it was read, so that the next opening rebuilds it.
+// Its store must be closed.
+func setAside(d Directory, p int32, cause error, m *metrics, log *slog.Logger) bool {
+	keeper, ok := d.(interface {
+		SetAside(partition int32, cause error) error
+	})
+	if !ok {
+		return false
+	}
+	if err := keeper.SetAside(p, cause); err != nil {
+		log.Error("a damaged local state cannot be set aside; mend the state directory, or remove it", "err", err)
+		return false
+	}
+	m.setAside.Inc()
+	log.Warn("local state was damaged and set aside; it is rebuilt from the changelog", "err", cause)
+	return true
 }
 
 // stop ends a task for a fault that somebody has to mend. The other tasks go on.
