@@ -93,6 +93,8 @@ func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, en
 		return append(dst, "The customer was merged into another."...)
 	case s.Reason == detectors.CustomerErased:
 		return append(dst, "The customer was erased."...)
+	case s.Reason == detectors.Expired && s.Subject == "":
+		return append(dst, "Nothing is known of the customer since the time that the history was rewound to."...)
 	case d == nil || s.Reason == detectors.RuleRemoved:
 		dst = append(dst, "The rule "...)
 		return append(append(dst, s.Detector...), " is no longer configured."...)

@@ -204,13 +204,26 @@ func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []
 	case s.Reason == ReasonExpired:
 		mute(r, l.Subject)
 	}
-	if l.Unpublished {
+	if l.Unpublished && !takeRecalled(r, &l) {
 		return out
 	}
 	l.Revision++
 	st := step(StepResolved, &l, s)
 	st.Reason = s.Reason
 	return append(out, st)
+}
+
+// takeRecalled gives an alert that fired again in a rewound history back what was told of it. It is false for one that was not told.
+func takeRecalled(r *customer.Record, l *customer.Lifecycle) bool {
+	told := r.Recalled()
+	for i := range told {
+		if told[i].AlertID == l.AlertID {
+			l.Revision, l.Severity, l.Unpublished = told[i].Revision, max(l.Severity, told[i].Severity), false
+			r.DropRecalled(i)
+			return true
+		}
+	}
+	return false
 }
 
 func mute(r *customer.Record, complaint string) {
@@ -230,23 +243,9 @@ func step(kind StepKind, l *customer.Lifecycle, s *detectors.Signal) Step {
 
 // sweep resolves what no detector can end any more.
 func (p *Policy) sweep(r *customer.Record, env *detectors.Env, out []Step) []Step {
-	why := Reason("")
-	if r.Closed() {
-		switch r.Profile().Status {
-		case customer.StatusMerged:
-			why = detectors.CustomerMerged
-		case customer.StatusErased:
-			why = detectors.CustomerErased
-		default:
-			why = detectors.CustomerClosed
-		}
-	}
 	for i := 0; i < len(r.Lifecycles); {
 		l := &r.Lifecycles[i]
-		reason := why
-		if p.cfg.Detectors.Detector(l.Detector) == nil {
-			reason = detectors.RuleRemoved
-		}
+		reason := p.swept(r, l)
 		if reason == "" {
 			i++
 			continue
@@ -256,6 +255,23 @@ func (p *Policy) sweep(r *customer.Record, env *detectors.Env, out []Step) []Ste
 		out = p.resolve(r, i, &s, out)
 	}
 	return out
+}
+
+// swept is why an alert ends whatever its detector says, empty if it does not.
+func (p *Policy) swept(r *customer.Record, l *customer.Lifecycle) Reason {
+	switch {
+	case p.cfg.Detectors.Detector(l.Detector) == nil:
+		return detectors.RuleRemoved
+	case !r.Closed():
+		return ""
+	}
+	switch r.Profile().Status {
+	case customer.StatusMerged:
+		return detectors.CustomerMerged
+	case customer.StatusErased:
+		return detectors.CustomerErased
+	}
+	return detectors.CustomerClosed
 }
 
 // held is the signal that a lifecycle remembers.
@@ -269,12 +285,24 @@ func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
 // PublishHeld ends the quiet history for a customer, at event time env.Now: it appends the fired step of each alert that still
 // fires and was kept, with the time at which it fired. What is longer ago than MaxAlertAge (see newsOf) is no news: the alert is
 // dropped, and the customer lapsed, or the complaint muted.
+//
+// After a rewind, an alert that was told before and fires again goes on under its id; the step is only that its severity has risen, if it has. One that does not
+// fire any more is resolved.
 func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step) []Step {
 	keep := r.Lifecycles[:0]
 	for i := range r.Lifecycles {
 		l := r.Lifecycles[i]
+		told := -1
+		if l.Unpublished {
+			told = recalledFor(r, &l)
+		}
 		switch {
 		case !l.Unpublished:
+		case told >= 0:
+			if st, changed := p.toldAgain(&l, &r.Recalled()[told]); changed {
+				out = append(out, st)
+			}
+			r.DropRecalled(told)
 		case env.Now-newsOf(r, &l) > p.maxAlertAge:
 			if l.Subject == "" {
 				r.Lapsed = true
@@ -294,7 +322,55 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 	}
 	clear(r.Lifecycles[len(keep):])
 	r.Lifecycles = keep
+	for len(r.Recalled()) != 0 {
+		l := r.Recalled()[0]
+		r.DropRecalled(0)
+		out = append(out, p.unfounded(r, &l, env))
+	}
 	return out
+}
+
+// recalledFor is the index of the recalled alert of the same detector and subject, -1 if there is none.
+func recalledFor(r *customer.Record, l *customer.Lifecycle) int {
+	for i := range r.Recalled() {
+		if told := &r.Recalled()[i]; told.Detector == l.Detector && told.Subject == l.Subject {
+			return i
+		}
+	}
+	return -1
+}
+
+// toldAgain gives an alert the id and the revision under which it was told. It returns a step if its severity is higher than what was told.
+func (p *Policy) toldAgain(l, told *customer.Lifecycle) (Step, bool) {
+	l.AlertID, l.Revision, l.Unpublished = told.AlertID, told.Revision, false
+	if l.Severity <= told.Severity {
+		l.Severity = told.Severity
+		return Step{}, false
+	}
+	l.Revision++
+	s := p.held(l)
+	s.At = max(l.FiredAt, l.ChangedAt)
+	return step(StepChanged, l, &s), true
+}
+
+// unfounded resolves an alert that was told and does not fire in the rewound history: as one that what is known by now refutes, or, of a customer or complaint of
+// whom nothing is known any more, as expired.
+func (p *Policy) unfounded(r *customer.Record, l *customer.Lifecycle, env *detectors.Env) Step {
+	reason := p.swept(r, l)
+	switch {
+	case reason != "":
+	case r.First == 0, l.Subject != "" && r.Complaint(l.Subject) < 0:
+		reason = ReasonExpired
+	default:
+		reason = detectors.CorrectedByLateData
+	}
+	s := p.held(l)
+	s.State, s.Reason, s.At = detectors.Clear, reason, max(env.Now, l.ChangedAt)
+	l.Revision++
+	r.Decided = max(r.Decided, s.At)
+	st := step(StepResolved, l, &s)
+	st.Reason = reason
+	return st
 }
 
 // newsOf is the time by which an alert is news: when its condition began, or when the customer was there last, if it is about
@@ -324,7 +400,7 @@ func (p *Policy) Forget(r *customer.Record, now int64) bool {
 }
 
 func (p *Policy) needed(r *customer.Record) bool {
-	return len(r.Lifecycles) != 0 || r.Quarantined || r.First == 0 && r.Profile() != nil && !r.Closed()
+	return len(r.Lifecycles) != 0 || len(r.Recalled()) != 0 || r.Quarantined || r.First == 0 && r.Profile() != nil && !r.Closed()
 }
 
 func (p *Policy) lastHeard(r *customer.Record) int64 { return max(r.Latest, r.ProfileAt()) }

@@ -46,7 +46,12 @@ func (w *world) addTo(name string, n int32) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.broker.EndOffsets(w.t, w.topic(name))
+	kafkatest.Eventually(w.t, "the new partitions of "+name, func() error {
+		if has := len(w.broker.EndOffsets(w.t, w.topic(name))); has != int(n) {
+			return fmt.Errorf("%d partitions", has)
+		}
+		return nil
+	})
 }
 
 // upkeep calls f with the upkeep of the world's group.

@@ -236,7 +236,7 @@ func (t *task) mendBlind(s *source) {
 		t.raise(t.condition(alerts.FeedBlind, s.feed), f.blindAlert, alerts.Warning)
 		return
 	}
-	t.excuse(s.feed, f.blind, t.clock)
+	t.excuse(s.feed, f.blind, max(f.blind, t.clock))
 	f.blind, f.blindAlert, f.blindSeverity = 0, 0, 0
 	t.moved = true
 	t.clear(t.condition(alerts.FeedBlind, s.feed))
@@ -306,11 +306,15 @@ func (t *task) endQuiet() error {
 		t.know(t.clock)
 		t.rec.tally.out(&e.Record)
 		t.steps = t.policy.PublishHeld(&e.Record, &t.env, t.steps[:0])
-		t.rec.tally.in(&e.Record)
 		for i := range t.steps {
 			t.emit(&e.Record, &t.steps[i], nil)
 		}
 		t.current.timer = nil
+		if t.policy.Forget(&e.Record, t.clock) { // it was there for an alert that was told before a rewind
+			t.table.Forget(e)
+			continue
+		}
+		t.rec.tally.in(&e.Record)
 		t.table.Changed(e)
 	}
 	t.ending, t.cutNow = true, true

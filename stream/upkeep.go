@@ -343,6 +343,9 @@ func (u *Upkeep) finish(ctx context.Context, records []*taskRecord) error {
 	s := u.spool(0)
 	s.tx.Offsets = map[string]map[int32]int64{}
 	for p, r := range records {
+		if r == nil {
+			continue
+		}
 		if err := s.changelog(int32(p), []byte(taskKey), r.append(nil)); err != nil {
 			return err
 		}

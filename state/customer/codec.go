@@ -80,7 +80,7 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	if len(r.Complaints) != 0 {
 		dst = appendComplaints(dst, r)
 	}
-	if len(r.Lifecycles) != 0 {
+	if len(r.Lifecycles)+len(r.Recalled()) != 0 {
 		dst = appendLifecycles(dst, r)
 	}
 	if r.rare != nil {
@@ -103,7 +103,7 @@ func (r *Record) flags() uint64 {
 	set(r.Lapsed, flagLapsed)
 	set(r.Quarantined, flagQuarantined)
 	set(len(r.Complaints) != 0, flagComplaints)
-	set(len(r.Lifecycles) != 0, flagLifecycles)
+	set(len(r.Lifecycles)+len(r.Recalled()) != 0, flagLifecycles)
 	set(r.rare != nil, flagRare)
 	set(r.Cancelled != 0, flagCancelled)
 	set(r.Decided != 0, flagDecided)
@@ -263,9 +263,21 @@ func fromNonzero(d, base int64) int64 {
 }
 
 func appendLifecycles(dst []byte, r *Record) []byte {
-	dst = appendUvarint(dst, uint64(len(r.Lifecycles)))
-	for i := range r.Lifecycles {
-		l := &r.Lifecycles[i]
+	recalled := r.Recalled()
+	dst = appendUvarint(dst, uint64(len(r.Lifecycles)+len(recalled)))
+	dst = appendAlerts(dst, r.Lifecycles, 0)
+	return appendAlerts(dst, recalled, lifecycleRecalled)
+}
+
+// What is said of a lifecycle in one byte.
+const (
+	lifecycleUnpublished = 1 << iota
+	lifecycleRecalled
+)
+
+func appendAlerts(dst []byte, list []Lifecycle, flags byte) []byte {
+	for i := range list {
+		l := &list[i]
 		dst = appendText(dst, l.Detector)
 		dst = appendText(dst, l.Subject)
 		dst = append(dst, l.AlertID[:]...)
@@ -273,11 +285,11 @@ func appendLifecycles(dst []byte, r *Record) []byte {
 		dst = appendVarint(dst, l.Since-l.FiredAt)
 		dst = appendVarint(dst, l.ChangedAt-l.FiredAt)
 		dst = appendUvarint(dst, uint64(l.Revision))
-		unpublished := byte(0)
+		told := flags
 		if l.Unpublished {
-			unpublished = 1
+			told |= lifecycleUnpublished
 		}
-		dst = append(dst, l.Severity, l.Cause, unpublished)
+		dst = append(dst, l.Severity, l.Cause, told)
 		dst = appendVarint(dst, int64(l.Day))
 		dst = appendVarint(dst, int64(l.Observed))
 		dst = appendVarint(dst, int64(l.Expected))
@@ -367,11 +379,15 @@ func DecodeRecord(b []byte, r *Record) error {
 	if flags&flagComplaints != 0 {
 		d.complaints(r)
 	}
+	var recalled []Lifecycle
 	if flags&flagLifecycles != 0 {
-		d.lifecycles(r)
+		recalled = d.lifecycles(r)
 	}
 	if flags&flagRare != 0 {
 		r.rare = d.rare()
+	}
+	if len(recalled) != 0 {
+		r.rarely().recalled = recalled
 	}
 	if d.bad || d.at != len(d.b) {
 		r.reset()
@@ -599,14 +615,15 @@ func (d *decoder) complaints(r *Record) {
 	}
 }
 
-func (d *decoder) lifecycles(r *Record) {
+// lifecycles returns those that are recalled.
+func (d *decoder) lifecycles(r *Record) (recalled []Lifecycle) {
 	n := d.count(d.uvarint(), 28)
 	r.Lifecycles = sized(r.Lifecycles, n)
 	for range n {
 		l := Lifecycle{Detector: intern(d.text()), Subject: d.text()}
 		if len(d.b)-d.at < len(l.AlertID) {
 			d.bad = true
-			return
+			return nil
 		}
 		d.at += copy(l.AlertID[:], d.b[d.at:])
 		l.FiredAt = d.varint()
@@ -616,16 +633,23 @@ func (d *decoder) lifecycles(r *Record) {
 		d.bad = d.bad || revision > math.MaxUint32
 		l.Revision = uint32(revision)
 		l.Severity, l.Cause = d.byte(), d.byte()
-		l.Unpublished = d.byte() != 0
+		told := d.byte()
+		d.bad = d.bad || told > lifecycleUnpublished|lifecycleRecalled
+		l.Unpublished = told&lifecycleUnpublished != 0
 		day := d.varint()
 		d.bad = d.bad || day > maxDay || day < -maxDay
 		l.Day = int32(day)
 		l.Observed, l.Expected, l.AtRisk = d.money(0), d.money(0), d.money(0)
-		if d.bad {
-			return
+		switch {
+		case d.bad:
+			return nil
+		case told&lifecycleRecalled != 0:
+			recalled = append(recalled, l)
+		default:
+			r.Lifecycles = append(r.Lifecycles, l)
 		}
-		r.Lifecycles = append(r.Lifecycles, l)
 	}
+	return recalled
 }
 
 func (d *decoder) rare() *rare {

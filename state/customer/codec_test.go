@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -304,5 +305,35 @@ func BenchmarkApply(b *testing.B) {
 				r.Apply(&e, &p)
 			}
 		})
+	}
+}
+
+// A rewound record keeps the alerts that were told, through the stored form and through another rewind, and nothing else.
+func TestRewind(t *testing.T) {
+	r := typical()
+	told := Lifecycle{Detector: "silence", AlertID: [16]byte{7}, FiredAt: 5 * dayMs, Since: dayMs, Revision: 3, Severity: 2}
+	kept := Lifecycle{Detector: "spend_drop", FiredAt: 6 * dayMs, Unpublished: true}
+	r.Lifecycles = []Lifecycle{kept, told}
+	if !r.Rewind() {
+		t.Fatal("nothing is left")
+	}
+	want := []Lifecycle{told}
+	for range 2 {
+		got := &Record{ID: r.ID}
+		if err := DecodeRecord(AppendRecord(nil, r), got); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.Recalled(), want) || len(got.Lifecycles) != 0 || got.First != 0 || len(got.Usage) != 0 || !got.HasUnpublished() {
+			t.Errorf("got %+v, recalled %+v", got, got.Recalled())
+		}
+		got.Lifecycles = []Lifecycle{kept}
+		if !got.Rewind() {
+			t.Fatal("nothing is left after another rewind")
+		}
+		r = got
+	}
+	r.DropRecalled(0)
+	if r.Rewind() || r.Recalled() != nil || r.HasUnpublished() {
+		t.Errorf("something is left: %+v", r)
 	}
 }

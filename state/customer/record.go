@@ -1,6 +1,8 @@
 package customer
 
 import (
+	"slices"
+
 	"ebb/stream/event"
 )
 
@@ -131,6 +133,7 @@ type rare struct {
 	profile   event.Profile
 	overflows Overflows
 	blind     *[event.NumFeeds]Blind // nil for most
+	recalled  []Lifecycle            // nil for almost all
 }
 
 func (r *Record) rarely() *rare {
@@ -250,8 +253,49 @@ func (r *Record) Lifecycle(detector, subject string) int {
 	return -1
 }
 
-// HasUnpublished reports whether an alert is open that nobody was told of.
+// Rewind forgets everything but the alerts that somebody was told of and that are open: what is known of the customer is to be computed anew. It reports
+// whether anything is left.
+func (r *Record) Rewind() bool {
+	told := r.Recalled()
+	for i := range r.Lifecycles {
+		if l := r.Lifecycles[i]; !l.Unpublished {
+			told = append(told, l)
+		}
+	}
+	*r = Record{ID: r.ID}
+	if len(told) == 0 {
+		return false
+	}
+	r.rarely().recalled = told
+	return true
+}
+
+// Recalled are the alerts that were open, and told, when the record was rewound. They say nothing of the customer as he is known by now; whoever ends the
+// quiet history compares. The slice must not be changed.
+func (r *Record) Recalled() []Lifecycle {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.recalled
+}
+
+// DropRecalled removes the recalled alert of an index.
+func (r *Record) DropRecalled(i int) {
+	x := r.rare
+	if x.recalled = slices.Delete(x.recalled, i, i+1); len(x.recalled) != 0 {
+		return
+	}
+	x.recalled = nil
+	if x.zone == "" && x.nextZone == "" && x.nextFrom == 0 && x.profileAt == 0 && x.blind == nil && x.overflows == (Overflows{}) {
+		r.rare = nil
+	}
+}
+
+// HasUnpublished reports whether an alert is open that nobody was told of, or one is recalled: the end of the quiet history has something to say.
 func (r *Record) HasUnpublished() bool {
+	if len(r.Recalled()) != 0 {
+		return true
+	}
 	for i := range r.Lifecycles {
 		if r.Lifecycles[i].Unpublished {
 			return true
@@ -277,6 +321,7 @@ func (r *Record) Size() int {
 		if x.blind != nil {
 			n += blindBytes
 		}
+		n += len(x.recalled) * lifecycleBytes
 	}
 	return n
 }

@@ -19,7 +19,7 @@ func (c *CLI) state() *cobra.Command {
 	return group(
 		"state", "See and change what ebb remembers of the customers, while it is stopped",
 		"  ebb state show -c ebb.yaml\n  ebb state grow -c ebb.yaml          # what it would do\n  ebb state grow -c ebb.yaml --yes",
-		c.stateShow(), c.stateGrow(),
+		c.stateShow(), c.stateGrow(), c.stateRewind(),
 	)
 }
 
@@ -150,4 +150,81 @@ func growth(w io.Writer, g *stream.Growth, done bool) {
 		fmt.Fprintf(w, "%d records are not read yet, %d of them of customers who move\n", g.Unread, g.Misplaced)
 	}
 	fmt.Fprint(w, unchanged)
+}
+
+// moment is a flag that takes a time: RFC 3339, or a date, which is its beginning in UTC.
+type moment struct{ time.Time }
+
+func (m *moment) Type() string { return "time" }
+
+func (m *moment) String() string {
+	if m.IsZero() {
+		return ""
+	}
+	return m.Format(time.RFC3339)
+}
+
+// Set takes the time.
+func (m *moment) Set(s string) error {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			m.Time = t
+			return nil
+		}
+	}
+	return errors.New("use a time such as 2026-01-05T10:00:00Z, or a date")
+}
+
+func (c *CLI) stateRewind() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rewind",
+		Short: "Compute the state anew from a time on, without paging anybody",
+		Long: `rewind lets ebb forget its customers and read the feeds again from a time on: the records
+whose timestamps are not before it. It is for when a mapping was wrong or a rule needs
+longer windows. The customers feed is read from its beginning.
+
+Alerts that are open are remembered. Once everything is read again, those that still fire
+go on under their ids, and nothing is published about them; those that do not are
+resolved; new ones are published once, if they are news, as at a first start.
+
+Go back by at least state.kept_days, as far as the topics still reach: an alert whose
+reason lies before the time cannot fire again, and is resolved as expired. Stop all
+instances before, start them after. Killed on the way, it is run again.`,
+		Example: "  ebb state rewind --to 2026-01-05                  # what would be done\n  ebb state rewind --to 2026-01-05T10:00:00Z --yes",
+		Args:    cobra.NoArgs,
+	}
+	path, asJSON, yes := file(cmd), output(cmd), consent(cmd)
+	var to moment
+	cmd.Flags().Var(&to, "to", "time from which the feeds are read again (required)")
+	_ = cmd.MarkFlagRequired("to") // the flag is there
+	cmd.RunE = work(func(cmd *cobra.Command) error {
+		return c.withUpkeep(cmd.Context(), *path, func(u *stream.Upkeep) error {
+			do := u.PlanRewind
+			if *yes {
+				do = u.Rewind
+			}
+			r, err := do(cmd.Context(), to.Time)
+			if err != nil {
+				return err
+			}
+			return c.result(asJSON(), r, func(w io.Writer) { rewinding(w, r) })
+		})
+	})
+	return cmd
+}
+
+func rewinding(w io.Writer, r *stream.Rewinding) {
+	at := r.To.Format(time.RFC3339)
+	if r.Changed {
+		fmt.Fprintf(w, "done: the next start reads the feeds from %s on, %d records\n", at, r.Records)
+	} else {
+		fmt.Fprintf(w, "back to %s: %d customers are forgotten and %d records read again\n", at, r.Customers, r.Records)
+	}
+	fmt.Fprintf(w, "%d open alerts are remembered\n", r.Open)
+	if r.Older > 0 {
+		fmt.Fprintf(w, "%d of them fired before that time: what they are about may not be read again, and then they are resolved as expired\n", r.Older)
+	}
+	if !r.Changed {
+		fmt.Fprint(w, unchanged)
+	}
 }

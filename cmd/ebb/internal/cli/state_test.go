@@ -66,6 +66,8 @@ func (s *stateful) runs() {
 		o.Dial = s.b.Dial
 		return app.Run(ctx, cfg, "test", o)
 	}
+	beside := &stateful{onBroker(s.b), s.t, s.b} // a program writes what it says into one place
+	beside.files = s.files
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int)
 	go func() { code <- s.run(ctx, "run") }()
@@ -74,6 +76,11 @@ func (s *stateful) runs() {
 		for p, end := range s.b.EndOffsets(s.t, s.b.Name("usage")) {
 			if done[p] != end {
 				return fmt.Errorf("partition %d is at %d of %d", p, done[p], end)
+			}
+		}
+		for _, p := range beside.shows().Partitions {
+			if p.Quiet {
+				return fmt.Errorf("partition %d is quiet", p.Partition)
 			}
 		}
 		return nil
@@ -126,7 +133,7 @@ func TestStateGrows(t *testing.T) {
 		}
 		plan := s.succeeds("state", "grow")
 		compare(t, "plan", plan, "from 2 to 5 partitions: ")
-		compare(t, "plan", plan, " of 30 customers move\nnothing was changed; run it again with --yes to do it\n")
+		compare(t, "plan", plan, " of 30 customers move\n"+unchangedWords)
 		if n := s.shows().ChangelogPartitions; n != 2 {
 			t.Errorf("without --yes the changelog got %d partitions", n)
 		}
@@ -145,3 +152,39 @@ func TestStateGrows(t *testing.T) {
 		}
 	})
 }
+
+func TestStateIsRewound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		s := newStateful(t, b, 2)
+		now := time.Now()
+		s.uses(30, 2, now.Add(-30*24*time.Hour)) // all of them are silent by now
+		s.uses(10, 2, now.Add(-time.Hour))
+		s.runs()
+		if o := s.shows(); o.OpenAlerts != 20 {
+			t.Fatalf("%+v", o)
+		}
+		if code := s.run(t.Context(), "state", "rewind"); code != cli.Wrong {
+			t.Errorf("without --to: exit code %d", code)
+		}
+		if code := s.run(t.Context(), "state", "rewind", "--to", "yesterday"); code != cli.Wrong {
+			t.Errorf("--to yesterday: exit code %d", code)
+		}
+		to := now.Add(-2 * 24 * time.Hour).Format(time.RFC3339)
+		plan := s.succeeds("state", "rewind", "--to", to)
+		compare(t, "plan", plan, "30 customers are forgotten and 10 records read again\n20 open alerts are remembered\n")
+		compare(t, "plan", plan, unchangedWords)
+		to = now.Add(-60 * 24 * time.Hour).Format(time.DateOnly)
+		compare(t, "done", s.succeeds("state", "rewind", "--to", to, "--yes"), "40 records\n20 open alerts are remembered\n")
+		steps := len(b.ReadCommitted(t, b.Name("alerts")))
+		s.runs()
+		if o := s.shows(); o.OpenAlerts != 20 || o.Customers != 30 || o.Partitions[0].Quiet || o.Partitions[1].Quiet {
+			t.Errorf("%+v", o)
+		}
+		if n := len(b.ReadCommitted(t, b.Name("alerts"))); n != steps {
+			t.Errorf("%d alert steps were published by the rewind", n-steps)
+		}
+	})
+}
+
+const unchangedWords = "nothing was changed; run it again with --yes to do it\n"
