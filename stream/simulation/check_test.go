@@ -70,20 +70,24 @@ func (w *world) committed(topic string, part int32) []*kgo.Record {
 
 // check compares all that the run left with the truth of the feeds.
 func (w *world) check() {
-	tr := &truth{people: map[string]*person{}}
+	tr := &truth{people: map[string]*person{}, mixed: w.plan.mixed()}
 	for _, f := range feeds {
 		for p := range w.plan.parts {
 			tr.read(f, w.log(f, p))
 		}
 	}
 	tr.sort()
+	if w.plan.cfg.Quiet {
+		w.spoke = map[int32]int64{}
+	}
+	w.checkPositions()
+	w.checkChangelog(tr)
 	w.checkAlerts(tr)
 	w.checkLetters(tr)
-	w.checkChangelog(tr)
 }
 
 func (w *world) frame() *frame {
-	return &frame{rules: &w.plan.rules, origin: w.origin, blur: w.plan.blur, until: w.end}
+	return &frame{rules: &w.plan.rules, origin: w.origin, blur: w.plan.blur, mixed: w.plan.mixed(), until: w.end, spoke: w.spoke, parts: w.plan.parts}
 }
 
 // told is an alert step as a subscriber reads it.
@@ -237,43 +241,65 @@ func (w *world) checkLetters(tr *truth) {
 	}
 }
 
-func (w *world) checkChangelog(tr *truth) {
+// checkPositions: the task records never go back, and end where the feeds and the group's offsets end.
+func (w *world) checkPositions() {
 	committed, err := w.phone.committed()
 	if err != nil {
 		w.t.Errorf("committed offsets: %v", err)
 	}
+	for p := range w.plan.parts {
+		at := stream.TaskRecord{Quiet: w.plan.cfg.Quiet}
+		for _, r := range w.committed("changelog", p) {
+			if string(r.Key) == stream.TaskKey {
+				at = w.follow(p, at, r)
+			}
+		}
+		empty := true
+		for _, f := range feeds {
+			end := w.broker.Fake.PartitionInfo(f, p).HighWatermark
+			empty = empty && end == 0
+			if at.Positions[f] != end || committed[f][p] != end {
+				w.complain("positions", "%s/%d ends at %d, the task record says %d, the group %d", f, p, end, at.Positions[f], committed[f][p])
+			}
+		}
+		if at.Quiet && !empty { // of nothing there is no history
+			w.complain("quiet", "the history of partition %d has no end", p)
+		}
+	}
+}
+
+// follow goes on from one task record to the next.
+func (w *world) follow(p int32, at stream.TaskRecord, r *kgo.Record) stream.TaskRecord {
+	next, err := stream.ReadTaskRecord(r.Value)
+	if err != nil {
+		w.complain("task record", "%d offset %d: %v", p, r.Offset, err)
+		return at
+	}
+	for topic, o := range next.Positions {
+		if o < at.Positions[topic] {
+			w.complain("went back", "%s/%d from %d to %d", topic, p, at.Positions[topic], o)
+		}
+	}
+	if next.Clock < at.Clock {
+		w.complain("went back", "clock of partition %d from %d to %d", p, at.Clock, next.Clock)
+	}
+	switch {
+	case next.Quiet && !at.Quiet:
+		w.complain("went back", "partition %d to its quiet history", p)
+	case at.Quiet && !next.Quiet:
+		w.spoke[p] = next.Clock
+	}
+	return next
+}
+
+// checkChangelog compares the records of all customers.
+func (w *world) checkChangelog(tr *truth) {
 	known := map[string]bool{}
 	for p := range w.plan.parts {
 		records := map[string][]byte{}
-		var at stream.TaskRecord
 		for _, r := range w.committed("changelog", p) {
-			switch {
-			case string(r.Key) == stream.TaskKey:
-			case r.Key[0] == 0: // what else ebb keeps there
-				continue
-			default:
+			if r.Key[0] != 0 { // else it is ebb's own
 				records[string(r.Key)] = r.Value
-				continue
-			}
-			next, err := stream.ReadTaskRecord(r.Value)
-			if err != nil {
-				w.complain("task record", "%d offset %d: %v", p, r.Offset, err)
-				continue
-			}
-			for topic, o := range next.Positions {
-				if o < at.Positions[topic] {
-					w.complain("went back", "%s/%d from %d to %d", topic, p, at.Positions[topic], o)
-				}
-			}
-			if next.Clock < at.Clock {
-				w.complain("went back", "clock of partition %d from %d to %d", p, at.Clock, next.Clock)
-			}
-			at = next
-		}
-		for _, f := range feeds {
-			end := w.broker.Fake.PartitionInfo(f, p).HighWatermark
-			if at.Positions[f] != end || committed[f][p] != end {
-				w.complain("positions", "%s/%d ends at %d, the task record says %d, the group %d", f, p, end, at.Positions[f], committed[f][p])
 			}
 		}
 		for id, value := range records {

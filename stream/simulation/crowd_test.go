@@ -63,8 +63,12 @@ func (p *plan) crowd(start, end int64, count func(fault)) []item {
 func (p *plan) items(rng *rand.Rand, h *happening, id string, end int64, count func(fault)) []item {
 	it := item{due: h.at, feed: h.feed, part: partition.Murmur2([]byte(h.customer), p.parts), key: []byte(h.customer), value: h.json(id)}
 	if rng.Float64() < p.late {
-		it.due = min(h.at+1+rng.Int64N(p.rules.silence/2), end)
-		count(late)
+		late := p.rules.silence / 2
+		if p.mixed() != 0 && rng.IntN(2) == 0 {
+			late = p.mixed()
+		}
+		it.due = min(h.at+1+rng.Int64N(late), end)
+		count(belated)
 	}
 	out := []item{it}
 	if rng.Float64() < p.dups {

@@ -35,13 +35,15 @@ const (
 	frozen
 	leaderMoved
 	coordinatorMoved
+	brokerGone
+	compacted
 	clockStepped
 	diskLost
 	joined
 	left
 	// In the load.
 	duplicated
-	late
+	belated
 	unreadable
 
 	numFaults
@@ -50,7 +52,7 @@ const (
 var faultNames = [numFaults]string{
 	"none", "request delayed", "answer delayed", "request lost", "answer lost", "request vanished", "answer vanished", "request late", "killed before a request",
 	"killed before an answer", "broker error", "killed at a step", "killed at a write", "killed", "restarted", "connections cut", "parted from the brokers", "frozen",
-	"leader moved", "coordinator moved", "clock stepped", "disk lost", "instance joined", "instance left", "duplicate record", "late record", "unreadable record",
+	"leader moved", "coordinator moved", "broker gone", "log compacted", "clock stepped", "disk lost", "instance joined", "instance left", "duplicate record", "late record", "unreadable record",
 }
 
 func (f fault) String() string { return faultNames[f] }
@@ -62,6 +64,7 @@ type weather struct {
 	steps   float64 // of the steps of a transaction
 	writes  float64 // of the lives that end at a write to disk
 	errors  int     // outstanding broker errors at a time
+	fatal   bool    // some of which stop a task, or the process, until somebody starts it again
 	pause   time.Duration
 	longest time.Duration // of a delay
 }
@@ -69,7 +72,7 @@ type weather struct {
 func newWeather(rng *rand.Rand) weather {
 	return weather{
 		share: pick(rng, 0, 0.02, 0.1, 0.3), kills: pick(rng, 0, 0.01, 0.05), steps: pick(rng, 0, 0.002, 0.02), writes: pick(rng, 0, 0.3),
-		errors: pick(rng, 0, 1, 3), pause: pick(rng, 500*time.Millisecond, 2*time.Second, 6*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second),
+		errors: pick(rng, 0, 1, 3), fatal: rng.IntN(8) == 0, pause: pick(rng, 500*time.Millisecond, 2*time.Second, 6*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second),
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,6 +26,8 @@ type instance struct {
 	w      *world
 	id     int
 	disk   *state.MemDisk
+	path   string // of a real disk, empty where it is in memory
+	disks  int    // that were lost
 	deaths chan death
 	halt   chan bool // told to stop; true: and to come back
 	done   chan struct{}
@@ -46,7 +50,11 @@ type death struct {
 var errKilled = errors.New("killed by the simulation")
 
 func newInstance(w *world, id int) *instance {
-	return &instance{w: w, id: id, disk: state.NewMemDisk(), deaths: make(chan death, 16), halt: make(chan bool), done: make(chan struct{})}
+	in := &instance{w: w, id: id, disk: state.NewMemDisk(), deaths: make(chan death, 16), halt: make(chan bool), done: make(chan struct{})}
+	if w.plan.class == onDisk {
+		in.path = w.t.TempDir()
+	}
+	return in
 }
 
 // die kills the process at once: nothing of it gets out any more.
@@ -92,6 +100,24 @@ func (in *instance) setClock(beside time.Duration) {
 	in.skew = beside
 }
 
+// tell has the supervisor stop the process, for good or to start it again.
+func (in *instance) tell(back bool) {
+	select {
+	case in.halt <- back:
+	case <-in.done:
+	}
+}
+
+// ended says whether the process was stopped for good.
+func (in *instance) ended() bool {
+	select {
+	case <-in.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // supervise lives one life after the other until it is told to stop.
 func (in *instance) supervise() {
 	defer close(in.done)
@@ -118,7 +144,13 @@ func (in *instance) live() (again bool, pause time.Duration) {
 	in.mu.Unlock()
 	rng := chance(in.w.plan.seed, uint64(in.id), uint64(life), 77)
 	l := newLine(in.w, in, life)
-	engine, cluster, err := in.make(l, rng)
+	dir, err := in.mount()
+	if err != nil {
+		in.w.t.Errorf("state directory of instance %d: %v", in.id, err)
+		return false, 0
+	}
+	defer dir.Close()
+	engine, cluster, err := in.make(l, rng, dir)
 	if err != nil {
 		in.w.t.Errorf("instance %d: %v", in.id, err)
 		return false, 0
@@ -165,7 +197,7 @@ func (in *instance) live() (again bool, pause time.Duration) {
 			in.disk.Crash()
 			in.w.tell(d.kind, "instance %d.%d %s", in.id, life, d.why)
 			if rng.IntN(4) == 0 {
-				in.disk = state.NewMemDisk()
+				in.lose()
 				in.w.tell(diskLost, "of instance %d", in.id)
 			}
 			return true, time.Duration(rng.ExpFloat64() * float64(2*time.Second))
@@ -173,7 +205,32 @@ func (in *instance) live() (again bool, pause time.Duration) {
 	}
 }
 
-func (in *instance) make(l *line, rng *rand.Rand) (*stream.Engine, *conn.Cluster, error) {
+// directory is where an instance keeps its local copies.
+type directory interface {
+	stream.Directory
+	Close() error
+}
+
+// memory is a directory on the disk in memory.
+type memory struct{ *state.MemDisk }
+
+func (memory) Close() error { return nil }
+
+// mount opens the directory for a life.
+func (in *instance) mount() (directory, error) {
+	if in.path == "" {
+		return memory{in.disk}, nil
+	}
+	return state.OpenDir(filepath.Join(in.path, strconv.Itoa(in.disks)), state.DirOptions{Cluster: "c", Group: group, Now: time.Now})
+}
+
+// lose gives the machine an empty disk.
+func (in *instance) lose() {
+	in.disk = state.NewMemDisk()
+	in.disks++
+}
+
+func (in *instance) make(l *line, rng *rand.Rand, dir stream.Directory) (*stream.Engine, *conn.Cluster, error) {
 	w := in.w
 	uniform := func() float64 { return 0.5 }
 	cluster, err := conn.New(conn.Config{Brokers: w.broker.Addrs, Dial: l.open, Rand: uniform})
@@ -197,7 +254,7 @@ func (in *instance) make(l *line, rng *rand.Rand) (*stream.Engine, *conn.Cluster
 	reg := prometheus.NewRegistry()
 	engine, err := stream.New(cfg, stream.Deps{
 		Cluster: cluster, Now: now, Tick: func() time.Time { l.wait(); return time.Now() }, Rand: rng, Log: log, Registry: reg,
-		State: in.disk, StateMetrics: state.NewMetrics(reg), Detectors: set, Policy: policy,
+		State: dir, StateMetrics: state.NewMetrics(reg), Detectors: set, Policy: policy,
 		TxnStep: func(p int32, s txn.Step) error { return in.step(l, p, s) },
 	})
 	return engine, cluster, err

@@ -232,6 +232,9 @@ func (k *wire) carry(frame []byte, key int16, f fate) bool {
 	case killedBefore:
 		l.in.die(l, f.kind, kmsg.NameForKey(key))
 	}
+	if key == int16(kmsg.JoinGroup) {
+		nap(time.Until(time.Unix(0, l.w.joins.Load())))
+	}
 	if l.isDead() && f.kind != lateRequest {
 		k.hangUp()
 		return true

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"ebb/stream/partition"
 )
 
 // The oracle: what must exist, computed from what lies in the feeds, with plain lists and no code of ebb.
@@ -22,7 +24,6 @@ type fact struct {
 	amount                   int64 // in 1/10000
 	ticket, priority         string
 	offset                   int64
-	late                     bool // written after events of a later time
 }
 
 func (f *fact) activity() bool { return f.feed != "complaints" && f.kind != "charge_failed" }
@@ -46,6 +47,7 @@ type letter struct {
 
 // truth is what the feeds say.
 type truth struct {
+	mixed   int64 // how far records may be out of order without an alert changing, ms
 	people  map[string]*person
 	letters []letter
 }
@@ -71,8 +73,7 @@ func (tr *truth) read(feed string, records []*kgo.Record) {
 			p = &person{id: f.customer}
 			tr.people[f.customer] = p
 		}
-		f.late = r.Timestamp.UnixMilli() > f.at
-		p.murky = p.murky || f.late
+		p.murky = p.murky || r.Timestamp.UnixMilli() > f.at+tr.mixed
 		p.facts = append(p.facts, f)
 	}
 }
@@ -129,6 +130,7 @@ func (s step) String() string {
 // episode is the life of an alert.
 type episode struct {
 	customer, detector, subject string
+	opened                      int64 // of a complaint
 	fired, changed, resolved    int64 // 0: not
 	// maybe: told or not, but as a whole. It ended so soon after it was due that it depends on what was read first.
 	maybe bool
@@ -153,11 +155,20 @@ type frame struct {
 	rules  *rules
 	origin int64 // up to here everything was in the feeds from the start
 	blur   int64 // how far one feed may have been read ahead of another after that
+	mixed  int64 // how far records may be out of order
 	until  int64 // what was due later is not asked for
+	// spoke is when the quiet history of a partition ended, in event time; nil: there was none.
+	spoke map[int32]int64
+	parts int32
 }
 
-// live says whether a time is one at which the order of reading could depend on the faults.
-func (f *frame) live(at int64) bool { return at > f.origin-f.blur }
+// unsure is how far apart two times must lie for their order to be certain.
+func (f *frame) unsure(at int64) int64 {
+	if at > f.origin-f.blur {
+		return f.blur + f.mixed
+	}
+	return f.mixed
+}
 
 // episodes are all alerts of a customer. Of drops in spending they hold those up to the second result: what comes later depends on
 // which feed was read first.
@@ -165,11 +176,55 @@ func (p *person) episodes(f *frame) (all []episode, unsure int64) {
 	all = slices.Concat(p.silences(f), p.unresolved(f))
 	for i := range all {
 		e := &all[i]
-		e.maybe = e.maybe || f.live(e.fired) && e.resolved != 0 && e.resolved-e.fired < f.blur
+		e.maybe = e.resolved != 0 && e.resolved-e.fired < f.unsure(e.fired)
 	}
 	drops, unsure := p.drops(f)
-	return append(all, drops...), unsure
+	return p.hushed(f, append(all, drops...), unsure)
 }
+
+// hushed leaves out what a quiet history keeps back: what was over before it ended, and what was no news any more.
+func (p *person) hushed(f *frame, all []episode, unsure int64) ([]episode, int64) {
+	if f.spoke == nil {
+		return all, unsure
+	}
+	end := f.spoke[partition.Murmur2([]byte(p.id), f.parts)]
+	seen := int64(0)
+	for i := range p.facts {
+		if x := &p.facts[i]; x.activity() && x.at <= end {
+			seen = max(seen, x.at)
+		}
+	}
+	near := func(at int64) bool { return at != 0 && max(at-end, end-at) <= f.blur+f.mixed }
+	out := all[:0]
+	for _, e := range all {
+		news := seen
+		if e.subject != "" {
+			news = e.opened
+		}
+		switch {
+		case near(e.fired), near(e.resolved), near(e.changed):
+			if e.detector == "spend_drop" {
+				unsure = min(unsure, e.fired)
+			}
+			e.maybe = true
+		case e.fired > end:
+		case e.resolved != 0 && e.resolved < end:
+			continue
+		case end-news > maxAlertAge:
+			if e.detector == "spend_drop" { // what he does next is judged as if nothing had been
+				unsure = min(unsure, end)
+			}
+			continue
+		case e.changed != 0 && e.changed < end:
+			e.changed = 0
+		}
+		out = append(out, e)
+	}
+	return slices.DeleteFunc(out, func(e episode) bool { return e.detector == "spend_drop" && e.fired >= unsure }), unsure
+}
+
+// maxAlertAge is how old what began in a quiet history may be to be told, ms.
+const maxAlertAge = 30 * dayMs
 
 func (p *person) silences(f *frame) []episode {
 	var out []episode
@@ -197,7 +252,7 @@ func (p *person) unresolved(f *frame) []episode {
 		if x.kind != "opened" || x.feed != "complaints" {
 			continue
 		}
-		e := episode{customer: p.id, detector: "complaint_unresolved", subject: x.ticket, fired: x.at + f.rules.complaint}
+		e := episode{customer: p.id, detector: "complaint_unresolved", subject: x.ticket, opened: x.at, fired: x.at + f.rules.complaint}
 		if x.priority == "critical" {
 			e.fired = x.at
 		}
@@ -253,13 +308,10 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 			continue
 		}
 		v := judge(d)
-		if f.live(x.at) && x.at-d*dayMs < f.blur && v != judge(d-1) {
+		if x.at-d*dayMs < f.unsure(x.at) && v != judge(d-1) {
 			return out, x.at // payments of the day before may have been unread
 		}
-		slack := int64(0)
-		if f.live(x.at) {
-			slack = f.blur
-		}
+		slack := f.unsure(x.at)
 		switch {
 		case e == nil && v.fires:
 			out = append(out, episode{customer: p.id, detector: "spend_drop", fired: x.at, slack: slack})

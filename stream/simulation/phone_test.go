@@ -23,10 +23,26 @@ type phone struct {
 	conns  map[int32]net.Conn
 	form   *kmsg.RequestFormatter
 	corr   int32
+	addrs  map[int32]string
 }
 
 func newPhone(b *kafkatest.Broker) *phone {
-	return &phone{broker: b, conns: map[int32]net.Conn{}, form: kmsg.NewRequestFormatter(kmsg.FormatterClientID("harness"))}
+	p := &phone{broker: b, conns: map[int32]net.Conn{}, form: kmsg.NewRequestFormatter(kmsg.FormatterClientID("harness")), addrs: map[int32]string{}}
+	for i, addr := range b.Addrs {
+		p.addrs[int32(i)] = addr
+	}
+	return p
+}
+
+// moved says that a broker has come back at another address.
+func (p *phone) moved(node int32, addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addrs[node] = addr
+	if c := p.conns[node]; c != nil {
+		_ = c.Close()
+		delete(p.conns, node)
+	}
 }
 
 func (p *phone) close() {
@@ -44,7 +60,7 @@ func (p *phone) ask(node int32, req kmsg.Request) (kmsg.Response, error) {
 	c := p.conns[node]
 	if c == nil {
 		var err error
-		if c, err = p.broker.Dial(context.Background(), "tcp", p.broker.Addrs[node]); err != nil {
+		if c, err = p.broker.Dial(context.Background(), "tcp", p.addrs[node]); err != nil {
 			return nil, err
 		}
 		p.conns[node] = c

@@ -48,9 +48,22 @@ func (r rules) config() detectors.Config {
 	return c
 }
 
+// class is a kind of seed: most are small, because a fault in a small world is as good as one in a large world.
+type class uint8
+
+const (
+	tiny   class = iota
+	medium       // several of everything
+	long         // hours, in which things happen seldom
+	onDisk       // a small one with Badger in place of the disk in memory
+)
+
+func (c class) String() string { return [...]string{"tiny", "medium", "long", "on disk"}[c] }
+
 // plan is what a seed decides before anything runs.
 type plan struct {
 	seed      uint64
+	class     class
 	parts     int32
 	brokers   int
 	instances int
@@ -76,29 +89,44 @@ func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 func newPlan(seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := &plan{
-		seed: seed, parts: pick[int32](rng, 1, 1, 2, 2, 3, 4, 6), brokers: pick(rng, 1, 1, 2, 3), instances: pick(rng, 1, 1, 1, 2, 2, 2, 3, 4),
-		rules: pick(rng, slow, quick, quick), customers: 3 + rng.IntN(8), storm: time.Duration(10+rng.IntN(50)) * time.Second,
-		dups: pick(rng, 0, 0.05, 0.3), late: pick(rng, 0, 0, 0, 0.01), bad: pick(rng, 0, 0, 0.01, 0.05),
+		seed: seed, rules: quick, history: int64(8+rng.IntN(3)) * dayMs, scale: pick[int64](rng, 1, 20, 60),
+		dups: pick(rng, 0, 0.05, 0.3), late: pick(rng, 0, 0, 0, 0.01), bad: pick(rng, 0, 0, 0.01, 0.05), weather: newWeather(rng),
 	}
-	p.weather = newWeather(rng)
-	if p.rules == slow {
-		p.history = int64(40+rng.IntN(30)) * dayMs
-		p.scale = pick[int64](rng, 1, 60, 600)
-	} else {
-		p.history = int64(8+rng.IntN(4)) * dayMs
-		p.scale = pick[int64](rng, 1, 20, 60)
+	switch roll := rng.IntN(100); {
+	case roll < 60:
+		p.class = tiny
+	case roll < 97:
+		p.class = medium
+	case roll < 99:
+		p.class = long
+	default:
+		p.class = onDisk
+	}
+	switch p.class {
+	case tiny, onDisk:
+		p.parts, p.brokers, p.instances, p.customers = pick[int32](rng, 1, 1, 2), pick(rng, 1, 1, 1, 2), pick(rng, 1, 2, 2), 1+rng.IntN(4)
+		p.storm = time.Duration(4+rng.IntN(12)) * time.Second
+		p.weather.pause /= 4
+	case medium, long:
+		p.parts, p.brokers, p.instances, p.customers = pick[int32](rng, 1, 2, 2, 3, 4, 6), pick(rng, 1, 1, 2, 3), pick(rng, 1, 2, 2, 3, 4), 3+rng.IntN(8)
+		p.storm = time.Duration(10+rng.IntN(40)) * time.Second
+		if rng.IntN(3) == 0 {
+			p.rules, p.history, p.scale = slow, int64(40+rng.IntN(30))*dayMs, pick[int64](rng, 1, 60, 600)
+		}
 	}
 	p.cfg = p.config(rng)
-	if rng.IntN(30) == 0 {
+	if p.class == long {
 		p.linger(rng)
 	}
+	// A clock is ahead by less than the grace.
+	p.cfg.Time.Grace = time.Duration(2*p.scale) * time.Second
 	p.blur = p.scale*time.Minute.Milliseconds() + p.cfg.Time.Grace.Milliseconds() + mostBehind.Milliseconds()
 	return p
 }
 
-// linger makes a plan one of hours, in which things happen seldom.
+// linger makes a plan one of hours.
 func (p *plan) linger(rng *rand.Rand) {
-	p.storm = time.Duration(10+rng.IntN(40)) * time.Minute
+	p.storm = time.Duration(10+rng.IntN(50)) * time.Minute
 	p.weather.pause *= 30
 	p.weather.share /= 4
 	p.cfg.Fetch.MaxWait = time.Duration(2+rng.IntN(6)) * time.Second
@@ -106,32 +134,35 @@ func (p *plan) linger(rng *rand.Rand) {
 	p.cfg.Cut.MaxAge = time.Second
 }
 
+// mixed is how far records may lie out of the order of time without an alert changing, ms.
+func (p *plan) mixed() int64 { return p.cfg.Time.MaxOutOfOrder.Milliseconds() }
+
 func (p *plan) String() string {
 	name := "quick"
 	if p.rules == slow {
 		name = "slow"
 	}
-	return fmt.Sprintf("%d partitions, %d brokers, %d instances, %d customers, %s rules, clock x%d, %v of %v",
-		p.parts, p.brokers, p.instances, p.customers, name, p.scale, p.storm, p.weather)
+	return fmt.Sprintf("%v: %d partitions, %d brokers, %d instances with %d standby copies, %d customers, %s rules, clock x%d, out of order %v, quiet %v, %v of %v",
+		p.class, p.parts, p.brokers, p.instances, p.cfg.Membership.Standby, p.customers, name, p.scale, p.cfg.Time.MaxOutOfOrder, p.cfg.Quiet, p.storm, p.weather)
 }
 
 func (p *plan) config(rng *rand.Rand) stream.Config {
 	ms := func(of ...int) time.Duration { return time.Duration(pick(rng, of...)) * time.Millisecond }
 	cfg := stream.Config{
-		Group: group, Check: partition.Murmur2, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil),
+		Group: group, Quiet: rng.IntN(4) == 0, Check: partition.Murmur2, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil),
 		Topics: stream.Topics{Alerts: "alerts", OpenAlerts: "open", Operations: "operations", Changelog: "changelog", DeadLetters: "dlq"},
 		// Feeds that cannot be reached, or stand still, are stretches that are not counted against anybody: which they are depends on the faults.
-		Time:    stream.TimeConfig{Zone: time.UTC, MaxFutureSkew: 1000 * time.Hour, Grace: time.Minute, FeedUnreachableAfter: 100000 * time.Hour},
+		Time:    stream.TimeConfig{Zone: time.UTC, MaxFutureSkew: 1000 * time.Hour, FeedUnreachableAfter: 100000 * time.Hour, MaxOutOfOrder: pick(rng, 0, 0, 10*time.Minute)},
 		Stall:   stream.StallConfig{After: 100000 * time.Hour, Expected: 1e12},
 		Letters: stream.LetterConfig{BlindRatio: 1, BlindMin: 1 << 60, StopRatio: 2, StopMin: 1 << 60},
 		Cut: stream.CutConfig{
 			MaxBytes: pick[int64](rng, 4<<10, 64<<10, 1<<20), MaxEvents: pick(rng, 5, 20, 60, 300), MaxAge: ms(50, 200, 1000), Linger: ms(0, 0, 20),
 			InFlight: pick(rng, 1, 4), Timeout: time.Duration(pick(rng, 5, 10, 60)) * time.Second, Codec: pick(rng, "none", "none", "lz4"),
 		},
-		Fetch: fetch.Config{MaxWait: ms(50, 500, 2000), PartitionMaxBytes: pick[int32](rng, 2<<10, 8<<10, 1<<20), BufferBytes: 8 << 20},
+		Fetch: fetch.Config{MaxWait: ms(100, 500, 1000), PartitionMaxBytes: pick[int32](rng, 2<<10, 8<<10, 1<<20), BufferBytes: 8 << 20},
 		Membership: stream.GroupConfig{
 			Session: time.Duration(pick(rng, 6, 10)) * time.Second, Rebalance: time.Duration(pick(rng, 3, 6, 10)) * time.Second,
-			Heartbeat: ms(100, 500, 1000), Drain: ms(500, 2000), Standby: pick(rng, 0, 0, 1, 2), AcceptableLag: pick[int64](rng, 1, 50, 0),
+			Heartbeat: ms(300, 500, 1000), Drain: ms(500, 2000), Standby: pick(rng, 0, 0, 1, 2), AcceptableLag: pick[int64](rng, 1, 50, 0),
 		},
 		Cache: pick[int64](rng, 4<<10, 32<<10, 1<<20), FlushAge: ms(10, 50, 500),
 	}

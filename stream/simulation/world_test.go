@@ -28,8 +28,9 @@ type world struct {
 	end    int64 // event time of the last record
 	wg     sync.WaitGroup
 	stormy atomic.Bool
-	began  time.Time // process time
-	origin int64     // event time of began
+	joins  atomic.Int64 // no JoinGroup gets through before this time, in ns
+	began  time.Time    // process time
+	origin int64        // event time of began
 
 	instances []*instance // of the storm's goroutine, and after it of the test's
 
@@ -40,6 +41,8 @@ type world struct {
 
 	complaints map[string]int
 	wanted     int
+	absent     bool            // a broker has been away; of the storm's goroutine
+	spoke      map[int32]int64 // when the quiet history of a partition ended, in event time
 }
 
 // book keeps the log of all instances.
@@ -77,6 +80,10 @@ func newWorld(t *testing.T, p *plan) *world {
 	w.origin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli() + int64(p.seed%977)*89_123
 	compact := map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
 	keep := map[string]string{"retention.ms": "-1"}
+	changelog := compact
+	if p.cfg.Quiet { // the end of the quiet history is read from it
+		changelog = keep
+	}
 	for _, x := range []struct {
 		name    string
 		parts   int32
@@ -88,7 +95,7 @@ func newWorld(t *testing.T, p *plan) *world {
 		{"alerts", 3, keep},
 		{"open", 3, compact},
 		{"operations", 1, keep},
-		{"changelog", p.parts, compact},
+		{"changelog", p.parts, changelog},
 		{"dlq", 1, keep},
 	} {
 		if err := b.Fake.CreateTopic(x.name, x.parts, x.configs); err != nil {
@@ -191,8 +198,12 @@ func (w *world) strike(rng *rand.Rand, wg *sync.WaitGroup) {
 	if l != nil {
 		name = fmt.Sprintf("instance %d.%d", in.id, l.life)
 	}
-	if rng.IntN(3) == 0 {
-		w.cluster(rng)
+	switch rng.IntN(12) {
+	case 0, 1, 2, 3:
+		w.cluster(rng, wg)
+		return
+	case 4:
+		w.members(rng)
 		return
 	}
 	if !running {
@@ -203,10 +214,7 @@ func (w *world) strike(rng *rand.Rand, wg *sync.WaitGroup) {
 		in.kill()
 	case 2:
 		w.tell(restarted, "%s", name)
-		select {
-		case in.halt <- true:
-		case <-in.done:
-		}
+		in.tell(true)
 	case 3:
 		w.tell(connectionsCut, "of %s", name)
 		l.cut()
@@ -235,26 +243,69 @@ func (w *world) strike(rng *rand.Rand, wg *sync.WaitGroup) {
 	}
 }
 
+// members lets an instance join or leave, or restarts all, one after the other.
+func (w *world) members(rng *rand.Rand) {
+	var running []*instance
+	for _, in := range w.instances {
+		if _, _, ok := in.current(); ok {
+			running = append(running, in)
+		}
+	}
+	switch rng.IntN(3) {
+	case 0:
+		if len(w.instances) < 6 {
+			in := w.join()
+			w.tell(joined, "instance %d", in.id)
+		}
+	case 1:
+		if len(running) > 1 {
+			in := running[rng.IntN(len(running))]
+			w.tell(left, "instance %d", in.id)
+			in.tell(false)
+		}
+	default:
+		for _, in := range running {
+			w.tell(restarted, "instance %d, all in turn", in.id)
+			in.tell(true)
+			nap(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		}
+	}
+}
+
+// join starts another instance.
+func (w *world) join() *instance {
+	in := newInstance(w, len(w.instances))
+	w.instances = append(w.instances, in)
+	go in.supervise()
+	return in
+}
+
 // mostBehind is how far a clock may be behind, in event time.
 const mostBehind = 20 * time.Minute
 
 // cluster is one fault of the brokers.
-func (w *world) cluster(rng *rand.Rand) {
+func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 	f := w.broker.Fake
-	switch rng.IntN(3) {
-	case 0:
+	switch rng.IntN(8) {
+	case 0, 1:
 		topic := pick(rng, "usage", "payments", "complaints", "changelog", "changelog", "alerts", "open", "dlq")
 		part, node := int32(0), rng.Int32N(int32(w.plan.brokers))
 		if topic != "dlq" && topic != "alerts" && topic != "open" {
 			part = rng.Int32N(w.plan.parts)
 		}
-		w.tell(leaderMoved, "%s/%d to %d", topic, part, node)
-		if err := f.MoveTopicPartition(topic, part, node); err != nil {
-			w.t.Errorf("move: %v", err)
+		if err := f.MoveTopicPartition(topic, part, node); err == nil { // else the node is gone
+			w.tell(leaderMoved, "%s/%d to %d", topic, part, node)
 		}
-	case 1:
+	case 2:
 		w.tell(coordinatorMoved, "all of them")
 		f.RehashCoordinators()
+	case 3:
+		w.tell(compacted, "all compacted topics")
+		f.Compact()
+	case 4:
+		if w.plan.brokers > 1 && !w.absent {
+			w.leave(rng, wg)
+		}
 	default:
 		for range w.plan.weather.errors {
 			w.refuse(rng)
@@ -262,9 +313,38 @@ func (w *world) cluster(rng *rand.Rand) {
 	}
 }
 
+// leave takes a broker away for a while. It comes back at another address.
+func (w *world) leave(rng *rand.Rand, wg *sync.WaitGroup) {
+	f := w.broker.Fake
+	node := rng.Int32N(int32(w.plan.brokers))
+	away := time.Duration(rng.ExpFloat64() * float64(4*time.Second))
+	w.tell(brokerGone, "%d%s", node, after(away))
+	if err := f.RemoveNode(node); err != nil {
+		w.t.Errorf("remove broker %d: %v", node, err)
+		return
+	}
+	w.absent = true
+	for _, in := range w.instances {
+		if l, _, running := in.current(); running {
+			l.cut() // those to other brokers too
+		}
+	}
+	wg.Go(func() {
+		nap(away)
+		_, port, err := f.AddNode(node, 0)
+		if err != nil {
+			w.t.Errorf("broker %d back: %v", node, err)
+		}
+		w.phone.moved(node, fmt.Sprintf("127.0.0.1:%d", port))
+	})
+}
+
 // refuse lets the next requests of a kind be answered with an error that a broker can give there.
 func (w *world) refuse(rng *rand.Rand) {
 	r := refusals[rng.IntN(len(refusals))]
+	if w.plan.weather.fatal && rng.IntN(4) == 0 {
+		r = fatalities[rng.IntN(len(fatalities))]
+	}
 	fault := kfake.Fault{Keys: []kmsg.Key{r.key}, Err: pick(rng, r.errs...), Count: 1 + rng.IntN(3)}
 	if r.key == kmsg.Produce { // the feeds are written by others
 		fault.When = func(req kmsg.Request) bool { return req.(*kmsg.ProduceRequest).TransactionID != nil }
@@ -275,11 +355,14 @@ func (w *world) refuse(rng *rand.Rand) {
 	w.mu.Unlock()
 }
 
-// refusals are what brokers answer, though they need not be asked twice.
-var refusals = []struct {
+// refusal is what a broker may answer to a kind of request.
+type refusal struct {
 	key  kmsg.Key
 	errs []*kerr.Error
-}{
+}
+
+// refusals are what brokers answer, though they need not be asked twice.
+var refusals = []refusal{
 	{kmsg.Produce, []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition, kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.CorruptMessage}},
 	{kmsg.Fetch, []*kerr.Error{kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch, kerr.OffsetNotAvailable, kerr.UnknownServerError}},
 	{kmsg.ListOffsets, []*kerr.Error{kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.OffsetNotAvailable, kerr.KafkaStorageError, kerr.UnknownTopicOrPartition}},
@@ -296,35 +379,71 @@ var refusals = []struct {
 	{kmsg.EndTxn, []*kerr.Error{kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.CoordinatorNotAvailable, kerr.ConcurrentTransactions, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.ProducerFenced}},
 }
 
+// fatalities are answers that no retry mends.
+var fatalities = []refusal{
+	{kmsg.Produce, []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.InvalidRecord}},
+	{kmsg.Fetch, []*kerr.Error{kerr.TopicAuthorizationFailed}},
+	{kmsg.JoinGroup, []*kerr.Error{kerr.GroupAuthorizationFailed}},
+	{kmsg.InitProducerID, []*kerr.Error{kerr.TransactionalIDAuthorizationFailed, kerr.ClusterAuthorizationFailed}},
+	{kmsg.TxnOffsetCommit, []*kerr.Error{kerr.GroupAuthorizationFailed}},
+	{kmsg.AddPartitionsToTxn, []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed}},
+	{kmsg.EndTxn, []*kerr.Error{kerr.TransactionalIDAuthorizationFailed}},
+}
+
 // run is one seed.
 func (w *world) run() {
 	live := w.past()
 	for range w.plan.instances {
-		in := newInstance(w, len(w.instances))
-		w.instances = append(w.instances, in)
-		go in.supervise()
+		w.join()
 	}
 	fed := make(chan struct{})
 	go func() {
 		defer close(fed)
 		w.happen(live)
 	}()
+	over := make(chan struct{})
+	w.wg.Go(func() { w.tend(over) })
 	w.storm()
 	<-fed
 	w.settle()
+	close(over)
 	for _, in := range w.instances {
-		select {
-		case in.halt <- false:
-			<-in.done
-		case <-in.done:
-		}
+		in.tell(false)
+	}
+	for _, in := range w.instances {
+		<-in.done
 	}
 	w.wg.Wait()
 }
 
+// tend helps the embedded broker out of a rebalance that it cannot end by itself: it miscounts who has joined, when somebody leaves who
+// waits for his assignment, and then begins its timeout anew with everybody who joins. So nobody joins for as long as that takes.
+func (w *world) tend(over chan struct{}) {
+	since := time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+		limit := w.plan.cfg.Membership.Rebalance
+		if g := w.broker.Fake.GroupInfo(group); g == nil || g.State != "PreparingRebalance" {
+			since = time.Now()
+		} else if time.Since(since) > 2*limit+10*time.Second {
+			since = time.Now()
+			w.joins.Store(time.Now().Add(limit + time.Second).UnixNano())
+		}
+	}
+}
+
 // settle waits until all is done that is due by the end.
 func (w *world) settle() {
-	w.until(w.end + 2*time.Minute.Milliseconds())
+	if !slices.ContainsFunc(w.instances, func(in *instance) bool { return !in.ended() }) {
+		w.join() // all have left
+	}
+	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds())
 	var why error
 	for range 1200 {
 		if why = w.unsettled(); why == nil {
@@ -345,9 +464,12 @@ func (w *world) unsettled() error {
 		}
 		for _, s := range engine.Status() {
 			switch {
+			case s.State == "stopped" && w.plan.weather.fatal: // somebody has mended it
+				in.tell(true)
+				return fmt.Errorf("instance %d is started again", in.id)
 			case s.State == "stopped":
 				return fmt.Errorf("partition %d is stopped: %s", s.Partition, s.Error)
-			case s.State == "running" && s.Clock.UnixMilli() > w.end:
+			case s.State == "running" && s.Clock.UnixMilli() > w.end+w.plan.mixed():
 				running[s.Partition] = true
 			}
 		}
