@@ -227,6 +227,10 @@ func (r *round) stopped(s *slot, took time.Duration, err error) {
 	if err == nil {
 		return
 	}
+	if errors.Is(err, errGone) { // who joins for a while is not watched
+		r.note("%v has ended by itself: %s", s, strings.TrimSpace(s.lastLines(1)))
+		return
+	}
 	r.mu.Lock()
 	died := r.deadly[s.id]
 	if !died {

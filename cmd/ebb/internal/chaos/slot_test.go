@@ -111,7 +111,7 @@ func (s *slot) signal(sig syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.alive() {
-		return errors.New("no process")
+		return errGone
 	}
 	return s.proc.Process.Signal(sig)
 }
@@ -132,10 +132,13 @@ func (s *slot) kill() {
 // patience with a process that is told to stop. Brokers may be away meanwhile, so it is more than a deployment would have.
 const stopPatience = 40 * time.Second
 
+// errGone: the process had ended before it was told to.
+var errGone = errors.New("no process")
+
 // stop is SIGTERM. It returns how long the process took, and an error if it did not end by itself, or not well.
 func (s *slot) stop() (time.Duration, error) {
 	if err := s.signal(syscall.SIGTERM); err != nil {
-		return 0, err
+		return 0, errGone
 	}
 	began := time.Now()
 	timer := time.NewTimer(stopPatience)
