@@ -102,12 +102,30 @@ func (o oracle) run(t *testing.T, args ...string) {
 // instance is one ebb process.
 type instance struct {
 	cmd *exec.Cmd
-	log *bytes.Buffer
+	log *logbook
+}
+
+// logbook takes what a process logs.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func start(t *testing.T, env []string, args ...string) *instance {
 	t.Helper()
-	in := &instance{cmd: exec.Command(ebb(t), args...), log: &bytes.Buffer{}}
+	in := &instance{cmd: exec.Command(ebb(t), args...), log: &logbook{}}
 	in.cmd.Env = append(os.Environ(), env...)
 	in.cmd.Stderr = in.log
 	if err := in.cmd.Start(); err != nil {
@@ -229,12 +247,17 @@ func TestAlertsEqualTheOracle(t *testing.T) {
 // smallCuts is the bench's configuration with a cut every few thousand records, so that a kill lands between many of them.
 func smallCuts(t *testing.T) string {
 	t.Helper()
+	return smallCutsOf(t, 2000)
+}
+
+func smallCutsOf(t *testing.T, events int) string {
+	t.Helper()
 	b, err := os.ReadFile("../../docs/examples/bench.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "ebb.yaml")
-	if err := os.WriteFile(path, append(b, "\ncut: {max_events: 2000}\n"...), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(b, "\ncut: {max_events: %d}\n", events), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

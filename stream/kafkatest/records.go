@@ -24,6 +24,9 @@ type Record struct {
 	Key       []byte
 	Value     []byte
 	Headers   map[string]string
+
+	ProducerID    int64 // of a record that was read; -1: not of an idempotent producer
+	ProducerEpoch int16
 }
 
 // CreateTopic makes a topic with one replica (three on a Cluster) and waits until its partitions have leaders. configs may be nil. Unless they say otherwise, records
@@ -344,7 +347,7 @@ func (r Record) produced(topic string) *kgo.Record {
 }
 
 func consumed(r *kgo.Record) Record {
-	out := Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
+	out := Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value, ProducerID: r.ProducerID, ProducerEpoch: r.ProducerEpoch}
 	if len(r.Headers) > 0 {
 		out.Headers = map[string]string{}
 	}
