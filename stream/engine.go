@@ -48,7 +48,8 @@ type Engine struct {
 	copying chan struct{} // there may be copies to mind
 
 	killed   atomic.Bool
-	stopping atomic.Bool // no tasks are opened any more
+	stopping atomic.Bool   // no tasks are opened any more, and no generation is lent
+	lastCuts chan struct{} // closed when the cuts of a clean end are taken
 
 	mu         sync.Mutex // guards what follows
 	tasks      map[int32]*task
@@ -81,6 +82,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		claims:       newClaims(),
 		refused:      make(chan error, 1),
 		groupMetrics: group.NewMetrics(deps.Registry),
+		lastCuts:     make(chan struct{}),
 		tasks:        map[int32]*task{},
 		followers:    map[int32]*follower{},
 		copying:      make(chan struct{}, 1),
@@ -92,8 +94,8 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	return e, nil
 }
 
-// Run joins the group and works until ctx ends; then what is under way is committed, the local copies are caught up and
-// the group is left. It returns nil after such an end.
+// Run joins the group and works until ctx ends; then what is under way is committed, the group is left, and the local copies
+// are caught up. It returns nil after such an end.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.pool.Close()
 	defer e.fetcher.Close()
@@ -121,8 +123,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	case err = <-ended:
 		ended <- err
 	}
-	e.stopTasks()
-	leave()
+	e.stopTasks(leave)
 	err = errors.Join(err, <-ended)
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -154,26 +155,31 @@ const flushesAtOnce = 2
 // stopWithin bounds the last cuts of a clean end, so that a supervisor that waits ten seconds does not have to kill.
 const stopWithin = 8 * time.Second
 
-// stopTasks takes the last cuts and closes all tasks.
-func (e *Engine) stopTasks() {
+// stopTasks takes the last cuts, leaves the group, and closes all tasks. The others take over while the local copies are caught
+// up here: they read the changelog, not this disk.
+func (e *Engine) stopTasks(leave func()) {
 	e.mu.Lock()
 	e.stopping.Store(true) // a generation may yet come, until the group is left
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
-	var wg sync.WaitGroup
-	for _, t := range e.all() {
-		wg.Go(func() {
-			if !e.killed.Load() {
-				if err := t.drain(ctx); err != nil {
-					e.log.Warn("the last cut did not succeed; the next start computes it again", "partition", t.partition, "err", err)
-				}
+	tasks := e.all()
+	if e.killed.Load() {
+		closeAll(tasks)
+		leave()
+	} else {
+		e.log.Info("stopping", "tasks", len(tasks))
+		each(tasks, func(t *task) { t.revoke(ctx) })
+		close(e.lastCuts)
+		leave()
+		each(tasks, func(t *task) {
+			if err := t.catchUp(ctx); err != nil {
+				e.log.Warn("the local copy is not caught up; the next start reads the rest from the changelog", "partition", t.partition, "err", err)
 			}
 			t.close()
 		})
 	}
 	endAll(e.takeFollowers())
-	wg.Wait()
 	e.mu.Lock()
 	clear(e.tasks)
 	e.mu.Unlock()
@@ -185,6 +191,15 @@ func (e *Engine) takeFollowers() (all []*follower) {
 	defer e.mu.Unlock()
 	e.generation = nil
 	return e.unwanted(&group.Generation{})
+}
+
+// each runs f for all tasks at the same time, and returns when all have ended.
+func each(tasks []*task, f func(*task)) {
+	var wg sync.WaitGroup
+	for _, t := range tasks {
+		wg.Go(func() { f(t) })
+	}
+	wg.Wait()
 }
 
 func (e *Engine) all() []*task {
@@ -369,10 +384,12 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 		}
 	}
 	dropped := e.unwanted(&g)
-	e.mu.Unlock()
 	for _, t := range stay {
-		t.lend(&g)
+		if !e.stopping.Load() {
+			t.lend(&g)
+		}
 	}
+	e.mu.Unlock()
 	closeAll(gone)
 	endAll(dropped)
 	for _, t := range gone {
@@ -405,16 +422,17 @@ func (e *Engine) Revoked(group.Generation, error) {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Membership.Drain)
 	defer cancel()
-	var wg sync.WaitGroup
-	for _, t := range e.all() {
-		wg.Go(func() {
-			if e.killed.Load() {
-				return
-			}
-			t.revoke(ctx)
-		})
+	if e.killed.Load() {
+		return
 	}
-	wg.Wait()
+	if e.stopping.Load() { // the tasks may be busy with their local copies by now
+		select {
+		case <-e.lastCuts:
+		case <-ctx.Done():
+		}
+		return
+	}
+	each(e.all(), func(t *task) { t.revoke(ctx) })
 }
 
 func (e *Engine) newTask(p int32) (*task, error) {

@@ -321,6 +321,56 @@ func TestTwoInstances(t *testing.T) {
 	}
 }
 
+// Whoever leaves hands its partitions over when its last cuts are committed, and not only when its disk has them too.
+func TestALeaverKeepsNobodyWaitingForItsDisk(t *testing.T) {
+	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 2)
+	w.adjust = func(c *stream.Config) { c.Stall.Expected, c.FlushAge = 1e9, time.Hour }
+	a := w.start()
+	leaver := w.second()
+	var disk sync.RWMutex
+	leaver.dir = slowDisk{leaver.directory(), func() { disk.RLock(); defer disk.RUnlock() }}
+	b := leaver.start()
+	kafkatest.Eventually(t, "a partition each", func() error {
+		for p := range w.parts {
+			if s := b.task(p).State; b.Owns(p) && s == "running" && a.Owns(1-p) {
+				return nil
+			}
+		}
+		return errors.New("not yet")
+	})
+	disk.Lock()
+	release := sync.OnceFunc(disk.Unlock)
+	t.Cleanup(release) // before the instances are stopped
+	now := time.Now().UnixMilli()
+	w.produce([]happening{
+		{feed: "usage", customer: w.customerOf(0, "c"), at: now, kind: "session", id: "u-1"},
+		{feed: "usage", customer: w.customerOf(1, "c"), at: now, kind: "session", id: "u-2"},
+	})
+	w.caughtUp()
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.stop() }()
+	kafkatest.Eventually(t, "both partitions with the other", func() error {
+		for p := range w.parts {
+			if !a.Owns(p) || a.task(p).State != "running" {
+				return fmt.Errorf("partition %d is not there", p)
+			}
+		}
+		return nil
+	})
+	select {
+	case err := <-stopped:
+		t.Fatalf("the leaver ended before its disk had taken anything: %v", err)
+	default:
+	}
+	release()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if n := b.log.count("the last cut did not succeed") + b.log.count("not caught up") + b.log.count("level=ERROR"); n != 0 {
+		t.Errorf("%d warnings and errors of the leaver", n)
+	}
+}
+
 // More customers than fit into memory: the alerts are the same, and what is kept stays near its bound.
 func TestMoreCustomersThanFit(t *testing.T) {
 	long(t)

@@ -413,7 +413,7 @@ func (t *task) revoke(ctx context.Context) {
 	}
 	t.do(ctx, func() {
 		if err := t.finish(ctx); err != nil {
-			t.log.Warn("the last cut before a rebalance did not succeed; the next owner computes it again", "err", err)
+			t.log.Warn("the last cut did not succeed; the next owner computes it again", "err", err)
 		}
 		t.lease = nil
 		t.leased.Store(nil) // at once: the task must not take it up again
@@ -421,17 +421,14 @@ func (t *task) revoke(ctx context.Context) {
 	t.leased.Store(nil)
 }
 
-// drain is the clean end: a last cut, and Badger caught up with it.
-func (t *task) drain(ctx context.Context) error {
+// catchUp writes to Badger what is committed, after the last cut.
+func (t *task) catchUp(ctx context.Context) error {
 	if !t.opened.Load() {
 		return nil
 	}
 	var err error
 	t.do(ctx, func() {
-		if t.table == nil {
-			return
-		}
-		if err = t.finish(ctx); err == nil {
+		if t.table != nil {
 			err = t.table.Drain(ctx)
 		}
 	})
