@@ -73,6 +73,7 @@ func (f *fleet) restart(ctx context.Context, sig syscall.Signal, wiped bool) (*r
 	if err := p.settle(ctx, time.Time{}, 5*time.Second, time.Minute); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
+	disturbed := f.now()
 	again := func() (time.Time, error) {
 		u, err := f.stop(0, sig)
 		if err != nil {
@@ -97,7 +98,7 @@ func (f *fleet) restart(ctx context.Context, sig syscall.Signal, wiped bool) (*r
 	if err != nil {
 		return nil, err
 	}
-	gap, _ := worst(all, f.partitions)
+	gap, _ := worst(since(all, disturbed), f.partitions)
 	r.delivery, r.Gap = d, ms(gap)
 	r.First, r.All = firstOfAny(all, started).Seconds(), longest(firstSince(all, f.partitions, started)).Seconds()
 	if wiped {
@@ -191,7 +192,7 @@ func (f *fleet) disturb(ctx context.Context, do func(context.Context) error) (*o
 	if err != nil {
 		return nil, err
 	}
-	gap, disturbed := worst(all, f.partitions)
+	gap, disturbed := worst(since(all, began), f.partitions)
 	return &outage{delivery: d, Served: longest(firstSince(all, f.partitions, began)).Seconds(), Gap: ms(gap), Disturbed: disturbed}, d.check()
 }
 

@@ -349,6 +349,11 @@ func firstOfAny(all []question, since time.Time) (first time.Duration) {
 	return first
 }
 
+// since leaves out what was opened, and answered, before a disturbance.
+func since(all []question, disturbed time.Time) []question {
+	return slices.DeleteFunc(slices.Clone(all), func(q question) bool { return q.opened.Before(disturbed.Add(-served)) })
+}
+
 // worst is the longest that an alert took, and how many partitions had one that took longer than a second.
 func worst(all []question, partitions int) (gap time.Duration, disturbed int) {
 	late := make([]bool, partitions)

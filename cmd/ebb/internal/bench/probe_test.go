@@ -50,6 +50,9 @@ func TestOutageOfOnePartition(t *testing.T) {
 	if got := firstOfAny(all, at(2000)); got != 2020*time.Millisecond {
 		t.Errorf("first alert of any: got %v, want 2.02 s", got)
 	}
+	if got := since(all, at(1950)); len(got) != 4 {
+		t.Errorf("%d questions count for a disturbance at 1.95 s, want the 4 opened at most a second before it", len(got))
+	}
 	if gap, disturbed := worst(all, 2); gap != 4100*time.Millisecond || disturbed != 1 {
 		t.Errorf("got a gap of %v in %d partitions, want 4.1 s in one", gap, disturbed)
 	}
