@@ -10,7 +10,7 @@ import (
 
 // TestBenchConfig: the configuration of the bench is one that ebb accepts, and asks for what the contract says.
 func TestBenchConfig(t *testing.T) {
-	vars := map[string]string{"KAFKA_BROKERS": "127.0.0.1:9092", "BENCH_PREFIX": "p_", "BENCH_GROUP": "g", "STATE_DIR": t.TempDir()}
+	vars := map[string]string{"KAFKA_BROKERS": "127.0.0.1:9092", "BENCH_PREFIX": "p_", "BENCH_GROUP": "g", "BENCH_STANDBY": "1", "BENCH_SESSION": "20s", "STATE_DIR": t.TempDir()}
 	cfg, err := config.Load("../../../../docs/examples/bench.yaml", config.Source{Env: func(name string) (string, bool) {
 		v, ok := vars[name]
 		return v, ok
@@ -23,6 +23,9 @@ func TestBenchConfig(t *testing.T) {
 	}
 	if got := cfg.Topics.Changelog + " " + cfg.Topics.OpenAlerts + " " + cfg.Topics.Operations + " " + cfg.Topics.DeadLetters; got != "g-changelog g-alerts-open g-operations g-dlq" {
 		t.Errorf("internal topics: got %s", got)
+	}
+	if cfg.Standby != 1 || cfg.Membership.SessionTimeout.String() != "20s" {
+		t.Errorf("standby copies and session: got %d and %v", cfg.Standby, cfg.Membership.SessionTimeout)
 	}
 	d := cfg.Detectors
 	if !d.Silence.Enabled || d.Silence.After.String() != "14d" || d.Silence.GapMultiple != 0 {

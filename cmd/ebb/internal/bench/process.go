@@ -48,7 +48,8 @@ func (b *bench) start(ctx context.Context, r ebbRun) (*engine, error) {
 	}
 	cmd := exec.CommandContext(ctx, b.ebb, "run", "-c", b.config)
 	cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+b.brokers, "BENCH_PREFIX="+r.prefix, "BENCH_GROUP="+r.group, "STATE_DIR="+r.dir, "EBB_LISTEN="+listen,
-		"BENCH_CLIENT="+cmp.Or(r.client, "ebb"), "BENCH_SESSION="+cmp.Or(r.session, 10*time.Second).String())
+		"BENCH_CLIENT="+cmp.Or(r.client, "ebb"), "BENCH_SESSION="+cmp.Or(r.session, 10*time.Second).String(),
+		"BENCH_STANDBY="+strconv.Itoa(r.standbys))
 	e, err := b.launch(cmd, r.group+r.client)
 	if err != nil {
 		return nil, err
