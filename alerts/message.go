@@ -188,3 +188,16 @@ func (p *Policy) headers(kind []byte, id []byte, revision uint32, subject []byte
 		Header{"content-type", contentType},
 	)
 }
+
+// OpenAlert writes the record of the table of open alerts for an alert that was told, as its customer is known now: for a table that has to be written anew.
+func (p *Policy) OpenAlert(r *customer.Record, l *customer.Lifecycle, env *detectors.Env) Message {
+	s := p.held(l)
+	s.At = max(l.FiredAt, l.ChangedAt)
+	kind := StepFired
+	if l.Revision > 1 {
+		kind = StepChanged
+	}
+	st := step(kind, l, &s)
+	_, open := p.Message(&st, r, env, event.Position{})
+	return open
+}

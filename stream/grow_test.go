@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -65,7 +67,17 @@ func (w *world) upkeep(f func(ctx context.Context, u *stream.Upkeep) error) erro
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	u, err := stream.NewUpkeep(ctx, w.config(), stream.Deps{Cluster: cluster, Now: w.now, Log: log, TxnStep: w.step})
+	rules := contract()
+	if w.rules != nil {
+		w.rules(&rules)
+	}
+	set, err := detectors.NewSet(rules)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cfg := w.config()
+	policy := alerts.New(alerts.Config{Group: w.group, Detectors: set, Horizon: rules.Horizon, Currency: cfg.Rates.Currency()})
+	u, err := stream.NewUpkeep(ctx, cfg, stream.Deps{Cluster: cluster, Now: w.now, Log: log, Detectors: set, Policy: policy, TxnStep: w.step})
 	if err != nil {
 		return err
 	}

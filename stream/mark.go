@@ -21,7 +21,7 @@ var (
 // transaction: whatever it is killed between, no task computes with half of the state.
 type mark struct {
 	work string // markGrow and the like; empty: no mark
-	note string // what the command needs to go on
+	note string // what the command needs to go on; without work: the id of the export that the state was imported from
 }
 
 // The works that mark a state.

@@ -149,7 +149,7 @@ func compare(t *testing.T, name, got, want string) {
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	for _, args := range []string{
 		"", "run", "demo", "config", "config check", "config print", "config schema", "topics", "topics check", "topics create", "alerts",
-		"alerts tail", "dlq", "dlq list", "state", "state show", "state grow", "state rewind", "version",
+		"alerts tail", "dlq", "dlq list", "state", "state show", "state grow", "state rewind", "state export", "state import", "version",
 	} {
 		p := newProgram()
 		if code := p.run(t.Context(), append(strings.Fields(args), "--help")...); code != cli.Done {

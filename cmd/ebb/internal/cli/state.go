@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,7 +21,7 @@ func (c *CLI) state() *cobra.Command {
 	return group(
 		"state", "See and change what ebb remembers of the customers, while it is stopped",
 		"  ebb state show -c ebb.yaml\n  ebb state grow -c ebb.yaml          # what it would do\n  ebb state grow -c ebb.yaml --yes",
-		c.stateShow(), c.stateGrow(), c.stateRewind(),
+		c.stateShow(), c.stateGrow(), c.stateRewind(), c.stateExport(), c.stateImport(),
 	)
 }
 
@@ -225,6 +227,165 @@ func rewinding(w io.Writer, r *stream.Rewinding) {
 		fmt.Fprintf(w, "%d of them fired before that time: what they are about may not be read again, and then they are resolved as expired\n", r.Older)
 	}
 	if !r.Changed {
+		fmt.Fprint(w, unchanged)
+	}
+}
+
+func (c *CLI) stateExport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export FILE",
+		Short: "Write the state to a file, to move to another cluster",
+		Long: `export writes what is known of all customers to a file that ends in a checksum. FILE must
+not exist. It holds customers' data: keep it accordingly.
+
+The state that was exported is then marked as moved: no task starts on it any more, so
+that nobody computes in two places. Stop all instances before. To call the move off,
+import the file again where it came from, with --positions same.`,
+		Example: "  ebb state export customers.ebbstate --yes\n  ebb state export -c /etc/ebb/ebb.yaml customers.ebbstate --yes --output json",
+		Args:    cobra.ExactArgs(1),
+	}
+	path, asJSON, yes := file(cmd), output(cmd), consent(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return work(func(cmd *cobra.Command) error {
+			return c.withUpkeep(cmd.Context(), *path, func(u *stream.Upkeep) error {
+				if !*yes {
+					o, err := u.Show(cmd.Context())
+					if err != nil {
+						return err
+					}
+					return c.result(asJSON(), o, func(w io.Writer) { overview(w, o); fmt.Fprint(w, unchanged) })
+				}
+				x, err := export(cmd.Context(), u, args[0])
+				if err != nil {
+					return err
+				}
+				return c.result(asJSON(), x, func(w io.Writer) {
+					fmt.Fprintf(w, "done: %d customers of %d partitions are in %s; here no task starts any more\n", x.Customers, x.Tasks, args[0])
+				})
+			})
+		})(cmd, args)
+	}
+	return cmd
+}
+
+// export writes the file whole or not at all.
+func export(ctx context.Context, u *stream.Upkeep, name string) (x *stream.Exported, err error) {
+	if _, err := os.Lstat(name); err == nil {
+		return nil, fmt.Errorf("%s exists already; choose another name", name)
+	}
+	f, err := os.OpenFile(name+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	kept := false
+	x, err = u.Export(ctx, f, func() error {
+		err := errors.Join(f.Sync(), f.Close())
+		if err == nil {
+			err = os.Rename(name+".part", name)
+		}
+		if err == nil {
+			kept = true
+			err = syncDir(filepath.Dir(name))
+		}
+		return err
+	})
+	if err != nil && !kept {
+		_ = f.Close() // it may be closed already
+		return nil, errors.Join(err, os.Remove(name+".part"))
+	}
+	return x, err
+}
+
+// syncDir makes a new name durable.
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// positions is a flag that says where the feeds are read on.
+type positions struct{ stream.Positions }
+
+func (p *positions) Type() string { return "where" }
+
+func (p *positions) String() string {
+	if p.From == stream.FromTime {
+		return "time=" + p.Time.Format(time.RFC3339)
+	}
+	return string(p.From)
+}
+
+// Set takes the place.
+func (p *positions) Set(s string) error {
+	at, isTime := strings.CutPrefix(s, "time=")
+	switch {
+	case isTime:
+		var m moment
+		err := m.Set(at)
+		p.From, p.Time = stream.FromTime, m.Time
+		return err
+	case s == "end", s == "start", s == "same":
+		p.From = stream.From(s)
+		return nil
+	}
+	return errors.New("use end, start, same or time=2026-01-05T10:00:00Z")
+}
+
+func (c *CLI) stateImport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Take in a state that was exported, on another cluster",
+		Long: `import writes an exported state into the changelog of the configured group, which has to
+be empty, and the table of open alerts. The group must have the name that it had; the
+number of partitions may differ. Run ebb topics create before.
+
+--positions says where the feeds are read on, because mirrored topics have other offsets:
+end (what comes from now on), start (all they hold), time=TIME (records whose timestamps
+are not before it) or same (the offsets of the export). Records that were counted already
+and come again are known by their event ids, as far back as state.remembered_for: choose a
+time shortly before ebb was stopped.`,
+		Example: "  ebb state import customers.ebbstate --positions time=2026-01-05T10:00:00Z        # what would be done\n" +
+			"  ebb state import customers.ebbstate --positions time=2026-01-05T10:00:00Z --yes",
+		Args: cobra.ExactArgs(1),
+	}
+	path, asJSON, yes := file(cmd), output(cmd), consent(cmd)
+	var at positions
+	cmd.Flags().Var(&at, "positions", "where the feeds are read on (required)")
+	_ = cmd.MarkFlagRequired("positions") // the flag is there
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return work(func(cmd *cobra.Command) error {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return c.withUpkeep(cmd.Context(), *path, func(u *stream.Upkeep) error {
+				do := u.PlanImport
+				if *yes {
+					do = u.Import
+				}
+				m, err := do(cmd.Context(), f, at.Positions)
+				if err != nil {
+					return err
+				}
+				return c.result(asJSON(), m, func(w io.Writer) { importing(w, m) })
+			})
+		})(cmd, args)
+	}
+	return cmd
+}
+
+func importing(w io.Writer, m *stream.Imported) {
+	fmt.Fprintf(w, "export %s of group %s, %s: %d customers, %d open alerts\n", m.ID, m.Group, m.Exported.Exported.Format(time.RFC3339), m.Customers, m.Open)
+	switch {
+	case m.Already:
+		fmt.Fprintln(w, "it was imported before; there is nothing to do")
+	case m.Changed:
+		fmt.Fprintf(w, "done: the next start goes on with it, and reads %d records first\n", m.Records)
+	default:
+		fmt.Fprintf(w, "%d records of the feeds would be read first\n", m.Records)
 		fmt.Fprint(w, unchanged)
 	}
 }

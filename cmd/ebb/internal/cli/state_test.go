@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,3 +191,40 @@ func TestStateIsRewound(t *testing.T) {
 }
 
 const unchangedWords = "nothing was changed; run it again with --yes to do it\n"
+
+func TestStateMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newStateful(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		now := time.Now()
+		old.uses(30, 2, now.Add(-30*24*time.Hour))
+		old.uses(10, 2, now.Add(-time.Hour))
+		old.runs()
+		name := filepath.Join(t.TempDir(), "customers.ebbstate")
+		compare(t, "plan", old.succeeds("state", "export", name), unchangedWords)
+		if _, err := os.Stat(name); err == nil {
+			t.Error("without --yes the file was written")
+		}
+		compare(t, "done", old.succeeds("state", "export", name, "--yes"), "done: 30 customers of 2 partitions are in "+name)
+		if code := old.run(t.Context(), "state", "export", name, "--yes"); code != cli.Failed {
+			t.Errorf("over an existing file: exit code %d", code)
+		}
+		compare(t, "show", old.succeeds("state", "show"), "no task starts: state is not to be run on: it was exported")
+
+		s := newStateful(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
+		s.files["ebb.yaml"] = strings.Replace(s.files["ebb.yaml"], "group: "+s.b.Name("ebb"), "group: "+old.b.Name("ebb"), 1)
+		s.succeeds("topics", "create")
+		if code := s.run(t.Context(), "state", "import", name, "--positions", "middle"); code != cli.Wrong {
+			t.Errorf("--positions middle: exit code %d", code)
+		}
+		at := "time=" + now.Add(-24*time.Hour).Format(time.RFC3339)
+		compare(t, "plan", s.succeeds("state", "import", name, "--positions", at), "30 customers, 20 open alerts\n")
+		compare(t, "done", s.succeeds("state", "import", name, "--positions", at, "--yes"), "done: the next start goes on with it")
+		compare(t, "again", s.succeeds("state", "import", name, "--positions", at, "--yes"), "it was imported before")
+		if o := s.shows(); o.Customers != 30 || o.OpenAlerts != 20 || len(o.Partitions) != 3 || o.Refusal != "" {
+			t.Errorf("%+v", o)
+		}
+		if n := len(s.b.ReadCommitted(t, s.b.Name("open"))); n != 20 {
+			t.Errorf("the table of open alerts holds %d", n)
+		}
+	})
+}
