@@ -264,6 +264,8 @@ func (p *Policy) swept(r *customer.Record, l *customer.Lifecycle) Reason {
 		return detectors.RuleRemoved
 	case !r.Closed():
 		return ""
+	case r.MergedInto() != "":
+		return detectors.CustomerMerged
 	}
 	switch r.Profile().Status {
 	case customer.StatusMerged:

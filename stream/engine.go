@@ -467,6 +467,11 @@ func (e *Engine) newTask(p int32) (*task, error) {
 			}
 		}
 	}
+	for _, s := range t.sources {
+		if s.feed == event.Control && s.part != noPartition {
+			t.controls = append(t.controls, s)
+		}
+	}
 	t.views = make([]view, len(t.merged))
 	for i := range t.letters {
 		t.letters[i], t.examples[i] = map[event.Reason]int64{}, map[event.Reason]string{}
@@ -518,7 +523,7 @@ func (t *task) newSource(f FeedConfig, partition int32) (*source, error) {
 		return nil, fmt.Errorf("mapping of feed %s: %w", f.Feed, err)
 	}
 	n := lookahead
-	if f.Feed == event.Customers {
+	if f.Feed == event.Customers || f.Feed == event.Control {
 		n = lookahead / 8
 	}
 	s := &source{
@@ -527,7 +532,7 @@ func (t *task) newSource(f FeedConfig, partition int32) (*source, error) {
 	}
 	if t.cfg.Topics.Reroute != "" {
 		s.send = t.forward
-		if f.Feed != event.Customers {
+		if f.Feed != event.Customers && f.Feed != event.Control {
 			n *= reroutedLookahead
 		}
 	}

@@ -194,6 +194,18 @@ func (t *task) earliest() (best *source, at int64) {
 			best, at = s, sl.ev.Time
 		}
 	}
+	for _, s := range t.controls { // they hold nobody, and wait for nobody who has nothing
+		if s.n == 0 {
+			continue
+		}
+		sl := s.first()
+		if !sl.timed() {
+			return s, 0
+		}
+		if sl.ev.Time < at && (best != nil || sl.ev.Time <= t.clock) {
+			best, at = s, sl.ev.Time
+		}
+	}
 	return best, at
 }
 
@@ -232,6 +244,10 @@ func (t *task) take(s *source, sl *slot) error {
 // decided before it, so that the outcome does not depend on how often timers run.
 func (t *task) apply(s *source, sl *slot) error {
 	ev := &sl.ev
+	if ev.Feed == event.Control && ev.Kind != event.KindMerge {
+		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb carries out merges only"}
+		return t.refuse(s, sl)
+	}
 	entry, err := t.table.Get(ev.Customer)
 	if err != nil {
 		return fmt.Errorf("customer of %s offset %d: %w", s.topic, sl.rec.Offset, err)
@@ -240,6 +256,12 @@ func (t *task) apply(s *source, sl *slot) error {
 	if rec.Quarantined {
 		sl.reject = &event.Reject{Reason: event.ReasonQuarantined, Message: "this customer is quarantined", Customer: string(ev.Customer)}
 		return t.refuse(s, sl)
+	}
+	if rec.MergedInto() != "" {
+		return t.passOn(entry, s, sl)
+	}
+	if ev.Kind == event.KindMerge {
+		return t.leave(entry, s, sl)
 	}
 	t.rec.tally.out(rec)
 	reject := t.applyTo(entry, s, sl)
@@ -254,10 +276,7 @@ func (t *task) apply(s *source, sl *slot) error {
 // applyTo is apply once the customer is found. It returns why the event is refused after all.
 func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	ev, rec := &sl.ev, &entry.Record
-	due := ev.Time - t.cfg.Time.maxOutOfOrderMs()
-	if t.reroute != nil && ev.Time > t.reroute.hold { // a live record does not wait for other tasks, but deadlines do
-		due = min(due, t.reroute.hold)
-	}
+	due := t.dueBefore(ev.Time)
 	if rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
 		t.settle(entry, due)
 	}
@@ -289,6 +308,15 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	}
 	t.decide(entry, max(at, rec.Decided), ev)
 	return nil
+}
+
+// dueBefore is the time up to which a customer's deadlines are decided before something that happened at a time is applied.
+func (t *task) dueBefore(at int64) int64 {
+	due := at - t.cfg.Time.maxOutOfOrderMs()
+	if t.reroute != nil && at > t.reroute.hold { // a live record does not wait for other tasks, but deadlines do
+		due = min(due, t.reroute.hold)
+	}
+	return due
 }
 
 // settle decides the deadlines of one customer up to a time, each at its own moment.
@@ -431,12 +459,20 @@ func (t *task) hold(rec *customer.Record) {
 // refuse sends one record to the dead letters, within the next cut, with its original bytes.
 func (t *task) refuse(s *source, sl *slot) error {
 	r := sl.reject
+	if t.marked[r.Customer] { // who goes on in his place has to know
+		if e, ok, err := t.table.Lookup([]byte(r.Customer)); err != nil {
+			return err
+		} else if ok && e.Record.MergedInto() != "" {
+			t.sendOn(s, sl, e.Record.MergedInto(), t.moment(sl))
+			return nil
+		}
+	}
 	at := t.moment(sl)
 	t.outbox.add(t.cfg.Topics.DeadLetters, deadLetter(whereOf(s, sl), sl, r))
 	t.m.deadLetter(s.feed, r.Reason)
 	t.letters[s.feed][r.Reason]++
 	t.examples[s.feed][r.Reason] = fmt.Sprintf("partition %d offset %d: %s", whereOf(s, sl).Partition, sl.rec.Offset, r.Message)
-	if r.Reason != event.ReasonQuarantined && r.Reason != event.ReasonInternalError { // those are no fault of the feed
+	if r.Reason != event.ReasonQuarantined && r.Reason != event.ReasonInternalError && r.Reason != event.ReasonUnsupportedType { // those are no fault of the feed
 		t.health[s.feed].reject(at)
 	}
 	if r.Customer != "" && r.Reason != event.ReasonQuarantined {

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"time"
@@ -138,6 +139,10 @@ type parcel struct {
 	feed *source // of the same role here; nil if this task reads none
 	at   int64   // offset in the reroute topic
 	size int64
+	as   string // the customer to whom it counts, where another goes on in place of its own
+
+	joins bool     // it is what is known of a customer who was merged
+	path  []string // through whose records that came
 }
 
 // lane is what one task forwards out of one partition of a feed.
@@ -168,7 +173,7 @@ type sender struct {
 // time is the event time of the next record of a lane; one that cannot be applied, or does not wait for the merge, has none.
 func (l *lane) time() int64 {
 	p := l.held[0]
-	if !p.timed() || p.ev.Feed == event.Customers || p.ev.Feed == event.Control {
+	if !p.timed() || p.ev.Feed == event.Customers {
 		return 0
 	}
 	return p.ev.Time
@@ -193,6 +198,8 @@ type reroute struct {
 	liveFrom    int64
 	waited      int64 // time spent at the end of the partition with promises missing, ms
 	looked      int64 // wall clock of the last look, ms
+
+	own []int64 // times of what this task forwarded to itself and has not applied yet
 
 	promise  int64 // of this task, ms of event time
 	promised int64 // the last one in a cut
@@ -223,7 +230,7 @@ func (r *reroute) sender(from int32) *sender {
 func (t *task) newReroute(rec *rerouteRecord) *reroute {
 	r := &reroute{
 		topic: rec.topic, read: rec.position, settled: rec.read, hold: never, clock: never, promise: rec.promised, promised: rec.promised,
-		lanes: map[laneKey]*lane{},
+		lanes: map[laneKey]*lane{}, own: slices.Clone(rec.own),
 	}
 	for p := range t.partitions {
 		if p != t.partition {
@@ -257,6 +264,7 @@ func (r *reroute) position() int64 {
 // record writes into the task record how far the lanes are applied.
 func (r *reroute) record(rec *rerouteRecord) {
 	rec.position, rec.read, rec.end, rec.promised = r.position(), max(r.read, r.settled), r.status.HighWatermark, r.promised
+	rec.own = append(rec.own[:0], r.own...)
 	rec.promises, rec.lanes = rec.promises[:0], rec.lanes[:0]
 	for _, s := range r.senders {
 		if s.promise != 0 {
@@ -308,7 +316,7 @@ func (t *task) accept(rec *batch.Record) {
 	if env.kind == parcelPromise {
 		return
 	}
-	l := r.lane(laneKey{env.task, env.feed, env.at.Partition})
+	l := r.lane(env.lane())
 	if rec.Offset < l.next {
 		return // applied in an earlier life
 	}
@@ -328,7 +336,7 @@ func (t *task) unpack(rec *batch.Record, env envelope) *parcel {
 	for _, h := range env.headers {
 		p.size += int64(len(h.Key) + len(h.Value))
 	}
-	if env.kind == parcelRecord {
+	if env.kind != parcelUnknown {
 		p.feed = t.byFeed[env.feed]
 	}
 	if p.feed == nil {
@@ -336,6 +344,13 @@ func (t *task) unpack(rec *batch.Record, env envelope) *parcel {
 		p.reject = &event.Reject{Reason: event.ReasonMisplaced, Message: "this record of the reroute topic is of a feed that is not read, or not ebb's"}
 		return p
 	}
+	if env.kind == parcelCustomer {
+		p.joins, p.path, p.as = true, env.path, string(p.rec.Key)
+		p.ev = event.Event{Feed: event.Control, Kind: event.KindMerge, Time: env.time, Customer: p.rec.Key}
+		return p
+	}
+	p.as = env.as
+	defer p.rename()
 	if err := decodeInto(p.feed.dec, env.at, &p.slot); err != nil {
 		p.reject = &event.Reject{Reason: event.ReasonInternalError, Message: "decoding this record failed"}
 	}
@@ -351,6 +366,10 @@ func (t *task) shift(l *lane) {
 	p := l.held[0]
 	r.bytes -= p.size
 	l.next = p.at + 1
+	if l.from == t.partition && len(r.own) != 0 {
+		r.own = r.own[1:]
+		t.lookAtLanes()
+	}
 	t.moved = true
 	l.held[0] = nil
 	if l.held = l.held[1:]; len(l.held) == 0 {
@@ -382,6 +401,12 @@ func (t *task) lookAtLanes() {
 	for _, l := range r.full {
 		if at := l.time(); at != 0 {
 			r.clock = min(r.clock, at)
+		}
+	}
+	for _, at := range r.own {
+		r.clock = min(r.clock, at)
+		if at < r.liveFrom {
+			r.hold = min(r.hold, at)
 		}
 	}
 	for _, s := range r.senders {
@@ -461,6 +486,7 @@ func (t *task) promises() {
 	if first != never {
 		low = max(low, first)
 	}
+	low = min(low, t.toMove())
 	r.promise = max(r.promise, low)
 }
 
@@ -514,9 +540,16 @@ func (t *task) give() {
 }
 
 // forward puts a record of a feed into the next cut, to the task that it belongs to.
-func (t *task) forward(s *source, sl *slot, to int32) {
+func (t *task) forward(s *source, sl *slot, to int32) { t.forwardAs(s, sl, to, "") }
+
+// forwardAs is forward of a record that counts to another customer than it names; empty: to the one that it names.
+func (t *task) forwardAs(s *source, sl *slot, to int32, as string) {
+	kind := parcelRecord
+	if as != "" {
+		kind = parcelRecordAs
+	}
 	m := alerts.Message{Key: bytes.Clone(sl.rec.Key), Value: bytes.Clone(sl.rec.Value), Headers: originalHeaders(sl)}
-	m.Headers = appendEnvelope(m.Headers, envelope{kind: parcelRecord, task: t.partition, feed: s.feed, at: whereOf(s, sl)})
+	m.Headers = appendEnvelope(m.Headers, envelope{kind: kind, task: t.partition, feed: s.feed, at: whereOf(s, sl), as: as})
 	t.outbox.addTo(t.cfg.Topics.Reroute, to, m)
 	t.m.rerouted[s.feed].Inc()
 	t.moved = true
@@ -532,9 +565,16 @@ const forwardLinger = 20 * time.Millisecond
 func (t *task) takeParcel(l *lane) error {
 	p := l.held[0]
 	s, sl := p.feed, &p.slot
+	if p.joins {
+		if err := t.join(p); err != nil {
+			return err
+		}
+		t.shift(l)
+		return nil
+	}
 	if !sl.ignored {
-		if to, known := t.ownerOf(s, sl); known && to != t.partition {
-			t.forward(s, sl, to)
+		if to, known := t.ownerOf(s, p); known && to != t.partition {
+			t.forwardAs(s, sl, to, p.as)
 			t.shift(l)
 			return nil
 		}
@@ -547,7 +587,11 @@ func (t *task) takeParcel(l *lane) error {
 }
 
 // ownerOf is the task that a record of the reroute topic belongs to.
-func (t *task) ownerOf(s *source, sl *slot) (int32, bool) {
+func (t *task) ownerOf(s *source, p *parcel) (int32, bool) {
+	sl := &p.slot
+	if p.as != "" {
+		return t.cfg.Check([]byte(p.as), t.partitions), true
+	}
 	if sl.reject != nil && sl.reject.Reason == event.ReasonMisplaced {
 		return 0, false
 	}
@@ -567,9 +611,11 @@ func originalHeaders(sl *slot) []alerts.Header {
 
 // What a record of the reroute topic is.
 const (
-	parcelUnknown = ""
-	parcelRecord  = "record"
-	parcelPromise = "promise"
+	parcelUnknown  = ""
+	parcelRecord   = "record"
+	parcelPromise  = "promise"
+	parcelRecordAs = "record_as" // a record that counts to another customer than it names
+	parcelCustomer = "customer"  // what is known of a customer who was merged
 )
 
 // envelope is what the last headers of a record of the reroute topic say. They stand behind the record's own, which may have
@@ -580,7 +626,19 @@ type envelope struct {
 	feed    event.Feed
 	at      event.Position
 	promise int64
+	as      string          // of parcelRecordAs
+	path    []string        // of parcelCustomer
+	time    int64           // of parcelCustomer: event time of the merge, ms
 	headers []alerts.Header // the record's own
+}
+
+// lane is the lane of what the envelope holds. All that follows from merges is one lane of its task: what is known of a customer comes
+// before what he did later.
+func (e *envelope) lane() laneKey {
+	if e.kind == parcelRecordAs || e.kind == parcelCustomer {
+		return laneKey{e.task, event.Control, noPartition}
+	}
+	return laneKey{e.task, e.feed, e.at.Partition}
 }
 
 // Names of the headers, in their order; the last one says what it is.
@@ -592,6 +650,9 @@ const (
 	headerTimestamp = "ebb_source_timestamp"
 	headerTimeOf    = "ebb_source_timestamp_type"
 	headerPromise   = "ebb_reroute_promise"
+	headerAs        = "ebb_reroute_customer"
+	headerPath      = "ebb_reroute_path"
+	headerTime      = "ebb_reroute_time"
 	headerTask      = "ebb_reroute_task"
 	headerKind      = "ebb_reroute"
 )
@@ -606,6 +667,13 @@ func appendEnvelope(hs []alerts.Header, e envelope) []alerts.Header {
 	timeOf := timeOfProducer
 	if e.at.BrokerTime {
 		timeOf = timeOfBroker
+	}
+	switch e.kind {
+	case parcelRecordAs:
+		hs = append(hs, alerts.Header{Key: headerAs, Value: []byte(e.as)})
+	case parcelCustomer:
+		path, _ := json.Marshal(e.path) // texts always encode
+		hs = append(hs, alerts.Header{Key: headerPath, Value: path}, alerts.Header{Key: headerTime, Value: number(e.time)})
 	}
 	return append(hs,
 		alerts.Header{Key: headerFeed, Value: []byte(e.feed.String())},
@@ -647,7 +715,7 @@ func openEnvelope(rec *batch.Record) envelope {
 	case kind == parcelPromise && all[n-3].Key == headerPromise:
 		e.promise = r.number(all[n-3])
 		e.kind = kind
-	case kind == parcelRecord && n >= envelopeHeaders:
+	case extraHeaders(kind) >= 0 && n >= envelopeHeaders+extraHeaders(kind):
 		own := all[n-envelopeHeaders:]
 		for i, name := range [...]string{headerFeed, headerTopic, headerPartition, headerOffset, headerTimestamp, headerTimeOf} {
 			r.bad = r.bad || own[i].Key != name
@@ -659,7 +727,18 @@ func openEnvelope(rec *batch.Record) envelope {
 			Topic: string(own[1].Value), Partition: int32(r.number(own[2])), Offset: r.number(own[3]), Timestamp: r.number(own[4]),
 			BrokerTime: string(own[5].Value) == timeOfBroker,
 		}
-		for _, h := range all[:n-envelopeHeaders] {
+		n -= envelopeHeaders
+		switch kind {
+		case parcelRecordAs:
+			n--
+			r.bad = r.bad || all[n].Key != headerAs || len(all[n].Value) == 0
+			e.as = string(all[n].Value)
+		case parcelCustomer:
+			n -= 2
+			r.bad = r.bad || all[n].Key != headerPath || json.Unmarshal(all[n].Value, &e.path) != nil || len(e.path) == 0 || all[n+1].Key != headerTime
+			e.time = r.number(all[n+1])
+		}
+		for _, h := range all[:n] {
 			e.headers = append(e.headers, alerts.Header{Key: h.Key, Value: bytes.Clone(h.Value)})
 		}
 		e.kind = kind
@@ -669,6 +748,19 @@ func openEnvelope(rec *batch.Record) envelope {
 	}
 	e.task = task
 	return e
+}
+
+// extraHeaders is how many headers a kind has beside those that all have; -1 for what is none.
+func extraHeaders(kind string) int {
+	switch kind {
+	case parcelRecord:
+		return 0
+	case parcelRecordAs:
+		return 1
+	case parcelCustomer:
+		return 2
+	}
+	return -1
 }
 
 type headerReader struct{ bad bool }

@@ -177,10 +177,11 @@ func (w *world) forwardedOnce() {
 	w.t.Helper()
 	seen := map[string]bool{}
 	for _, r := range w.broker.ReadCommitted(w.t, w.topic("reroute")) {
-		if r.Headers["ebb_reroute"] != "record" {
+		h := r.Headers
+		if h["ebb_reroute"] == "promise" {
 			continue
 		}
-		from := fmt.Sprint(r.Headers["ebb_source_topic"], "/", r.Headers["ebb_source_partition"], "/", r.Headers["ebb_source_offset"])
+		from := fmt.Sprint(h["ebb_reroute"], " ", h["ebb_reroute_task"], " ", h["ebb_reroute_customer"], " ", h["ebb_reroute_path"], " ", r.Headers["ebb_source_topic"], "/", r.Headers["ebb_source_partition"], "/", r.Headers["ebb_source_offset"])
 		if seen[from] {
 			w.t.Errorf("%s was forwarded twice", from)
 		}

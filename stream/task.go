@@ -39,7 +39,9 @@ type task struct {
 
 	// owned
 	sources  []*source
-	merged   []*source // in merge order
+	merged   []*source       // in merge order
+	controls []*source       // acts of people
+	marked   map[string]bool // customers who were merged into others, as far as they are known
 	byFeed   [event.NumFeeds]*source
 	views    []view
 	feeds    *[event.NumFeeds]feedRecord

@@ -35,12 +35,14 @@ type taskRecord struct {
 
 // rerouteRecord is how far the reroute topic is applied.
 type rerouteRecord struct {
-	topic    string // empty: none
-	position int64  // everything before it is applied
-	read     int64  // what lies before it is applied, but for the lanes that say otherwise
-	end      int64  // high watermark when the cut was made
-	promised int64  // event time up to which this task has promised to forward nothing more, ms
-	gap      int64  // since when the alert about records counts that were deleted before they were read, ms
+	topic    string  // empty: none
+	position int64   // everything before it is applied
+	read     int64   // what lies before it is applied, but for the lanes that say otherwise
+	end      int64   // high watermark when the cut was made
+	promised int64   // event time up to which this task has promised to forward nothing more, ms
+	gap      int64   // since when the alert about records counts that were deleted before they were read, ms
+	marked   bool    // customers of this task were merged into others
+	own      []int64 // times of what this task forwarded to itself and has not applied yet, ms
 	promises []promiseRecord
 	lanes    []laneRecord
 }
@@ -56,6 +58,9 @@ type laneRecord struct {
 	laneKey
 	next int64 // its records before this offset are applied
 }
+
+// maxOwn bounds what is decoded of what a task forwarded to itself: it waits for that before it goes on.
+const maxOwn = 1 << 24
 
 // maxLanes bounds the tasks that forward: partitions of a topic.
 const maxLanes = 1 << 17
@@ -135,6 +140,11 @@ func (r *rerouteRecord) append(b []byte) []byte {
 	for _, v := range []int64{r.position, r.read, r.end, r.promised, r.gap} {
 		b = binary.AppendVarint(b, v)
 	}
+	b = append(b, flag(r.marked))
+	b = binary.AppendUvarint(b, uint64(len(r.own)))
+	for _, at := range r.own {
+		b = binary.AppendVarint(b, at-r.promised)
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.promises)))
 	for _, p := range r.promises {
 		b = binary.AppendVarint(b, int64(p.from))
@@ -157,8 +167,16 @@ func (r *rerouteRecord) decode(d *decoder) {
 	for _, p := range []*int64{&r.position, &r.read, &r.end, &r.promised, &r.gap} {
 		*p = d.varint()
 	}
+	r.marked = d.uvarint() == 1
 	n := d.uvarint()
-	if n > maxLanes {
+	if n > maxOwn {
+		d.fail("too many forwarded records")
+		return
+	}
+	for range n {
+		r.own = append(r.own, r.promised+d.varint())
+	}
+	if n = d.uvarint(); n > maxLanes {
 		d.fail("too many promises")
 		return
 	}

@@ -8,7 +8,8 @@ import (
 	"ebb/stream/event"
 )
 
-// The stored form, version 1. Numbers are varints, signed ones zigzag; times are differences to one told before.
+// The stored form. A record that was merged into another has version 2, which is version 1 with one more part; all others have
+// version 1. Numbers are varints, signed ones zigzag; times are differences to one told before.
 //
 //	version      1 byte
 //	flags        which of the parts below are there
@@ -19,10 +20,13 @@ import (
 //	currencies   n, then 3 bytes each
 //	spend        5*n + decimals, then for each: day since the one before << 1 | (one purchase), [purchases, refunds], [currency], amount
 //	seen ids     n, then for each: 8 bytes of hash, minutes before Latest
-//	[complaints] [lifecycles] [rare]
+//	[complaints] [lifecycles] [rare] [merged into]
 //
 // "decimals" is how many powers of ten all amounts of the list have in common, 0 to 4: most money has two decimals out of four.
-const codecVersion = 1
+const (
+	codecVersion       = 2 // the newest
+	codecVersionCommon = 1
+)
 
 // Errors of DecodeRecord.
 var (
@@ -45,13 +49,18 @@ const (
 	flagCancelled
 	flagDecided
 	flagPoison
+	flagMerged
 
-	allFlags = flagPoison<<1 - 1
+	allFlags = flagMerged<<1 - 1
 )
 
 // AppendRecord appends the stored form. The same record always gives the same bytes.
 func AppendRecord(dst []byte, r *Record) []byte {
-	dst = append(dst, codecVersion)
+	version := byte(codecVersionCommon)
+	if r.MergedInto() != "" {
+		version = codecVersion
+	}
+	dst = append(dst, version)
 	dst = appendUvarint(dst, r.flags())
 	dst = appendUvarint(dst, uint64(r.First))
 	dst = appendVarint(dst, r.Latest-r.First)
@@ -86,6 +95,9 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	if r.rare != nil {
 		dst = appendRare(dst, r.rare)
 	}
+	if into := r.MergedInto(); into != "" {
+		dst = appendText(dst, into)
+	}
 	return dst
 }
 
@@ -108,6 +120,7 @@ func (r *Record) flags() uint64 {
 	set(r.Cancelled != 0, flagCancelled)
 	set(r.Decided != 0, flagDecided)
 	set(r.Poison != 0, flagPoison)
+	set(r.MergedInto() != "", flagMerged)
 	return f
 }
 
@@ -388,6 +401,10 @@ func DecodeRecord(b []byte, r *Record) error {
 	}
 	if len(recalled) != 0 {
 		r.rarely().recalled = recalled
+	}
+	if flags&flagMerged != 0 {
+		r.rarely().mergedInto = d.text()
+		d.bad = d.bad || r.rare.mergedInto == ""
 	}
 	if d.bad || d.at != len(d.b) {
 		r.reset()

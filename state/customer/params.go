@@ -99,16 +99,22 @@ const (
 	UnknownZone
 	// NotForRecords: the event says nothing about the record (acts of people).
 	NotForRecords
+	// Merged: a profile of a customer who was merged into another; it was left out.
+	Merged
+	// MergedAgain: a merge that took place before.
+	MergedAgain
+	// MergeLoop: a merge into somebody who had been merged into this one; the older merge gave way.
+	MergeLoop
 
 	// Applied is the plain outcome.
 	Applied Outcome = 0
 
-	numOutcomes = 11
+	numOutcomes = 14
 )
 
 var outcomeNames = [numOutcomes]string{
 	"duplicate", "too_old", "sum_overflow", "currency_overflow", "seen_overflow", "complaint_overflow", "complaint_unknown",
-	"complaint_repeated", "stale_profile", "unknown_zone", "not_for_records",
+	"complaint_repeated", "stale_profile", "unknown_zone", "not_for_records", "merged", "merged_again", "merge_loop",
 }
 
 // OutcomeNames returns the names of the single outcomes for metric labels: name i belongs to bit 1<<i.

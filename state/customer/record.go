@@ -126,14 +126,15 @@ type Blind struct {
 }
 
 type rare struct {
-	zone      string // own time zone, "" for the default
-	nextZone  string // zone from nextFrom on
-	nextFrom  int64  // 0 for no change
-	profileAt int64
-	profile   event.Profile
-	overflows Overflows
-	blind     *[event.NumFeeds]Blind // nil for most
-	recalled  []Lifecycle            // nil for almost all
+	mergedInto string // the customer who goes on, "" for most
+	zone       string // own time zone, "" for the default
+	nextZone   string // zone from nextFrom on
+	nextFrom   int64  // 0 for no change
+	profileAt  int64
+	profile    event.Profile
+	overflows  Overflows
+	blind      *[event.NumFeeds]Blind // nil for most
+	recalled   []Lifecycle            // nil for almost all
 }
 
 func (r *Record) rarely() *rare {
@@ -224,10 +225,14 @@ func (r *Record) sighted(f event.Feed, at int64) {
 // blindKept is how long the end of a blind stretch is remembered: longer than any window that a detector looks at.
 const blindKept = 91 * dayMs
 
-// Closed reports whether the profile says that the customer relation has ended: status closed, merged or erased.
+// Closed reports whether the customer relation has ended: the record was merged into another, or the profile has the status
+// closed, merged or erased.
 func (r *Record) Closed() bool {
 	if r.rare == nil {
 		return false
+	}
+	if r.rare.mergedInto != "" {
+		return true
 	}
 	switch r.rare.profile.Status {
 	case StatusClosed, StatusMerged, StatusErased:
@@ -316,7 +321,7 @@ func (r *Record) Size() int {
 	}
 	if x := r.rare; x != nil {
 		p := &x.profile
-		n += rareBytes + len(x.zone) + len(x.nextZone) + len(p.Tier) + len(p.Segment) + len(p.Region) + len(p.Owner) + len(p.Product) +
+		n += rareBytes + len(x.mergedInto) + len(x.zone) + len(x.nextZone) + len(p.Tier) + len(p.Segment) + len(p.Region) + len(p.Owner) + len(p.Product) +
 			len(p.Plan) + len(p.Source) + len(p.Status) + len(p.TimeZone) + len(p.Language) + len(p.Schedule)
 		if x.blind != nil {
 			n += blindBytes

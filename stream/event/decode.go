@@ -658,10 +658,13 @@ const MaxNoteBytes = 4096
 
 func (d *Decoder) control(p *plan, e *Event) *Reject {
 	e.Control = &Act{
-		AlertID: d.label(&p[fieldAlertID], e), By: d.label(&p[fieldBy], e), Note: d.words(&p[fieldNote], MaxNoteBytes, e),
+		AlertID: d.label(&p[fieldAlertID], e), By: d.label(&p[fieldBy], e), Note: d.words(&p[fieldNote], MaxNoteBytes, e), Into: d.label(&p[fieldInto], e),
 	}
 	if e.Control.AlertID == "" && e.Kind.needsAlert() {
 		return refuse(ReasonAlertMissing, "alert_id is missing, null, empty or too long")
+	}
+	if e.Control.Into == "" && e.Kind == KindMerge {
+		return refuse(ReasonIntoMissing, "into, the customer who goes on, is missing, null, empty or too long")
 	}
 	return nil
 }

@@ -158,12 +158,12 @@ func TestDecodeContract(t *testing.T) {
 		{
 			rule: "an act on an alert", feed: Control,
 			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"acknowledge","alert_id":"a1","by":"kim","note":"called"}`,
-			want:   "Feed=control Kind=acknowledge Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By:kim Note:called}",
+			want:   "Feed=control Kind=acknowledge Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By:kim Note:called Into:}",
 		},
 		{
 			rule: "maintenance concerns no customer", feed: Control,
 			record: `{"id":"x","time":"2026-01-05T10:00:00Z","type":"maintenance"}`,
-			want:   "Feed=control Kind=maintenance Time=2026-01-05T10:00:00Z ID=x Control={AlertID: By: Note:}",
+			want:   "Feed=control Kind=maintenance Time=2026-01-05T10:00:00Z ID=x Control={AlertID: By: Note: Into:}",
 		},
 		{
 			rule: "a total in numbers and text", feed: Usage,

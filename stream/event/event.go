@@ -410,6 +410,7 @@ type Profile struct {
 // Act is what a record of the control feed says beside its Kind. It owns its memory.
 type Act struct {
 	AlertID, By, Note string
+	Into              string // of KindMerge: the customer who goes on
 }
 
 // Position is where a record lies.

@@ -45,6 +45,7 @@ const (
 	fieldAlertID
 	fieldBy
 	fieldNote
+	fieldInto
 
 	numFields
 )
@@ -56,7 +57,7 @@ var fieldNames = [numFields]string{
 	"complaint_id", "priority", "level", "actor", "due", "linked_id",
 	"tier", "segment", "region", "owner", "product", "plan", "source", "status", "time_zone", "language", "since",
 	"contract_end", "committed_spend", "margin", "schedule",
-	"alert_id", "by", "note",
+	"alert_id", "by", "note", "into",
 }
 
 // feedFields holds the fields that each feed reads.
@@ -75,7 +76,7 @@ var feedFields = [NumFeeds][]field{
 		fieldSource, fieldStatus, fieldTimeZone, fieldLanguage, fieldSince, fieldContractEnd, fieldCommittedSpend,
 		fieldMargin, fieldSchedule,
 	},
-	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote},
+	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote, fieldInto},
 }
 
 // unreadFields holds what the contract has beside: known, so that they are not counted as unknown fields.
@@ -86,7 +87,7 @@ var unreadFields = [NumFeeds][]string{
 	},
 	Complaints: {"channel", "category", "group", "agent", "subject", "score"},
 	Customers:  {"type"},
-	Control:    {"outcome", "cause", "until", "assignee", "into"},
+	Control:    {"outcome", "cause", "until", "assignee"},
 }
 
 // reads reports whether a feed reads a field.

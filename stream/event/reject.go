@@ -32,6 +32,10 @@ const (
 	ReasonAmountOverflow      Reason = "amount_overflow" // more than Money holds; also a sum that would be
 	ReasonComplaintMissing    Reason = "complaint_missing"
 	ReasonAlertMissing        Reason = "alert_missing" // an act on an alert that names none
+	ReasonIntoMissing         Reason = "into_missing"  // a merge that does not say into whom
+
+	ReasonUnsupportedType Reason = "unsupported_type" // an act that this version does not carry out
+	ReasonMergedIntoSelf  Reason = "merged_into_self" // a merge of a customer into himself
 
 	ReasonInternalError Reason = "internal_error" // applying it failed: a fault of ebb
 	ReasonMisplaced     Reason = "misplaced"      // lies in another partition than the partitioner gives its key
@@ -46,7 +50,7 @@ func Reasons() []Reason {
 		ReasonUnknownType, ReasonTimeMissing, ReasonTimeInvalid, ReasonTimeWithoutZone, ReasonTimeOutOfRange,
 		ReasonTimeInFuture, ReasonPeriodInvalid, ReasonAmountMissing, ReasonAmountInvalid, ReasonAmountNegative,
 		ReasonAmountOverflow, ReasonComplaintMissing, ReasonAlertMissing, ReasonInternalError, ReasonMisplaced,
-		ReasonQuarantined,
+		ReasonQuarantined, ReasonIntoMissing, ReasonUnsupportedType, ReasonMergedIntoSelf,
 	}
 }
 

@@ -171,6 +171,9 @@ type Feeds struct {
 	// Who the customers are: tier, segment, region, owner, time zone. Optional; at a first start it is read to its end
 	// before the others.
 	Customers Feed `yaml:"customers"`
+	// What people decide about customers. Optional; this version carries out merges of two customers who are one, all else goes to the dead
+	// letters as unsupported_type. Needs topics.reroute.
+	Control Feed `yaml:"control"`
 }
 
 // Feed is one topic that is read.
@@ -438,6 +441,7 @@ func (f Feeds) Read() []Named {
 		{event.Payments, f.Payments},
 		{event.Complaints, f.Complaints},
 		{event.Customers, f.Customers},
+		{event.Control, f.Control},
 	}
 	return slices.DeleteFunc(all, func(n Named) bool { return n.Topic == "" })
 }

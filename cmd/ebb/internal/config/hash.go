@@ -20,7 +20,7 @@ func (c *Config) Hash() string {
 
 func hash(c *Config) string {
 	feeds := c.Feeds
-	for _, f := range []*Feed{&feeds.Usage, &feeds.Payments, &feeds.Complaints, &feeds.Customers} {
+	for _, f := range []*Feed{&feeds.Usage, &feeds.Payments, &feeds.Complaints, &feeds.Customers, &feeds.Control} {
 		if f.Topic != "" {
 			f.Topic = "read"
 		}

@@ -270,6 +270,9 @@ func (r *reader) checkReroute(c *Config) {
 		r.faultAt("feeds", "are all rerouted", "leave reroute out of one that is keyed by customer: its partitions are those of the state")
 	}
 	for _, n := range c.Feeds.Read() {
+		if n.Role == event.Control && c.Topics.Reroute == "" {
+			r.faultAt("feeds.control", "needs a topic through which customers move who are merged", "set topics.reroute, for example to "+c.Group+"-reroute")
+		}
 		if path := "feeds." + n.Role.String() + ".reroute"; n.Reroute && c.Topics.Reroute == "" {
 			r.faultAt(path, "needs a topic to forward the records through", "set topics.reroute, for example to "+c.Group+"-reroute")
 		}
