@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -447,4 +448,37 @@ func TestStopDuringOutage(t *testing.T) {
 	a.stop(t)
 	t.Logf("stopped within %v on a frozen broker", time.Since(began))
 	b.Thaw(t)
+}
+
+// A member that joins with nothing is told to follow what it is to get, and gets it when it asks. Copies survive the way through the broker.
+func TestCopiesAreAssigned(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *kafkatest.Broker) {
+		topics(t, b)
+		b.CreateTopic(t, b.Name("changelog"), 6, nil)
+		j := newJournal()
+		far := map[int32]int64{0: 1e6, 1: 1e6, 2: 1e6, 3: 1e6, 4: 1e6, 5: 1e6}
+		with := func(warm func() map[int32]int64) func(*group.Config) {
+			return func(c *group.Config) { c.Changelog, c.Standby, c.Warm = b.Name("changelog"), 1, warm }
+		}
+		start(t, b, &handler{who: "A", j: j}, with(func() map[int32]int64 { return far }))
+		j.await(t, "A has all", holds(map[string]int{"A": 6}))
+		var ready atomic.Bool
+		start(t, b, &handler{who: "B", j: j}, with(func() map[int32]int64 {
+			if ready.Load() {
+				return far
+			}
+			return nil
+		}))
+		now := j.await(t, "both are in", func(held map[string][]int32) bool { return len(held) == 2 && len(held["A"]) == 6 })
+		if g := now["B"]; len(g.Copies) != 6 || len(g.Coming) != 3 || len(now["A"].Copies) != 0 {
+			t.Errorf("B is told to follow %v, of which %v are to come; A %v", g.Copies, g.Coming, now["A"].Copies)
+		}
+		ready.Store(true)
+		now["B"].Rejoin(group.ErrCaughtUp)
+		both := j.await(t, "A and B share", holds(map[string]int{"A": 3, "B": 3}))
+		if !slices.Equal(both["A"].Copies, both["B"].Partitions) || !slices.Equal(both["B"].Copies, both["A"].Partitions) || len(both["B"].Coming) != 0 {
+			t.Errorf("A has %v and follows %v, B has %v and follows %v, %v to come",
+				both["A"].Partitions, both["A"].Copies, both["B"].Partitions, both["B"].Copies, both["B"].Coming)
+		}
+	})
 }
