@@ -111,8 +111,8 @@ func badgerOptions(dir string, o *Options) badger.Options {
 		WithLogger(nil).
 		WithSyncWrites(true).
 		WithMemTableSize(o.MemtableBytes).
-		// The tables of the lowest level are 32 times as large, and each is built in memory.
-		WithBaseTableSize(min(max(o.MemtableBytes/4, 256<<10), 2<<20)).
+		// The tables of the lowest level are 32 times as large, and each is built in memory: with many tasks they have to be small.
+		WithBaseTableSize(min(max(o.MemtableBytes/8, 256<<10), 2<<20)).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithCompression(options.None).
