@@ -343,6 +343,7 @@ func TestGrowWithUnreadRecords(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
+		compareSteps(t, w.steps(until), reference(append(before, rest...), until))
 		w.inTheirPartitions()
 		w.countedOnce(append(before, rest...))
 	})
