@@ -34,6 +34,9 @@ type Env struct {
 	KnownUntil [event.NumFeeds]int64
 	// Stalls are past stretches in which a feed stood still, in any order.
 	Stalls []Interval
+	// WindowsFrom is the time since which the windows of every customer hold all days, as long as they are kept: it is not 0 once they were made longer, and
+	// what lies before it is not known, rather than nothing.
+	WindowsFrom int64
 	// Calendar tells local days.
 	Calendar *customer.Calendar
 	// Rates converts to the reporting currency.

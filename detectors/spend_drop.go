@@ -93,6 +93,9 @@ func (d *spendDrop) Evaluate(r *customer.Record, env *Env, trigger *event.Event,
 		return out, 0
 	}
 	day := d.judgedDay(r, env)
+	if !d.windowsHold(r, env, day) {
+		return out, ask // neither begins nor ends
+	}
 	if open < 0 && !d.knownLongEnough(r, env, day) {
 		return out, 0
 	}
@@ -177,6 +180,11 @@ func (d *spendDrop) fires(r *customer.Record, env *Env, day int32, w window) boo
 
 func (d *spendDrop) knownLongEnough(r *customer.Record, env *Env, day int32) bool {
 	return int(day-env.Calendar.DayOf(r, r.First)) >= d.cfg.MinHistoryDays
+}
+
+// windowsHold reports whether both windows of a day are kept from their first day on. They are not for a while after the windows of the records were made longer.
+func (d *spendDrop) windowsHold(r *customer.Record, env *Env, day int32) bool {
+	return env.WindowsFrom == 0 || day-int32(d.recent+d.baseline) >= env.Calendar.DayOf(r, env.WindowsFrom)
 }
 
 // below reports whether recent spend a day is less than percent of the baseline's.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"ebb/detectors"
@@ -119,7 +120,10 @@ func TestTaskRecordOfVersion1(t *testing.T) {
 	r := &taskRecord{group: "g", cluster: "c", clock: 1_700_000_000_000, quarantined: 9}
 	b := r.append(nil)
 	head := 1 + 2*len("gx")
-	b = append(append([]byte{1}, b[1:head]...), b[head+3:len(b)-1]...) // nor of a reroute topic
+	rest := b[head+3 : len(b)-1] // nor of a reroute topic
+	kept := len(binary.AppendVarint(nil, r.clock)) + 3
+	rest = append(rest[:kept:kept], rest[kept+2:]...) // nor of the length of the windows
+	b = append(append([]byte{1}, b[1:head]...), rest...)
 	got, err := decodeTaskRecord(b)
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +175,23 @@ func TestSpread(t *testing.T) {
 	out[0].feeds[0].stalls[0].From = 9
 	if out[1].feeds[0].stalls[0].From != 4 || a.feeds[0].stalls[0].From != 4 {
 		t.Error("partitions share their stalls")
+	}
+}
+
+// Windows that are made longer are known from where the shorter ones began; made shorter, nothing is unknown, until they are made longer again.
+func TestLongerWindows(t *testing.T) {
+	const day = 24 * hourMs
+	r := &taskRecord{clock: 1000 * day}
+	for _, c := range []struct{ days, clock, from int64 }{{91, 1000, 0}, {91, 1010, 0}, {200, 1010, 920}, {200, 1020, 920}, {120, 1300, 920}, {150, 1310, 1191}} {
+		r.clock = c.clock * day
+		r.keep(int(c.days))
+		if r.windowsFrom != c.from*day || r.kept != int32(c.days) {
+			t.Errorf("%d days on day %d: known from day %d, want %d", c.days, c.clock, r.windowsFrom/day, c.from)
+		}
+		again, err := decodeTaskRecord(r.append(nil))
+		if err != nil || again.kept != r.kept || again.windowsFrom != r.windowsFrom {
+			t.Errorf("read back: %+v, %v", again, err)
+		}
 	}
 }
 

@@ -343,6 +343,7 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		}
 		// A customer may come from any of them: nothing is taken for decided that one of them has not reached.
 		whole.clock = min(whole.clock, r.clock)
+		whole.kept, whole.windowsFrom = min(whole.kept, r.kept), max(whole.windowsFrom, r.windowsFrom)
 		whole.quiet = whole.quiet || r.quiet
 		for f := range whole.feeds {
 			whole.feeds[f].join(&r.feeds[f])

@@ -186,6 +186,8 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 		r = &taskRecord{group: t.cfg.Group, cluster: t.cluster, quiet: t.cfg.Quiet}
 	}
 	r.partitions = t.partitions
+	r.keep(t.params.KeptDays)
+	t.env.WindowsFrom = r.windowsFrom
 	t.rec = r
 	t.feeds = &r.feeds
 	t.clock = r.clock

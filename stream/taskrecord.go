@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 3
+const taskRecordVersion = 4
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -28,9 +28,21 @@ type taskRecord struct {
 	quiet      bool  // history is applied without publishing
 	// quarantined is since when the alert about quarantined customers counts, ms; 0 when there is none.
 	quarantined int64
+	kept        int32 // days that the windows of the customers hold; 0 in a record of an earlier version
+	// windowsFrom is the event time since which they hold all of them, ms: not 0 once they were made longer.
+	windowsFrom int64
 	tally       tally
 	feeds       [event.NumFeeds]feedRecord
 	reroute     rerouteRecord
+}
+
+// keep notes how many days the windows hold from now on. Longer ones are filled day by day, or by a rewind: what had left them before is not known.
+func (r *taskRecord) keep(days int) {
+	was := int64(r.kept)
+	r.kept = int32(days)
+	if was != 0 && int64(days) > was {
+		r.windowsFrom = max(r.windowsFrom, r.clock-(was-1)*24*hourMs)
+	}
 }
 
 // rerouteRecord is how far the reroute topic is applied.
@@ -124,6 +136,8 @@ func (r *taskRecord) append(b []byte) []byte {
 	b = binary.AppendVarint(b, r.stopped)
 	b = append(b, flag(r.quiet))
 	b = binary.AppendVarint(b, r.quarantined)
+	b = binary.AppendUvarint(b, uint64(r.kept))
+	b = binary.AppendVarint(b, r.windowsFrom)
 	b = r.tally.append(b)
 	b = binary.AppendUvarint(b, uint64(len(r.feeds)))
 	for i := range r.feeds {
@@ -265,6 +279,9 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	r.clock, r.stopped = d.varint(), d.varint()
 	r.quiet = d.uvarint() == 1
 	r.quarantined = d.varint()
+	if version >= 4 {
+		r.kept, r.windowsFrom = int32(d.uvarint()), d.varint()
+	}
 	r.tally.decode(d)
 	n := d.uvarint()
 	if n > uint64(len(r.feeds)) {
