@@ -1,4 +1,4 @@
-# make build | test | lint | bench | chaos | demo | generate, and race, simulate, fuzz-short, fmt, rules, tools
+# make build | test | lint | bench | chaos | planted | demo | generate, and race, simulate, fuzz-short, fmt, rules, tools
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
@@ -25,7 +25,7 @@ REQUIRE ?= $(if $(filter 1,$(EBB_REQUIRE_KAFKA)),(?i)kafka|broker|java|maven$(if
 ALLOW ?=
 REPORT = $(GO) run ./cmd/ebb/internal/testreport -require '$(REQUIRE)' -allow '$(ALLOW)'
 
-.PHONY: simulate chaos build test race vet lint fmt rules bench demo generate fuzz-short tools clean
+.PHONY: simulate chaos planted build test race vet lint fmt rules bench demo generate fuzz-short tools clean
 
 build: ## the program, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ebb ./cmd/ebb
@@ -77,6 +77,9 @@ bench: ## ebb beside a Kafka Streams job on a real broker; see docs/bench.md
 
 chaos: ## ebb processes on three real brokers, everything broken that can be; see docs/testing.md
 	$(GO) test ./cmd/ebb/internal/chaos -run '^TestChaos$$' -count 1 -v -timeout 0 -args -faults 500 $(CHAOS_FLAGS)
+
+planted: ## 60 bugs, each planted into a copy of the tree: does the simulation find them? See docs/testing.md
+	$(GO) run ./cmd/ebb/internal/planted $(PLANTED_FLAGS)
 
 demo: ## simulated customers, live, in the browser; nothing to install
 	$(GO) run ./cmd/ebb demo

@@ -52,7 +52,6 @@ func (e *BeyondEndError) Error() string {
 // the feeds. The order is invariant 4: nothing is read before InitProducerID has ended the predecessor's transaction.
 func (t *task) open(ctx context.Context) error {
 	began := t.tick()
-	t.safe = safePoint{} // others may have written since the life before
 	if err := t.producer.Init(ctx); err != nil {
 		return fmt.Errorf("take over the transactions of partition %d: %w", t.partition, err)
 	}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "planted:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	limit := flag.Duration("cpu", 10*time.Minute, "CPU time for each bug")
+	only := flag.String("only", "", "regular expression: bugs with such a name")
+	jobs := flag.Int("jobs", runtime.NumCPU(), "bugs at a time")
+	from := flag.Uint64("from", 1, "first seed")
+	missed := flag.Int("missed", 3, "how many bugs may be missed")
+	flag.Parse()
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	bugs, err := load("cmd/ebb/internal/planted/testdata")
+	if err != nil {
+		return fmt.Errorf("%w (run it in the root of the repository)", err)
+	}
+	bugs = slices.DeleteFunc(bugs, func(b *bug) bool { return !wanted.MatchString(b.name) })
+	work, err := os.MkdirTemp("", "planted")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	h := &hunter{root: root, work: work, limit: *limit, from: *from, portion: 25}
+	if err := h.prepare(ctx); err != nil {
+		return err
+	}
+	results, err := h.huntAll(ctx, bugs, *jobs)
+	if err != nil {
+		return err
+	}
+	return report(results, *missed)
+}
+
+// huntAll looks for several bugs at a time, and says what became of each.
+func (h *hunter) huntAll(ctx context.Context, bugs []*bug, jobs int) ([]*result, error) {
+	todo := make(chan *bug)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var all []*result
+	var first error
+	for range jobs {
+		wg.Go(func() {
+			for b := range todo {
+				r, err := h.hunt(ctx, b)
+				mu.Lock()
+				if err != nil {
+					first = cmp.Or(first, err)
+					fmt.Fprintf(os.Stderr, "%s: %v\n", b.name, err)
+				} else {
+					all = append(all, r)
+					fmt.Fprintln(os.Stderr, r)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, b := range bugs {
+		todo <- b
+	}
+	close(todo)
+	wg.Wait()
+	slices.SortFunc(all, func(a, b *result) int { return strings.Compare(a.bug.name, b.bug.name) })
+	return all, first
+}
+
+func (r *result) String() string {
+	s := fmt.Sprintf("%s: missed, %d seeds, %.0f s", r.bug.name, r.seeds, r.cpu.Seconds())
+	if r.caught {
+		s = fmt.Sprintf("%s: caught by seed %d (%s), %.1f s", r.bug.name, r.seed, r.by, r.cpu.Seconds())
+	}
+	if r.doubt > 0 {
+		s += fmt.Sprintf("; %d failures are not the bug's", r.doubt)
+	}
+	return s
+}
+
+// report writes the table for docs/testing.md, and fails if too many were missed.
+func report(all []*result, bearable int) error {
+	fmt.Println("| bug | shown by | seed | CPU s |\n|---|---|---|---|")
+	caught := 0
+	for _, r := range all {
+		if !r.caught {
+			fmt.Printf("| %s | **missed** | %d seeds | %.0f |\n", r.bug.what, r.seeds, r.cpu.Seconds())
+			continue
+		}
+		caught++
+		fmt.Printf("| %s | %s | %d | %.1f |\n", r.bug.what, r.by, r.seed, r.cpu.Seconds())
+	}
+	fmt.Printf("\n%d of %d are caught.\n", caught, len(all))
+	if len(all)-caught > bearable {
+		return fmt.Errorf("%d bugs are missed", len(all)-caught)
+	}
+	return nil
+}
