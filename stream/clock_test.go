@@ -1,10 +1,12 @@
 package stream
 
 import (
-	"encoding/binary"
+	"encoding/hex"
+	"reflect"
 	"testing"
 
 	"ebb/detectors"
+	"ebb/stream/event"
 )
 
 func TestNextClock(t *testing.T) {
@@ -115,24 +117,55 @@ func TestTaskRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// A record of version 1 knows of neither partitions nor marks.
-func TestTaskRecordOfVersion1(t *testing.T) {
-	r := &taskRecord{group: "g", cluster: "c", clock: 1_700_000_000_000, quarantined: 9}
+// Records as earlier versions wrote them stay readable. Version 1 knows of neither partitions nor marks, version 2 of no rerouting.
+func TestOlderTaskRecords(t *testing.T) {
+	for version, stored := range map[int]string{
+		1: "010167016380a0abfef962000112000000000000000500037061791418160a0c00000e000000000000000000",
+		2: "020167016300000080a0abfef962000112000000000000000500037061791418160a0c00000e000000000000000000",
+	} {
+		b, err := hex.DecodeString(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeTaskRecord(b)
+		if err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		if got.group != "g" || got.cluster != "c" || got.clock != 1_700_000_000_000 || !got.quiet || got.quarantined != 9 || got.partitions != 0 {
+			t.Errorf("version %d: got %+v", version, got)
+		}
+		f := got.feeds[1]
+		if f.topic != "pay" || !f.begun || f.position != 10 || f.end != 12 || f.quietEnd != 11 || f.stalled != 5 || f.blind != 6 || f.gap != 7 {
+			t.Errorf("version %d: feed %+v", version, f)
+		}
+		if err := got.runnable(8); err != nil {
+			t.Errorf("a record that does not say its count is refused: %v", err)
+		}
+	}
+}
+
+// What is forwarded, and how far, survives its stored form.
+func TestTaskRecordWithRerouting(t *testing.T) {
+	r := &taskRecord{group: "g", cluster: "c"}
+	f := &r.feeds[1]
+	f.topic, f.inputRecord = "pay", inputRecord{begun: true, position: 10, end: 40, ahead: []span{{12, 14}, {30, 31}}}
+	f.parts = []*partRecord{{partition: 5, inputRecord: inputRecord{begun: true, position: 3}}}
+	r.reroute = rerouteRecord{
+		topic: "reroute", position: 100, read: 140, end: 150, promised: 1_700_000_000_000, gap: 3, marked: true, own: []int64{1_699_999_999_000},
+		promises: []promiseRecord{{0, 1_700_000_000_500}, {2, 5}}, lanes: []laneRecord{{laneKey{2, event.Control, noPartition}, 100}, {laneKey{3, event.Usage, 7}, 150}},
+	}
 	b := r.append(nil)
-	head := 1 + 2*len("gx")
-	rest := b[head+3 : len(b)-1] // nor of a reroute topic
-	kept := len(binary.AppendVarint(nil, r.clock)) + 3
-	rest = append(rest[:kept:kept], rest[kept+2:]...) // nor of the length of the windows
-	b = append(append([]byte{1}, b[1:head]...), rest...)
 	got, err := decodeTaskRecord(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.group != "g" || got.cluster != "c" || got.clock != r.clock || got.quarantined != 9 || got.partitions != 0 {
-		t.Errorf("got %+v", got)
+	if !reflect.DeepEqual(got.reroute, r.reroute) || !reflect.DeepEqual(got.feeds[1], *f) {
+		t.Errorf("got %+v and %+v\nwant %+v and %+v", got.reroute, got.feeds[1], r.reroute, *f)
 	}
-	if err := got.runnable(8); err != nil {
-		t.Errorf("a record that does not say its count is refused: %v", err)
+	for n := range b {
+		if _, err := decodeTaskRecord(b[:n]); err == nil {
+			t.Fatalf("cut to %d of %d bytes: no error", n, len(b))
+		}
 	}
 }
 

@@ -143,8 +143,13 @@ func (t *task) join(p *parcel) error {
 		return fmt.Errorf("customer into whom another was merged: %w", err)
 	}
 	rec := &e.Record
-	if rec.Quarantined {
+	switch {
+	case rec.Quarantined:
 		p.reject = &event.Reject{Reason: event.ReasonQuarantined, Message: "this customer is quarantined; the value is what was known of the one who was merged into him", Customer: p.as}
+	case t.poisoned[poisonOf(p.feed, &p.slot)]:
+		p.reject = &event.Reject{Reason: event.ReasonInternalError, Message: "merging failed; the value is what was known of the customer who was merged", Customer: p.as}
+	}
+	if p.reject != nil {
 		return t.refuse(p.feed, &p.slot)
 	}
 	var outcome customer.Outcome

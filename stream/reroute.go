@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -293,7 +295,7 @@ func (t *task) receive() error {
 		r.status, r.ended = st, b == nil && st.AtEnd
 		if b == nil {
 			r.read = max(r.read, st.Delivered)
-			return st.Err
+			return t.mendReroute(st.Err)
 		}
 		for i := range b.Len() {
 			rec := b.At(i)
@@ -304,6 +306,25 @@ func (t *task) receive() error {
 	}
 	r.ended = false
 	return nil
+}
+
+// mendReroute goes on behind records that retention has removed, and names the loss. Other faults stop the task.
+func (t *task) mendReroute(err error) error {
+	r := t.reroute
+	var gap *fetch.ErrRetentionGap
+	var beyond *fetch.ErrBeyondEnd
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &gap):
+		t.rerouteGap(gap.Position, gap.Start)
+		r.read = gap.Start
+		r.fetch.SeekTo(gap.Start)
+		return nil
+	case errors.As(err, &beyond):
+		return &feedError{&BeyondEndError{Group: t.cfg.Group, Topic: r.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}}
+	}
+	return &feedError{fmt.Errorf("records that other tasks forwarded, topic %s partition %d: %w", r.topic, t.partition, err)}
 }
 
 // accept puts one record of the topic into its lane.
@@ -566,7 +587,10 @@ func (t *task) takeParcel(l *lane) error {
 	p := l.held[0]
 	s, sl := p.feed, &p.slot
 	if p.joins {
-		if err := t.join(p); err != nil {
+		t.current.feed, t.current.slot = s, sl
+		err := t.join(p)
+		t.current.feed, t.current.slot = nil, nil
+		if err != nil {
 			return err
 		}
 		t.shift(l)

@@ -170,6 +170,9 @@ func earlier(a, b int64) int64 {
 
 // joinRare is Join for what few customers have.
 func (r *Record) joinRare(o *rare) {
+	if o.profileAt == 0 && o.overflows == (Overflows{}) && o.blind == nil {
+		return
+	}
 	x := r.rarely()
 	if x.profileAt == 0 && o.profileAt != 0 {
 		x.profile, x.profileAt = o.profile, o.profileAt
