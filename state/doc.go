@@ -21,9 +21,22 @@
 //     store's timer bucket of that hour, or in memory. Entries may be stale or
 //     repeated, the record decides; they are never missing.
 //  5. A store can be thrown away at any time: it costs time, never data. A directory that
-//     does not open is set aside and said so, not repaired.
+//     does not open, or turns out to be damaged while it is read, is set aside and said so,
+//     not repaired. Manifest, indexes and blocks are verified at each opening, because
+//     Badger answers "no such key" where it cannot read a block.
 //  6. Memory is bounded: cache, values that wait for the store and timers each have a
 //     budget; Table.Pressure says when the task has to cut or wait.
+//
+// # Restoring
+//
+//	Restorer   the newest value of each customer in a compact image; beyond its budget to the store on the way
+//	  | Keep
+//	overlay    what a Table reads through while the image is not in the store yet
+//	  | the first flush: sorted tables in bulk into an empty store, transactions otherwise
+//	Store
+//
+// The bulk write throws away what lies in the store, and gives it a position only at its end: a crash on the way
+// leaves a store that begins at the beginning again.
 //
 // # What it refuses to do
 //
@@ -37,6 +50,7 @@
 //	DIR/LOCK                      locked while a process lives, holds its pid
 //	DIR/ebb.json                  identity: format, cluster, group, last member id
 //	DIR/partition-3/              Badger, one directory a task
+//	DIR/partition-3/ebb-position  changelog position, a hint for who has not opened the store
 //	DIR/partition-3.damaged-TIME/ one that did not open; at most one is kept per partition
 //
 // Keys in Badger:

@@ -26,6 +26,9 @@
 //  6. The wall clock moves the task clock only up to the moment when the last fetch that showed the end of every feed was
 //     sent. A paused process or an absent broker is not a customer's silence.
 //
+// Beside its tasks an instance may follow the changelogs of partitions that others own (standby.go). A follower writes a local copy and
+// nothing else. When its partition comes here, it ends, and the task replays what is missing in the copy.
+//
 // It refuses to skip: a record is applied, or a dead letter, or a counted loss; what cannot be decided that way stops the
 // task with the reason and the mend.
 package stream
