@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -182,8 +183,20 @@ func (w *world) compareEpisode(e *episode, got map[step]int) {
 		if i == 0 && e.maybe {
 			return
 		}
-		w.complain("missing step", "%s", s)
+		w.complain("missing step", "%s; told were %v", s, instead(got, s))
 	}
+}
+
+// instead are the steps that are not accounted for and could be a missing one.
+func instead(got map[step]int, s step) []step {
+	var out []step
+	for g, n := range got {
+		if n > 0 && g.customer == s.customer && g.detector == s.detector {
+			out = append(out, g)
+		}
+	}
+	slices.SortFunc(out, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+	return out
 }
 
 // checkOpen: the table of open alerts is what the steps add up to.

@@ -26,6 +26,8 @@ const (
 	brokerError                      // the broker answers with an error
 	// At a step of a transaction, or a write to the local copy.
 	killedAtStep
+	frozenAtStep  // the process stands still between two requests of a transaction
+	stalledAtStep // the transaction does, and the process goes on
 	killedAtWrite
 	// By the clock.
 	killed
@@ -51,7 +53,7 @@ const (
 
 var faultNames = [numFaults]string{
 	"none", "request delayed", "answer delayed", "request lost", "answer lost", "request vanished", "answer vanished", "request late", "killed before a request",
-	"killed before an answer", "broker error", "killed at a step", "killed at a write", "killed", "restarted", "connections cut", "parted from the brokers", "frozen",
+	"killed before an answer", "broker error", "killed at a step", "frozen at a step", "stalled at a step", "killed at a write", "killed", "restarted", "connections cut", "parted from the brokers", "frozen",
 	"leader moved", "coordinator moved", "broker gone", "log compacted", "clock stepped", "disk lost", "instance joined", "instance left", "duplicate record", "late record", "unreadable record",
 }
 
@@ -59,25 +61,27 @@ func (f fault) String() string { return faultNames[f] }
 
 // weather is how much goes wrong.
 type weather struct {
-	share   float64 // of the requests
-	kills   float64 // of the faults on the way of a request
-	steps   float64 // of the steps of a transaction
-	writes  float64 // of the lives that end at a write to disk
-	errors  int     // outstanding broker errors at a time
-	fatal   bool    // some of which stop a task, or the process, until somebody starts it again
-	pause   time.Duration
+	share   float64       // of the requests
+	kills   float64       // of the faults on the way of a request
+	steps   float64       // of the steps of a transaction
+	writes  float64       // of the lives that end at a write to disk
+	errors  int           // outstanding broker errors at a time
+	fatal   bool          // some of which stop a task, or the process, until somebody starts it again
+	pause   time.Duration // between two faults by the clock
+	latency time.Duration // of every request, at most
 	longest time.Duration // of a delay
 }
 
 func newWeather(rng *rand.Rand) weather {
 	return weather{
-		share: pick(rng, 0, 0.02, 0.1, 0.3), kills: pick(rng, 0, 0.01, 0.05), steps: pick(rng, 0, 0.002, 0.02), writes: pick(rng, 0, 0.3),
-		errors: pick(rng, 0, 1, 3), fatal: rng.IntN(8) == 0, pause: pick(rng, 500*time.Millisecond, 2*time.Second, 6*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second),
+		share: pick(rng, 0, 0.1, 0.2, 0.4, 0.5), kills: pick(rng, 0, 0.01, 0.05), steps: pick(rng, 0, 0.005, 0.02),
+		latency: pick(rng, 0, 2*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond), writes: pick(rng, 0, 0.3),
+		errors: pick(rng, 0, 2, 5), fatal: rng.IntN(8) == 0, pause: pick(rng, 400*time.Millisecond, time.Second, 5*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second),
 	}
 }
 
 func (w weather) String() string {
-	return fmt.Sprintf("weather: %.0f %% of the requests, %.1f %% of the steps, %d broker errors, every %v something by the clock", 100*w.share, 100*w.steps, w.errors, w.pause)
+	return fmt.Sprintf("weather: %.0f %% of the requests, %.1f %% of the steps, %d broker errors, every %v something by the clock, latency %v", 100*w.share, 100*w.steps, w.errors, w.pause, w.latency)
 }
 
 // chance is a random source that depends on nothing but what it is asked for: so what befalls the third EndTxn of the second life of an
@@ -99,10 +103,14 @@ func (w *world) fateOf(l *line, key int16) fate {
 	}
 	wt := &w.plan.weather
 	rng := chance(w.plan.seed, uint64(l.in.id), uint64(l.life), uint64(key), uint64(n))
-	if rng.Float64() >= wt.share {
-		return fate{}
+	usual := time.Duration(0)
+	if wt.latency > 0 {
+		usual = time.Duration(rng.Int64N(int64(wt.latency)))
 	}
-	f := fate{delay: time.Duration(rng.Int64N(int64(wt.longest)))}
+	if rng.Float64() >= wt.share {
+		return fate{usual: usual}
+	}
+	f := fate{usual: usual, delay: time.Duration(rng.Int64N(int64(wt.longest)))}
 	if rng.Float64() < wt.kills {
 		f.kind = pick(rng, killedBefore, killedAfter)
 		return f // told where it happens

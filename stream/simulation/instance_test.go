@@ -272,8 +272,28 @@ func (in *instance) step(l *line, p int32, s txn.Step) error {
 	key := 1000 + 10*int16(p) + int16(s)
 	n := l.next(key)
 	rng := chance(in.w.plan.seed, uint64(in.id), uint64(l.life), uint64(key), uint64(n))
-	if rng.Float64() < in.w.plan.weather.steps {
+	if rng.Float64() >= in.w.plan.weather.steps {
+		return nil
+	}
+	long := time.Duration(rng.Int64N(int64(20 * time.Second)))
+	what := fmt.Sprintf("instance %d.%d before %v of partition %d%s", in.id, l.life, s, p, after(long))
+	switch rng.IntN(3) {
+	case 0:
 		in.die(l, killedAtStep, fmt.Sprintf("before %v of partition %d", s, p))
+		return errKilled
+	case 1:
+		in.w.tell(frozenAtStep, "%s", what)
+		l.freeze()
+		in.w.wg.Go(func() {
+			nap(long)
+			l.thaw()
+		})
+		l.wait()
+	default:
+		in.w.tell(stalledAtStep, "%s", what)
+		nap(long)
+	}
+	if l.isDead() {
 		return errKilled
 	}
 	return nil

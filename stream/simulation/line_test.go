@@ -15,6 +15,7 @@ import (
 type fate struct {
 	kind  fault
 	delay time.Duration
+	usual time.Duration // that is no fault
 }
 
 var errCut = errors.New("cut by the simulation")
@@ -217,6 +218,9 @@ func (k *wire) asked(more int) int {
 // carry takes one request to the broker. It returns false when the connection is over.
 func (k *wire) carry(frame []byte, key int16, f fate) bool {
 	l := k.line
+	if f.usual > 0 {
+		nap(f.usual)
+	}
 	switch f.kind {
 	case slowRequest:
 		nap(f.delay)

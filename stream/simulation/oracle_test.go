@@ -210,6 +210,8 @@ func (p *person) hushed(f *frame, all []episode, unsure int64) ([]episode, int64
 		case e.fired > end:
 		case e.resolved != 0 && e.resolved < end:
 			continue
+		case e.detector == "spend_drop" && e.resolved == 0 && unsure <= end+f.blur: // it may have been over by then
+			e.maybe = true
 		case end-news > maxAlertAge:
 			if e.detector == "spend_drop" { // what he does next is judged as if nothing had been
 				unsure = min(unsure, end)

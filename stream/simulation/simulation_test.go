@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,8 @@ func TestSimulation(t *testing.T) {
 	}
 	var total totals
 	began := time.Now()
+	total.began, total.spent = began, cpu()
+	told := began
 	for seed := from; total.seeds < n && (within == 0 || time.Since(began) < within); seed += step {
 		total.seeds++
 		ok := t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -53,8 +56,12 @@ func TestSimulation(t *testing.T) {
 		if !ok {
 			total.failed = append(total.failed, seed)
 		}
+		if time.Since(told) > 5*time.Minute { // of hours one wants to know how they go
+			told = time.Now()
+			fmt.Println(&total)
+		}
 	}
-	fmt.Printf("%v, in %v\n", &total, time.Since(began).Round(time.Second)) // also without -v
+	fmt.Println(&total) // also without -v
 	if len(total.failed) != 0 {
 		t.Logf("failed: %d", total.failed)
 	}
@@ -67,6 +74,17 @@ type totals struct {
 	faults, wanted int
 	by             [numFaults]int
 	process, event time.Duration
+	began          time.Time
+	spent          time.Duration // processor time before the first seed
+}
+
+// cpu is the processor time that this process has had.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (x *totals) String() string {
@@ -74,7 +92,9 @@ func (x *totals) String() string {
 	for k := fault(1); k < numFaults; k++ {
 		s += fmt.Sprintf("%s %d, ", k, x.by[k])
 	}
-	return strings.TrimSuffix(s, ", ") + ")"
+	took := cpu() - x.spent
+	return strings.TrimSuffix(s, ", ") + fmt.Sprintf(") in %v with %v of processor time: %.0f seeds and %.0f faults a minute of it",
+		time.Since(x.began).Round(time.Second), took.Round(time.Second), float64(x.seeds)/took.Minutes(), float64(x.faults)/took.Minutes())
 }
 
 func simulate(t *testing.T, seed uint64, total *totals) { //nolint:thelper // it is the test
