@@ -140,7 +140,7 @@ func TestOperational(t *testing.T) {
 	ids := map[string]bool{}
 	for _, kind := range alerts.OperationalKinds() {
 		for _, step := range alerts.StepKinds() {
-			op := &alerts.Operational{Kind: kind, Subject: "feed/usage", Step: step, Severity: alerts.Critical, Revision: uint32(step), At: t0 + 5, Since: t0, Detail: `say "why"`}
+			op := &alerts.Operational{Kind: kind, Subject: "feed/usage", Step: step, Severity: alerts.Critical, Revision: uint32(step), At: t0 + 5, Opened: t0 + 1, Since: t0, Partitions: []int32{0, 7}, Detail: `say "why"`}
 			m := p.OperationalMessage(op)
 			a, err := alerts.Parse(m.Value)
 			if err != nil {
@@ -156,7 +156,7 @@ func TestOperational(t *testing.T) {
 			}
 			if a.CustomerID != "" || a.Customer != nil || a.Detector != string(kind) || a.Subject.Type != "feed" || a.Subject.ID != "usage" ||
 				a.Firing() != (step != alerts.StepResolved) || a.Summary == "" || strings.Contains(a.Summary, "%") || !a.Time.Equal(time.UnixMilli(t0+5)) ||
-				string(a.Evidence) != `{"detail":"say \"why\""}` {
+				string(a.Evidence) != `{"detail":"say \"why\"","partition_count":2,"partitions":[0,7]}` {
 				t.Errorf("%s %s: %s", kind, step, m.Value)
 			}
 			ids[a.AlertID] = true

@@ -56,8 +56,11 @@ type Operational struct {
 	Severity Severity
 	Revision uint32 // from 1
 	At       int64  // event time of the step, ms
-	Since    int64  // when the condition began, ms; part of the alert's id
+	Opened   int64  // event time at which it fired, ms; part of the alert's id, so that no two alerts about one thing may have the same
+	Since    int64  // when the condition began, ms, as far as is known so far
 	Detail   string // what exactly, and what mends it; may be empty
+	// Partitions are those that it concerned so far, ascending.
+	Partitions []int32
 }
 
 // Key is the alert's record key: what it is about and what of it, such as feed/usage/stalled.
@@ -87,10 +90,13 @@ func (op *Operational) about() (kind, id string) {
 	return kind, id
 }
 
+// maxPartitions bounds the partitions that the evidence lists.
+const maxPartitions = 100
+
 // OperationalMessage writes an operational step in the envelope of alerts, without a customer.
 func (p *Policy) OperationalMessage(op *Operational) Message {
 	key := []byte(op.Key())
-	sum := p.alertID("", string(op.Kind), op.Subject, op.Since)
+	sum := p.alertID("", string(op.Kind), op.Subject, op.Opened)
 	id := hex.AppendEncode(nil, sum[:])
 	o := detectors.Begin(make([]byte, 0, 512))
 	head(&o, id, op.Revision, op.Step, op.Reason, string(op.Kind))
@@ -103,9 +109,11 @@ func (p *Policy) OperationalMessage(op *Operational) Message {
 	o.Text("summary", op.Summary())
 	o.Time("time", op.At)
 	o.TimeIf("since", op.Since)
-	if op.Detail != "" {
-		o.Object("evidence", func(o *detectors.Object) { o.Text("detail", op.Detail) })
-	}
+	o.Object("evidence", func(o *detectors.Object) {
+		o.TextIf("detail", op.Detail)
+		o.Int("partition_count", int64(len(op.Partitions)))
+		o.Ints("partitions", op.Partitions[:min(len(op.Partitions), maxPartitions)])
+	})
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	return Message{
 		Key: key, Value: o.End(),

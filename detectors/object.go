@@ -123,6 +123,19 @@ func (o *Object) Moneys(k string, list []event.Money) {
 	o.b = append(o.b, ']')
 }
 
+// Ints writes a list of whole numbers.
+func (o *Object) Ints(k string, list []int32) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for i, n := range list {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.b = strconv.AppendInt(o.b, int64(n), 10)
+	}
+	o.b = append(o.b, ']')
+}
+
 // Object writes a member that is itself an object.
 func (o *Object) Object(k string, fill func(*Object)) {
 	o.key(k)

@@ -14,10 +14,14 @@ import (
 	"ebb/stream/txn"
 )
 
-// otherGroup is an instance of another group that was given the same topics.
+// otherGroup is an instance of another group that was given the same topics, but for its own facts.
 func (w *world) otherGroup(name string) *world {
+	w.t.Helper()
 	v := w.twin()
 	v.group = name
+	v.facts = "facts-" + name
+	w.broker.CreateTopic(w.t, w.topic(v.facts), 1, nil)
+	w.broker.CreateTopic(w.t, w.topic(v.facts+"-changelog"), 1, map[string]string{"cleanup.policy": "compact"})
 	return v
 }
 
@@ -63,7 +67,12 @@ func TestTwoGroupsClaimAnEmptyChangelog(t *testing.T) {
 			for i := range pauses {
 				pauses[i] = time.Duration(rng.IntN(30)) * time.Millisecond
 			}
-			v.step = func(p int32, _ txn.Step) error { nap(pauses[p]); return nil }
+			v.step = func(p int32, _ txn.Step) error {
+				if p != stream.SecondStage {
+					nap(pauses[p])
+				}
+				return nil
+			}
 			running[name] = v.start()
 		}
 		var winner, loser string

@@ -73,6 +73,8 @@ type FeedConfig struct {
 type Topics struct {
 	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
 	Reroute                                                string // records on their way to another task; empty: a record in a wrong partition stops its task
+	// Facts is what the tasks tell the second stage, FactsChangelog is its durable state: one partition each.
+	Facts, FactsChangelog string
 }
 
 // TimeConfig is how event time is read.
@@ -137,7 +139,8 @@ type Deps struct {
 	StateMetrics *state.Metrics
 	Detectors    *detectors.Set
 	Policy       *alerts.Policy
-	// TxnStep is a seam for tests, nil otherwise: called before each step of a task's transactions. An error of it leaves the
+	// TxnStep is a seam for tests, nil otherwise: called before each step of a task's transactions, and of those of the
+	// second stage (SecondStage). An error of it leaves the
 	// transaction as if the process had died there.
 	TxnStep func(partition int32, s txn.Step) error
 }

@@ -168,13 +168,13 @@ func counter(n int) func() bool {
 func beforeStep(s txn.Step) killPoint {
 	return killPoint{"before " + s.String(), s == txn.StepInit, func(w *world, p *power, n int) {
 		now := counter(n)
-		w.step = func(_ int32, at txn.Step) error {
+		w.step = func(task int32, at txn.Step) error {
 			select {
 			case <-p.off:
 				return errKilled
 			default:
 			}
-			if at == s && now() {
+			if task != stream.SecondStage && at == s && now() {
 				return p.cut()
 			}
 			return nil

@@ -10,7 +10,6 @@ import (
 	"ebb/state"
 	"ebb/stream/batch"
 	"ebb/stream/group"
-	"ebb/stream/partition"
 	"ebb/stream/txn"
 )
 
@@ -37,7 +36,6 @@ type stepSeen struct {
 type outbox struct {
 	messages   []message
 	steps      []stepSeen
-	operations []*alerts.Operational
 	bytes      int64
 	alertSince time.Time // process time of the oldest alert step in it
 	// forwardSince is the process time of the oldest live record in it that goes to another task.
@@ -215,19 +213,7 @@ func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error)
 	err = errors.Join(err, w.Add(changelog, []byte(taskKey), c.record, nil, nowMs))
 	for i := range c.out.messages {
 		m := &c.out.messages[i]
-		n, ok := t.partitionsOf[m.topic]
-		if !ok {
-			return nil, changelog, fmt.Errorf("topic %s is not known", m.topic)
-		}
-		p := t.partition % n
-		switch m.topic {
-		case t.cfg.Topics.DeadLetters:
-		case t.cfg.Topics.Reroute:
-			p = m.partition
-		default:
-			p = partition.Murmur2(m.Key, n)
-		}
-		err = errors.Join(err, w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), nowMs))
+		err = errors.Join(err, t.send(w, m, nowMs))
 	}
 	return tx, changelog, err
 }
@@ -248,7 +234,6 @@ func (t *task) committed(r cutResult) error {
 	t.durable.Store(r.next)
 	t.lastCut = t.now()
 	nowMs := t.now().UnixMilli()
-	t.confirm(r.cut)
 	for _, s := range r.cut.out.steps {
 		t.m.step(s)
 		if s.live {
@@ -259,14 +244,6 @@ func (t *task) committed(r cutResult) error {
 		t.log.Info("history is applied; alerts are published from now on", "published", len(r.cut.out.steps))
 	}
 	return nil
-}
-
-// confirm notes that the operational steps of a cut are told.
-func (t *task) confirm(c *cut) {
-	for _, op := range c.out.operations {
-		t.ops.confirm(op)
-		t.m.operations.WithLabelValues(string(op.Kind), op.Step.String()).Inc()
-	}
 }
 
 // finish takes a last cut and waits for it, for a hand-over or a stop. It returns early when ctx ends.

@@ -36,7 +36,6 @@ type Engine struct {
 	pool         *txn.Pool
 	slots        chan struct{} // bounds the flushes to disk at a time
 	throttle     *throttle
-	ops          *operations
 	claims       *claims
 	refused      chan error // why this instance must not go on
 	codec        batch.Codec
@@ -53,6 +52,7 @@ type Engine struct {
 
 	mu         sync.Mutex // guards what follows
 	tasks      map[int32]*task
+	second     *secondStage // nil where another instance runs it
 	followers  map[int32]*follower
 	gen        int32             // last generation of this member
 	generation *group.Generation // the same, while it lasts
@@ -78,7 +78,6 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		pool:         txn.NewPool(deps.Cluster),
 		slots:        make(chan struct{}, flushesAtOnce),
 		throttle:     &throttle{rate: float64(cfg.Restore.BytesPerSecond), tick: deps.Tick},
-		ops:          newOperations(),
 		claims:       newClaims(),
 		refused:      make(chan error, 1),
 		groupMetrics: group.NewMetrics(deps.Registry),
@@ -137,6 +136,7 @@ func (e *Engine) Kill() {
 	e.killed.Store(true)
 	closeAll(e.all())
 	endAll(e.takeFollowers())
+	e.endSecond()
 }
 
 // closeAll ends tasks at the same time: each may have a request on its way that nobody answers.
@@ -170,6 +170,7 @@ func (e *Engine) stopTasks(leave func()) {
 	} else {
 		e.log.Info("stopping", "tasks", len(tasks))
 		each(tasks, func(t *task) { t.revoke(ctx) })
+		e.revokeSecond(ctx)
 		close(e.lastCuts)
 		leave()
 		each(tasks, func(t *task) {
@@ -180,6 +181,7 @@ func (e *Engine) stopTasks(leave func()) {
 		})
 	}
 	endAll(e.takeFollowers())
+	e.endSecond()
 	e.mu.Lock()
 	clear(e.tasks)
 	e.mu.Unlock()
@@ -259,6 +261,11 @@ func (e *Engine) copartitioned() error {
 	if n := e.partitionsOf[e.cfg.Topics.Changelog]; n != e.partitions {
 		return fmt.Errorf("%w: changelog %s has %d, the feeds have %d; `ebb state grow` spreads the state over more partitions", ErrPartitionCount, e.cfg.Topics.Changelog, n, e.partitions)
 	}
+	for _, name := range []string{e.cfg.Topics.Facts, e.cfg.Topics.FactsChangelog} {
+		if n := e.partitionsOf[name]; n != 1 {
+			return fmt.Errorf("%w: topic %s has %d, it must have one; delete it and create it with `ebb topics create`", ErrPartitionCount, name, n)
+		}
+	}
 	return nil
 }
 
@@ -282,7 +289,7 @@ func (e *Engine) allTopics() []string {
 	if t.Reroute != "" {
 		names = append(names, t.Reroute)
 	}
-	return append(names, t.Alerts, t.OpenAlerts, t.Operations, t.Changelog, t.DeadLetters)
+	return append(names, t.Alerts, t.OpenAlerts, t.Operations, t.Changelog, t.DeadLetters, t.Facts, t.FactsChangelog)
 }
 
 // partitionsChanged stops all tasks when a feed disappears or grows while ebb runs.
@@ -390,6 +397,7 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 		}
 	}
 	e.mu.Unlock()
+	e.elect(&g, follows)
 	closeAll(gone)
 	endAll(dropped)
 	for _, t := range gone {
@@ -400,7 +408,6 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 	if e.killed.Load() || e.stopping.Load() {
 		return
 	}
-	e.ops.expect(come)
 	for _, p := range come {
 		t, err := e.newTask(p)
 		if err != nil { // New has checked the mappings
@@ -433,16 +440,17 @@ func (e *Engine) Revoked(group.Generation, error) {
 		return
 	}
 	each(e.all(), func(t *task) { t.revoke(ctx) })
+	e.revokeSecond(ctx)
 }
 
 func (e *Engine) newTask(p int32) (*task, error) {
 	t := &task{
-		partitions: e.partitions, ops: e.ops, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
+		partitions: e.partitions, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,
 	}
-	e.equip(&t.owner, p, strconv.Itoa(int(p)))
+	e.equip(&t.owner, p, strconv.Itoa(int(p)), p)
 	t.log = e.log.With("partition", p)
 	t.remaining = func(offsets int64) { t.m.restoreRemaining.Set(float64(offsets)) }
 	t.params.Calendar = customer.NewCalendar(e.cfg.Time.Zone)
@@ -479,12 +487,12 @@ func (e *Engine) newTask(p int32) (*task, error) {
 	return t, nil
 }
 
-// equip gives an owner what it needs. Its name is the end of its transactional id.
-func (e *Engine) equip(o *owner, partition int32, name string) {
+// equip gives an owner what it needs. Its name is the end of its transactional id, seam what a test calls it.
+func (e *Engine) equip(o *owner, partition int32, name string, seam int32) {
 	o.partition, o.cfg, o.deps, o.cluster, o.partitionsOf = partition, &e.cfg, &e.deps, e.cluster, e.partitionsOf
 	o.fetcher, o.scheduler, o.codec, o.now, o.tick = e.fetcher, e.scheduler, e.codec, e.deps.Now, e.deps.Tick
 	o.producer = txn.New(e.deps.Cluster, txn.Config{
-		TransactionalID: e.cfg.Group + "-" + name, Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log, Step: e.stepSeam(partition),
+		TransactionalID: e.cfg.Group + "-" + name, Timeout: e.cfg.Cut.Timeout, Pool: e.pool, Log: e.log, Step: e.stepSeam(seam),
 	})
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	o.fault, o.commands = make(chan error, 1), make(chan func())

@@ -46,6 +46,7 @@ type world struct {
 	step   func(partition int32, s txn.Step) error // seam of the transactions
 	// portion is how many records of a topic are produced at a time, 0 all: what is fetched at once follows from it.
 	portion int
+	facts   string                   // name of the topic
 	place   func(h happening) int32  // the partition of an event, nil: as its customer's id says
 	key     func(h happening) []byte // the key of an event, nil: its customer's id
 }
@@ -54,7 +55,7 @@ var feedNames = []string{"usage", "payments", "complaints"}
 
 func newWorld(t testing.TB, b *kafkatest.Broker, parts int32) *world {
 	t.Helper()
-	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now, tick: time.Now, member: noMember()}
+	w := &world{t: t, broker: b, parts: parts, group: b.Name("group"), disk: state.NewMemDisk(), dial: b.Dial, now: time.Now, tick: time.Now, member: noMember(), facts: "facts"}
 	compact := map[string]string{"cleanup.policy": "compact"}
 	for _, f := range feedNames {
 		b.CreateTopic(t, w.topic(f), parts, nil)
@@ -64,6 +65,8 @@ func newWorld(t testing.TB, b *kafkatest.Broker, parts int32) *world {
 	b.CreateTopic(t, w.topic("operations"), 1, nil)
 	b.CreateTopic(t, w.topic("changelog"), parts, compact)
 	b.CreateTopic(t, w.topic("dlq"), 1, nil)
+	b.CreateTopic(t, w.topic("facts"), 1, nil)
+	b.CreateTopic(t, w.topic("facts-changelog"), 1, compact)
 	return w
 }
 
@@ -93,6 +96,7 @@ func (w *world) config() stream.Config {
 		Group: w.group, Check: partition.Murmur2, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil),
 		Topics: stream.Topics{
 			Alerts: w.topic("alerts"), OpenAlerts: w.topic("open"), Operations: w.topic("operations"), Changelog: w.topic("changelog"), DeadLetters: w.topic("dlq"),
+			Facts: w.topic(w.facts), FactsChangelog: w.topic(w.facts + "-changelog"),
 		},
 		Time:    stream.TimeConfig{Zone: time.UTC, MaxFutureSkew: time.Hour, Grace: time.Second, FeedUnreachableAfter: 30 * time.Second},
 		Stall:   stream.StallConfig{After: 15 * time.Minute, Expected: 30},

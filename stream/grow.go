@@ -369,7 +369,7 @@ func (f *feedRecord) join(o *feedRecord) {
 	for _, since := range []struct {
 		to   *int64
 		from int64
-	}{{&f.stalled, o.stalled}, {&f.blind, o.blind}, {&f.stallAlert, o.stallAlert}, {&f.blindAlert, o.blindAlert}} {
+	}{{&f.stalled, o.stalled}, {&f.blind, o.blind}} {
 		if since.from != 0 && (*since.to == 0 || since.from < *since.to) {
 			*since.to = since.from
 		}

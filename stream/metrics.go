@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"ebb/alerts"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
@@ -44,6 +45,8 @@ type metrics struct {
 	setAside      prometheus.Counter
 	stopped       *prometheus.GaugeVec
 	clock         *prometheus.GaugeVec
+	stageFiring   *prometheus.GaugeVec
+	stageLag      *prometheus.GaugeVec
 }
 
 // latencyBuckets are for times from a millisecond to a minute, in seconds; native buckets of factor 1.1 beside them.
@@ -92,6 +95,8 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 		stopped:       gauge("ebb_task_stopped", "1 for a partition whose task stopped for a fault that somebody has to mend.", "partition"),
 		clock:         gauge("ebb_task_clock_timestamp_seconds", "The task's clock, event time.", "partition"),
 	}
+	m.stageFiring = gauge("ebb_operational_alerts_firing", "Operational alerts of the whole group that are open. Only the instance that runs the second stage has it.", "kind")
+	m.stageLag = gauge("ebb_facts_lag_records", "Offsets between what the second stage has folded and the end of the facts. Only the instance that runs it has it.")
 	m.zero(feeds)
 	return m, m.register(reg)
 }
@@ -101,7 +106,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock,
+		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}
@@ -164,6 +169,28 @@ func (m *metrics) task(partition int32, feeds []FeedConfig) *taskMetrics {
 	return t
 }
 
+// stageName stands in the place of a partition in what is said of the second stage.
+const stageName = "facts"
+
+// stageStopped says that the second stage stopped for a fault that somebody has to mend.
+func (m *metrics) stageStopped() { m.stopped.WithLabelValues(stageName).Set(1) }
+
+// firing shows how many operational alerts are open.
+func (m *metrics) firing(open map[alerts.OperationalKind]int) {
+	for kind, n := range open {
+		m.stageFiring.WithLabelValues(string(kind)).Set(float64(n))
+	}
+}
+
+func (m *metrics) factsLag(offsets int64) { m.stageLag.WithLabelValues().Set(float64(offsets)) }
+
+// dropStage forgets the series of the second stage, which another instance runs now.
+func (m *metrics) dropStage() {
+	m.stageFiring.Reset()
+	m.stageLag.Reset()
+	m.stopped.DeleteLabelValues(stageName)
+}
+
 func (t *taskMetrics) deadLetter(f event.Feed, r event.Reason) {
 	t.letters.WithLabelValues(f.String(), string(r)).Inc()
 }
@@ -172,9 +199,9 @@ func (t *taskMetrics) gap(feed string, records int64) {
 	t.gaps.WithLabelValues(feed).Add(float64(records))
 }
 
-func (t *taskMetrics) transaction(result string, took time.Duration) {
-	t.transactions.WithLabelValues(result).Inc()
-	t.txnSeconds.Observe(took.Seconds())
+func (m *metrics) transaction(result string, took time.Duration) {
+	m.transactions.WithLabelValues(result).Inc()
+	m.txnSeconds.Observe(took.Seconds())
 }
 
 func (t *taskMetrics) step(s stepSeen) {

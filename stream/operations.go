@@ -1,170 +1,164 @@
 package stream
 
 import (
-	"sync"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
 
 	"ebb/alerts"
 )
 
-// condition identifies what an operational alert is about, such as feed/usage/stalled. It is the alert's key.
-type condition struct {
-	kind    alerts.OperationalKind
-	subject string
-}
-
-// operations folds what the tasks of one instance report into one operational alert each: a feed that stalls on 64
-// partitions is one alert. The step itself travels in the cut of the task that reports first (or clears last), so it is
-// published exactly once with the state that it speaks of. Every task keeps in its record since when the alert counts, so
-// that whoever clears it after a restart resolves the alert that was fired.
+// operations folds what the tasks of the group report into one operational alert each: a feed that stalls on 64 partitions is one
+// alert. It fires when the first partition reports, changes when the severity rises, and is resolved when no partition reports it any more.
+// A partition that is between two owners has its last report standing, so that nothing is resolved by a rebalance.
 //
-// It is shared by the tasks of an instance; all methods are safe for concurrent use.
+// The steps follow from the sequence of the reports alone, one after the other, and from no clock: whoever folds the same reports again
+// makes the same steps with the same ids.
 type operations struct {
-	mu      sync.Mutex
-	active  map[condition]*report
-	opening map[int32]bool // tasks whose records are not restored yet
+	reports map[int32]*report // by partition
+	alerts  map[condition]*operationalAlert
+	last    int64 // the greatest opened so far
 }
 
-type report struct {
-	since   int64           // event time since when, ms; part of the alert's id
-	members map[int32]bool  // partitions that report it
-	told    alerts.Severity // the severity that a committed cut has told; SeverityNone: no step was committed
-	telling alerts.Severity // the same with what is on its way
-	teller  int32           // partition whose cut is on its way
+// operationalAlert is the open alert about a condition.
+type operationalAlert struct {
+	opened     int64 // event time at which it fired, ms, moved on where needed so that no two alerts have the same: part of the id
+	since      int64 // the earliest that any partition told, ms
+	at         int64 // event time of the last step, ms
+	severity   alerts.Severity
+	revision   uint32
+	detail     string
+	partitions []int32 // that have reported it, ascending
 }
 
 func newOperations() *operations {
-	return &operations{active: map[condition]*report{}, opening: map[int32]bool{}}
+	return &operations{reports: map[int32]*report{}, alerts: map[condition]*operationalAlert{}}
 }
 
-// revisions of an operational alert follow from its steps: it fires once, its severity can rise once, and it is resolved. So a
-// step that a restart makes again has the id that it had.
-var revisions = map[alerts.StepKind]uint32{alerts.StepFired: 1, alerts.StepChanged: 2, alerts.StepResolved: 3}
-
-func (c condition) step(kind alerts.StepKind, r *report) *alerts.Operational {
-	return &alerts.Operational{Kind: c.kind, Subject: c.subject, Step: kind, Since: r.since, Severity: r.telling, Revision: revisions[kind]}
+// apply takes the report of a partition in place of its last one and returns the steps that follow. While the reports are not complete,
+// because some partition has never told anything, nothing is resolved: that partition may yet say the same.
+func (o *operations) apply(partition int32, r *report, complete bool) (steps []*alerts.Operational) {
+	o.reports[partition] = r
+	for i := range r.holdings {
+		if step := o.stand(partition, r.at, &r.holdings[i]); step != nil {
+			steps = append(steps, step)
+		}
+	}
+	if !complete {
+		return steps
+	}
+	return append(steps, o.over(r.at)...)
 }
 
-// raise reports a condition of a partition. It returns the step to publish, nil when another partition's cut carries it or
-// nothing changed, and since when the alert counts. It may be repeated for as long as the condition lasts.
-func (o *operations) raise(c condition, p int32, since int64, severity alerts.Severity) (*alerts.Operational, int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r := o.active[c]
-	if r == nil {
-		r = &report{since: since, members: map[int32]bool{}}
-		o.active[c] = r
-	}
-	r.members[p] = true
-	if severity <= r.telling || r.telling != r.told && r.teller != p { // nothing overtakes a step that is on its way in another cut
-		return nil, r.since
-	}
+// forget drops the report of a partition that does not exist any more.
+func (o *operations) forget(partition int32) []*alerts.Operational {
+	at := o.reports[partition].at
+	delete(o.reports, partition)
+	return o.over(at)
+}
+
+// stand notes that a condition holds in a partition and returns the step to publish, nil when nothing changed.
+func (o *operations) stand(partition int32, at int64, s *holding) *alerts.Operational {
+	a := o.alerts[s.condition]
 	kind := alerts.StepChanged
-	if r.telling == 0 {
+	if a == nil {
 		kind = alerts.StepFired
+		o.last = max(at, o.last+1)
+		a = &operationalAlert{opened: o.last, since: s.since}
+		o.alerts[s.condition] = a
 	}
-	r.telling, r.teller = severity, p
-	return c.step(kind, r), r.since
-}
-
-// tells is true when a step of at least this severity is committed, or on its way.
-func (o *operations) tells(c condition, severity alerts.Severity) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r := o.active[c]
-	return r != nil && r.telling >= severity
-}
-
-// clear reports that a condition of a partition is over and returns the resolved step when it was the last.
-func (o *operations) clear(c condition, p int32) *alerts.Operational {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r := o.active[c]
-	if r == nil || !r.members[p] {
+	a.since = min(a.since, s.since)
+	if i, known := slices.BinarySearch(a.partitions, partition); !known {
+		a.partitions = slices.Insert(a.partitions, i, partition)
+	}
+	if s.detail != "" {
+		a.detail = s.detail
+	}
+	if s.severity <= a.severity && kind == alerts.StepChanged {
 		return nil
 	}
-	delete(r.members, p)
-	if len(r.members) != 0 {
-		return nil
-	}
-	delete(o.active, c)
-	if r.telling == 0 {
-		return nil
-	}
-	op := c.step(alerts.StepResolved, r)
-	op.Reason = alerts.ReasonRecovered
-	return op
+	a.severity = max(a.severity, s.severity)
+	return a.step(s.condition, kind, at)
 }
 
-// restore takes over a condition that the task record of a partition says was published.
-func (o *operations) restore(c condition, p int32, since int64, severity alerts.Severity) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r := o.active[c]
-	if r == nil {
-		r = &report{since: since, members: map[int32]bool{}}
-		o.active[c] = r
-	}
-	r.since = min(r.since, since)
-	r.members[p] = true
-	r.told, r.telling = max(r.told, severity), max(r.telling, severity)
-}
-
-// confirm says that a step is committed.
-func (o *operations) confirm(op *alerts.Operational) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if r := o.active[condition{op.Kind, op.Subject}]; r != nil && r.since == op.Since {
-		r.told = max(r.told, op.Severity)
-		r.telling = max(r.telling, r.told)
-	}
-}
-
-// lost says that what a partition had on its way is not committed: the next report carries it.
-func (o *operations) lost(p int32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.revert(p)
-}
-
-func (o *operations) revert(p int32) {
-	for _, r := range o.active {
-		if r.teller == p {
-			r.telling = r.told
+// over resolves the alerts that no partition reports any more, in the order of their keys.
+func (o *operations) over(at int64) (steps []*alerts.Operational) {
+	gone := maps.Clone(o.alerts)
+	for _, r := range o.reports {
+		for i := range r.holdings {
+			delete(gone, r.holdings[i].condition)
 		}
 	}
+	for _, c := range slices.SortedFunc(maps.Keys(gone), condition.compare) {
+		step := gone[c].step(c, alerts.StepResolved, at)
+		step.Reason = alerts.ReasonRecovered
+		steps = append(steps, step)
+		delete(o.alerts, c)
+	}
+	return steps
 }
 
-// leave forgets what a partition reported: its task begins anew, or is gone. No step follows from it.
-func (o *operations) leave(p int32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.revert(p)
-	for c, r := range o.active {
-		if delete(r.members, p); len(r.members) == 0 {
-			delete(o.active, c)
+func (c condition) compare(d condition) int {
+	if n := strings.Compare(c.subject, d.subject); n != 0 {
+		return n
+	}
+	return strings.Compare(string(c.kind), string(d.kind))
+}
+
+// step is the next step of an alert. Its time does not go back, although the clocks of the partitions differ.
+func (a *operationalAlert) step(c condition, kind alerts.StepKind, at int64) *alerts.Operational {
+	a.at = max(a.at, at)
+	a.revision++
+	return &alerts.Operational{
+		Kind: c.kind, Subject: c.subject, Step: kind, Severity: a.severity, Revision: a.revision,
+		At: a.at, Opened: a.opened, Since: a.since, Detail: a.detail, Partitions: slices.Clone(a.partitions),
+	}
+}
+
+// append encodes the open alerts; the reports are stored one by one.
+func (o *operations) append(b []byte) []byte {
+	b = binary.AppendVarint(b, o.last)
+	b = binary.AppendUvarint(b, uint64(len(o.alerts)))
+	for _, c := range slices.SortedFunc(maps.Keys(o.alerts), condition.compare) {
+		a := o.alerts[c]
+		b = appendString(b, string(c.kind))
+		b = appendString(b, c.subject)
+		for _, v := range []int64{a.opened, a.since, a.at} {
+			b = binary.AppendVarint(b, v)
+		}
+		b = append(b, byte(a.severity))
+		b = binary.AppendUvarint(b, uint64(a.revision))
+		b = appendString(b, a.detail)
+		b = binary.AppendUvarint(b, uint64(len(a.partitions)))
+		for _, p := range a.partitions {
+			b = binary.AppendUvarint(b, uint64(p))
 		}
 	}
-	delete(o.opening, p)
+	return b
 }
 
-// expect says that tasks of these partitions are about to open, and arrived that the record of one is restored or that it
-// will not be. Until all have arrived nobody knows whether a condition is over everywhere: settled is false.
-func (o *operations) expect(ps []int32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, p := range ps {
-		o.opening[p] = true
+func (o *operations) decode(d *decoder) {
+	o.last = d.varint()
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		c := condition{alerts.OperationalKind(d.str()), d.str()}
+		a := &operationalAlert{opened: d.varint(), since: d.varint(), at: d.varint(), severity: alerts.Severity(d.byte())}
+		a.revision, a.detail = uint32(d.uvarint()), d.str()
+		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+			a.partitions = append(a.partitions, int32(d.uvarint()))
+		}
+		o.alerts[c] = a
 	}
 }
 
-func (o *operations) arrived(p int32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.opening, p)
-}
-
-func (o *operations) settled() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.opening) == 0
+// firing is how many alerts are open, by kind; all known kinds are in it.
+func (o *operations) firing() map[alerts.OperationalKind]int {
+	n := map[alerts.OperationalKind]int{}
+	for _, k := range alerts.OperationalKinds() {
+		n[k] = 0
+	}
+	for c := range o.alerts {
+		n[c.kind]++
+	}
+	return n
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"ebb/stream/conn"
 	"ebb/stream/fetch"
 	"ebb/stream/group"
+	"ebb/stream/partition"
 	"ebb/stream/txn"
 )
 
@@ -217,6 +219,24 @@ func (o *owner) newTransaction(lease *group.Generation, offsets map[string]map[i
 	tx.Group, tx.Generation, tx.MemberID, tx.Offsets = o.cfg.Group, lease.ID, lease.MemberID, offsets
 	tx.Metadata = memberNote(o.cfg.Identity, lease)
 	return tx
+}
+
+// send adds a record for others to a transaction: to the partition of its key, dead letters to that from which they come, and what is
+// forwarded to the task that it is for.
+func (o *owner) send(w txn.Writer, m *message, nowMs int64) error {
+	n, ok := o.partitionsOf[m.topic]
+	if !ok {
+		return fmt.Errorf("topic %s is not known", m.topic)
+	}
+	p := o.partition % n
+	switch m.topic {
+	case o.cfg.Topics.DeadLetters:
+	case o.cfg.Topics.Reroute:
+		p = m.partition
+	default:
+		p = partition.Murmur2(m.Key, n)
+	}
+	return w.Add(txn.TopicPartition{Topic: m.topic, Partition: p}, m.Key, m.Value, wireHeaders(m.Headers), nowMs)
 }
 
 // transact commits a transaction when it is its turn among those of the instance.

@@ -55,6 +55,7 @@ func (t *task) round() (int, error) {
 	t.look()
 	t.advance()
 	t.judge()
+	t.tell()
 	return taken, t.timers()
 }
 
@@ -525,7 +526,9 @@ func (t *task) blindCustomer(r *event.Reject, f event.Feed, at int64) error {
 // quarantine leaves a customer alone from now on: his records go to the dead letters, and nothing is decided about him.
 func (t *task) quarantine(e *state.Entry, at int64) {
 	e.Record.Quarantined = true
-	t.rec.quarantined = t.raise(t.quarantineCondition(), at, alerts.Warning)
+	if t.rec.quarantined == 0 {
+		t.rec.quarantined = max(at, 1)
+	}
 }
 
 // maxPoison is the number of records that may fail inside ebb before their customer is quarantined.

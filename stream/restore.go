@@ -192,7 +192,8 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	t.clock = r.clock
 	t.ready, t.timersDone = false, 0
 	t.held = map[string]struct{}{}
-	t.takeOverHealth()
+	t.told = told{}
+	t.gatherStalls()
 	committed, err := t.committedOffsets(ctx)
 	if err != nil {
 		return fmt.Errorf("committed offsets of group %s: %w", t.cfg.Group, err)
@@ -222,7 +223,6 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 			}
 		}
 	}
-	t.ops.arrived(t.partition)
 	if r.quiet {
 		if err := t.findHeld(); err != nil {
 			return err

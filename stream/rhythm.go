@@ -2,7 +2,7 @@ package stream
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
 )
 
 const (
@@ -144,7 +144,7 @@ type decoder struct {
 
 func (d *decoder) fail(what string) {
 	if d.err == nil {
-		d.err = fmt.Errorf("task record: %s", what)
+		d.err = errors.New(what)
 		d.b = nil
 	}
 }
@@ -167,6 +167,16 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.b = d.b[n:]
 	return v
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail("truncated")
+		return 0
+	}
+	b := d.b[0]
+	d.b = d.b[1:]
+	return b
 }
 
 func (d *decoder) str() string {

@@ -26,7 +26,6 @@ import (
 type task struct {
 	owner
 	partitions   int32
-	ops          *operations
 	claims       *claims
 	giveUp       func(error) // ends the instance
 	slots        chan struct{}
@@ -54,7 +53,8 @@ type task struct {
 	live     bool
 	held     map[string]struct{} // customers with alerts that the quiet history keeps back
 	ending   bool                // the next cut ends the quiet history
-	diskHeld bool
+	diskHeld int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
+	told     told
 	poisoned map[poison]bool // records that failed inside ebb, in this life of the process
 	cursed   map[string]bool // customers on whom a timer's decision failed
 	deaf     time.Time       // when last no feed at all could be read
@@ -127,13 +127,11 @@ func (e *poisonError) Error() string {
 
 // run opens the task and serves it until it is closed.
 func (t *task) run() {
-	defer t.ops.leave(t.partition)
 	t.owner.run(t)
 }
 
 // recoverable decides what a fault means and says it once.
 func (t *task) recoverable(err error) bool {
-	t.ops.lost(t.partition)
 	var p *poisonError
 	switch {
 	case errors.As(err, &p) && p.timer != "":
@@ -176,7 +174,6 @@ func (t *task) stop(err error) {
 	t.log.Error("task stopped; the other partitions go on", "err", err)
 	t.m.stopped.Set(1)
 	t.publish("stopped", err)
-	t.ops.arrived(t.partition)
 	if errors.Is(err, ErrForeignChangelog) {
 		t.giveUp(err)
 	}
@@ -186,7 +183,6 @@ func (t *task) stop(err error) {
 // serve is one life of the task: open, then loop until a fault or the end.
 func (t *task) serve() error {
 	t.publish("restoring", nil)
-	t.ops.expect([]int32{t.partition})
 	t.refused = nil
 	if err := t.open(t.ctx); err != nil {
 		return err
@@ -386,7 +382,6 @@ func (t *task) shut() {
 		switch {
 		case r.err == nil:
 			t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
-			t.confirm(r.cut)
 		case errors.Is(r.err, txn.ErrUnknownOutcome):
 			t.safe = safePoint{}
 		}

@@ -26,7 +26,7 @@ type taskRecord struct {
 	clock      int64 // task clock, ms of event time
 	stopped    int64 // event time at which the task stopped for a fault, ms; 0 when it runs
 	quiet      bool  // history is applied without publishing
-	// quarantined is since when the alert about quarantined customers counts, ms; 0 when there is none.
+	// quarantined is the event time since when there are quarantined customers, ms; 0 when there are none.
 	quarantined int64
 	kept        int32 // days that the windows of the customers hold; 0 in a record of an earlier version
 	// windowsFrom is the event time since which they hold all of them, ms: not 0 once they were made longer.
@@ -52,7 +52,7 @@ type rerouteRecord struct {
 	read     int64   // what lies before it is applied, but for the lanes that say otherwise
 	end      int64   // high watermark when the cut was made
 	promised int64   // event time up to which this task has promised to forward nothing more, ms
-	gap      int64   // since when the alert about records counts that were deleted before they were read, ms
+	gap      int64   // event time at which it was found that records had been deleted before they were read, ms; 0 when none, or long ago
 	marked   bool    // customers of this task were merged into others
 	own      []int64 // times of what this task forwarded to itself and has not applied yet, ms
 	promises []promiseRecord
@@ -85,11 +85,10 @@ type feedRecord struct {
 	rhythm  rhythm
 	stalled int64 // event time of the last arrival before the present stall, ms; 0 when live
 	blind   int64 // event time since when the feed cannot be trusted, ms; 0 when it can
-	// Since when the operational alerts count, which other partitions may have begun earlier; gap is that of records
-	// that were deleted before they were read. 0: no alert.
-	stallAlert, blindAlert, gap int64
-	blindSeverity               int64 // of the alert, as far as this task raised it
-	stalls                      []detectors.Interval
+	gap     int64 // event time at which it was found that records had been deleted before they were read, ms; 0 when none, or long ago
+	// blindSeverity is that of the blindness, as an alerts.Severity; 0: the least.
+	blindSeverity int64
+	stalls        []detectors.Interval
 }
 
 // inputRecord is how far a partition of a feed is read.
@@ -252,7 +251,7 @@ func (f *feedRecord) append(b []byte) []byte {
 		b = binary.AppendVarint(b, int64(f.parts[i].partition))
 		b = f.parts[i].inputRecord.append(b)
 	}
-	for _, v := range []int64{f.stalled, f.blind, f.stallAlert, f.blindAlert, f.gap, f.blindSeverity} {
+	for _, v := range []int64{f.stalled, f.blind, 0, 0, f.gap, f.blindSeverity} { // two places are free
 		b = binary.AppendVarint(b, v)
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.stalls)))
@@ -297,7 +296,10 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")
 	}
-	return r, d.err
+	if d.err != nil {
+		return r, fmt.Errorf("task record: %w", d.err)
+	}
+	return r, nil
 }
 
 func (f *feedRecord) decode(d *decoder, feed event.Feed, version byte) {
@@ -309,7 +311,8 @@ func (f *feedRecord) decode(d *decoder, feed event.Feed, version byte) {
 	if version >= 3 {
 		f.decodeParts(d, version)
 	}
-	for _, p := range []*int64{&f.stalled, &f.blind, &f.stallAlert, &f.blindAlert, &f.gap, &f.blindSeverity} {
+	var free int64
+	for _, p := range []*int64{&f.stalled, &f.blind, &free, &free, &f.gap, &f.blindSeverity} {
 		*p = d.varint()
 	}
 	n := d.uvarint()

@@ -58,7 +58,12 @@ type opStep struct {
 	Step     string
 	Severity string
 	Subject  struct{ ID string }
-	Evidence struct{ Detail string }
+	Since    time.Time
+	Evidence struct {
+		Detail         string
+		Partitions     []int32
+		PartitionCount int `json:"partition_count"`
+	}
 }
 
 func (o opStep) String() string { return o.Kind + " " + o.Subject.ID + " " + o.Step }

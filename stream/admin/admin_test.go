@@ -32,6 +32,8 @@ func spec(b *kafkatest.Broker) admin.Spec {
 		Operations:          b.Name("ebb-operations"),
 		Changelog:           b.Name("ebb-changelog"),
 		DeadLetters:         b.Name("ebb-dlq"),
+		Facts:               b.Name("ebb-facts"),
+		FactsChangelog:      b.Name("ebb-facts-changelog"),
 		ReplicationFactor:   1,
 		AlertRetention:      365 * day,
 		DeadLetterRetention: 30 * day,
@@ -81,16 +83,18 @@ func TestCreatedTopicsAreFitForEbb(t *testing.T) {
 		if err != nil || len(problems) != 0 {
 			t.Fatalf("create: %v, %v", problems, err)
 		}
-		want := []string{s.Changelog, s.Alerts, s.OpenAlerts, s.Operations, s.DeadLetters}
+		want := []string{s.Changelog, s.Alerts, s.OpenAlerts, s.Operations, s.Facts, s.FactsChangelog, s.DeadLetters}
 		if !slices.Equal(created, want) {
 			t.Errorf("created %v, want %v", created, want)
 		}
 		for topic, settings := range map[string]map[string]string{
-			s.Changelog:   {"cleanup.policy": "compact", "delete.retention.ms": "604800000"},
-			s.OpenAlerts:  {"cleanup.policy": "compact"},
-			s.Alerts:      {"cleanup.policy": "delete", "retention.ms": "31536000000", "message.timestamp.type": "LogAppendTime"},
-			s.DeadLetters: {"cleanup.policy": "delete", "retention.ms": "2592000000", "max.message.bytes": "1114112"},
-			s.Operations:  {"cleanup.policy": "delete"},
+			s.Changelog:      {"cleanup.policy": "compact", "delete.retention.ms": "604800000"},
+			s.OpenAlerts:     {"cleanup.policy": "compact"},
+			s.Alerts:         {"cleanup.policy": "delete", "retention.ms": "31536000000", "message.timestamp.type": "LogAppendTime"},
+			s.DeadLetters:    {"cleanup.policy": "delete", "retention.ms": "2592000000", "max.message.bytes": "1114112"},
+			s.Operations:     {"cleanup.policy": "delete"},
+			s.Facts:          {"cleanup.policy": "delete", "retention.ms": "604800000"},
+			s.FactsChangelog: {"cleanup.policy": "compact"},
 		} {
 			got := settingsOf(t, b, topic)
 			for k, v := range settings {
@@ -99,7 +103,7 @@ func TestCreatedTopicsAreFitForEbb(t *testing.T) {
 				}
 			}
 		}
-		for topic, n := range map[string]int{s.Changelog: 3, s.Alerts: 3, s.OpenAlerts: 3, s.DeadLetters: 3, s.Operations: 1} {
+		for topic, n := range map[string]int{s.Changelog: 3, s.Alerts: 3, s.OpenAlerts: 3, s.DeadLetters: 3, s.Operations: 1, s.Facts: 1, s.FactsChangelog: 1} {
 			if got := partitionsOf(t, b, topic); got != n {
 				t.Errorf("%s has %d partitions, want %d", topic, got, n)
 			}
@@ -186,6 +190,14 @@ func TestProblemsNameFaultAndMend(t *testing.T) {
 				b.CreateTopic(t, s.Changelog, 2, map[string]string{"cleanup.policy": "compact,delete"})
 			},
 			"topic log", "has cleanup.policy compact,delete", "--add-config cleanup.policy=compact", admin.Error,
+		},
+		{
+			"facts in more than one partition",
+			func(t *testing.T, b *kafkatest.Broker, s *admin.Spec) {
+				s.Facts = b.Name("told")
+				b.CreateTopic(t, s.Facts, 2, nil)
+			},
+			"topic told", "has 2 partitions, it must have one", "name an unused topic in topics.facts", admin.Error,
 		},
 		{
 			"an alert topic that is compacted",
@@ -306,7 +318,7 @@ func TestTooManyReplicasIsAProblemWithItsMend(t *testing.T) {
 	s := spec(b)
 	s.ReplicationFactor = 3
 	created, problems, err := admin.Create(t.Context(), connect(t, b), s)
-	if err != nil || created != nil || len(problems) != 5 || !strings.Contains(problems[0].String(), "cannot have 3 replicas on a cluster of 1 brokers; set topics.replication_factor") {
+	if err != nil || created != nil || len(problems) != 7 || !strings.Contains(problems[0].String(), "cannot have 3 replicas on a cluster of 1 brokers; set topics.replication_factor") {
 		t.Errorf("got %v %v %v", created, problems, err)
 	}
 }
@@ -336,8 +348,8 @@ func TestATopicThatAnotherInstanceIsMakingIsAwaited(t *testing.T) {
 		b.CreateTopic(t, s.DeadLetters, 2, map[string]string{"cleanup.policy": "delete", "retention.ms": "2592000000", "max.message.bytes": "1114112"})
 	})
 	created, problems, err := admin.Create(t.Context(), connect(t, b), s)
-	if err != nil || len(problems) != 0 || len(created) != 4 || slices.Contains(created, s.DeadLetters) {
-		t.Errorf("got %v, %v, %v; want the four others made and no problems", created, problems, err)
+	if err != nil || len(problems) != 0 || len(created) != 6 || slices.Contains(created, s.DeadLetters) {
+		t.Errorf("got %v, %v, %v; want the six others made and no problems", created, problems, err)
 	}
 	<-other
 }
@@ -357,7 +369,7 @@ func TestATopicThatTheClusterDoesNotAllowComesWithTheCommandForIt(t *testing.T) 
 		return resp, nil, true
 	})
 	created, problems, err := admin.Create(t.Context(), connect(t, b), spec(b))
-	if err != nil || created != nil || len(problems) != 5 {
+	if err != nil || created != nil || len(problems) != 7 {
 		t.Fatalf("got %v %v %v", created, problems, err)
 	}
 	want := "--create --topic ebb-changelog --partitions 2 --replication-factor 1 --config max.message.bytes=1048588 --config cleanup.policy=compact"
@@ -433,6 +445,8 @@ func TestSingleRightsAreMissed(t *testing.T) {
 		"topic churn-alerts: the login lacks the right to Write",
 		"topic churn-alerts-open: the login lacks the right to Write",
 		"topic ebb-operations: the login lacks the right to Write",
+		"topic ebb-facts: the login lacks the right to Write",
+		"topic ebb-facts-changelog: the login lacks the right to Write",
 		"topic ebb-dlq: the login lacks the right to Write",
 		"group ebb: the login lacks the right to join it",
 	}

@@ -153,6 +153,12 @@ func (k *checker) own(o own) {
 		}
 		k.add(Error, where, fmt.Sprintf("has %d partitions, the feeds have %d", len(t.partitions), n), mend)
 	}
+	if o.single && len(t.partitions) > 1 {
+		k.add(
+			Error, where, fmt.Sprintf("has %d partitions, it must have one", len(t.partitions)),
+			"name an unused topic in "+o.key+" and run "+k.spec.createCommand(),
+		)
+	}
 	if t.settings == nil {
 		k.add(Warning, where, "its settings may not be read, so they were not checked", k.grant("topic", o.topic, describeConfigs))
 		return

@@ -22,8 +22,8 @@ type Spec struct {
 	ConfigFile      string // for the commands that mend; empty: FILE
 	CreatedByRun    bool   // ebb run makes its own missing topics, so that a check need only mention them
 
-	Alerts, OpenAlerts, Operations, Changelog, DeadLetters string
-	Reroute                                                string // empty: none
+	Alerts, OpenAlerts, Operations, Changelog, DeadLetters, Facts, FactsChangelog string
+	Reroute                                                                       string // empty: none
 
 	ReplicationFactor   int           // of created topics; -1 or 0: the broker's default
 	AlertPartitions     int           // of created alert and open-alert topics; 0: as many as the feeds

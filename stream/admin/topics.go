@@ -13,6 +13,7 @@ type own struct {
 	topic   string
 	compact bool
 	asFeeds bool // must have the feeds' partition count
+	single  bool // must have one partition
 	reads   bool // ebb also reads it
 	bytes   int  // max.message.bytes that it needs
 }
@@ -25,6 +26,8 @@ func (s *Spec) own() []own {
 		{key: "topics.open_alerts", topic: s.OpenAlerts, compact: true, reads: true, bytes: batch},
 		{key: "topics.operations", topic: s.Operations, reads: true, bytes: batch},
 		{key: "topics.reroute", topic: s.Reroute, asFeeds: true, reads: true, bytes: max(batch, s.recordBytes()+deadLetterSlack)},
+		{key: "topics.facts", topic: s.Facts, single: true, reads: true, bytes: batch},
+		{key: "topics.facts", topic: s.FactsChangelog, compact: true, single: true, reads: true, bytes: batch},
 		{key: "topics.dead_letters", topic: s.DeadLetters, bytes: max(batch, s.recordBytes()+deadLetterSlack)},
 	}
 	used := all[:0]
@@ -41,7 +44,7 @@ func (s *Spec) partitions(o own, feeds int) int {
 	switch {
 	case o.asFeeds || o.topic == s.DeadLetters:
 		return feeds
-	case o.topic == s.Operations:
+	case o.single, o.topic == s.Operations:
 		return 1
 	case s.AlertPartitions > 0:
 		return s.AlertPartitions
@@ -67,10 +70,12 @@ func (s *Spec) settings(o own) []kafka.ConfigEntry {
 		)
 	}
 	retention := s.AlertRetention
-	if o.topic == s.DeadLetters {
+	switch o.topic {
+	case s.DeadLetters:
 		retention = s.DeadLetterRetention
-	}
-	if o.topic == s.Reroute {
+	case s.Facts: // folded at once, and told again every day
+		retention = 7 * day
+	case s.Reroute:
 		retention = rerouteRetention
 	}
 	if retention > 0 {

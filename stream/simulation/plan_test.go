@@ -150,7 +150,7 @@ func (p *plan) config(rng *rand.Rand) stream.Config {
 	ms := func(of ...int) time.Duration { return time.Duration(pick(rng, of...)) * time.Millisecond }
 	cfg := stream.Config{
 		Group: group, Quiet: rng.IntN(4) == 0, Check: partition.Murmur2, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil),
-		Topics: stream.Topics{Alerts: "alerts", OpenAlerts: "open", Operations: "operations", Changelog: "changelog", DeadLetters: "dlq"},
+		Topics: stream.Topics{Alerts: "alerts", OpenAlerts: "open", Operations: "operations", Changelog: "changelog", DeadLetters: "dlq", Facts: "facts", FactsChangelog: "facts-changelog"},
 		// Feeds that cannot be reached, or stand still, are stretches that are not counted against anybody: which they are depends on the faults.
 		Time:    stream.TimeConfig{Zone: time.UTC, MaxFutureSkew: 1000 * time.Hour, FeedUnreachableAfter: 100000 * time.Hour, MaxOutOfOrder: pick(rng, 0, 0, 10*time.Minute)},
 		Stall:   stream.StallConfig{After: 100000 * time.Hour, Expected: 1e12},

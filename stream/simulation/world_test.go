@@ -97,6 +97,8 @@ func newWorld(t *testing.T, p *plan) *world {
 		{"operations", 1, keep},
 		{"changelog", p.parts, changelog},
 		{"dlq", 1, keep},
+		{"facts", 1, keep},
+		{"facts-changelog", 1, compact},
 	} {
 		if err := b.Fake.CreateTopic(x.name, x.parts, x.configs); err != nil {
 			t.Fatal(err)

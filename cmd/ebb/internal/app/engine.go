@@ -167,6 +167,7 @@ func streamConfig(cfg *config.Config, rates *detectors.Rates) (stream.Config, er
 		Topics: stream.Topics{
 			Alerts: cfg.Topics.Alerts, OpenAlerts: cfg.Topics.OpenAlerts, Operations: cfg.Topics.Operations,
 			Changelog: cfg.Topics.Changelog, DeadLetters: cfg.Topics.DeadLetters, Reroute: cfg.Topics.Reroute,
+			Facts: cfg.Topics.Facts, FactsChangelog: cfg.Topics.FactsChangelog(),
 		},
 		Time: stream.TimeConfig{
 			Zone: zone, MaxOutOfOrder: cfg.Time.MaxOutOfOrder.Std(), MaxFutureSkew: cfg.Time.MaxFutureSkew.Std(),

@@ -140,6 +140,9 @@ func (p *Page) ready(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintf(w, "ok: %d partitions\n", len(tasks))
+	if second := e.SecondStage(); second != nil && second.Error != "" { // the customers are watched all the same
+		fmt.Fprintf(w, "the second stage, which publishes operational alerts, is %s: %s\n", second.State, second.Error)
+	}
 }
 
 // historyShown is how far back the page reads the alert topic at its start: what was resolved lately, and found this week.

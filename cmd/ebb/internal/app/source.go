@@ -54,6 +54,9 @@ func (s *source) Status() console.Status {
 			}
 		}
 	}
+	if second := e.SecondStage(); second != nil {
+		st.Mute = second.Error
+	}
 	for _, f := range s.cfg.Feeds.Read() {
 		st.Feeds = append(st.Feeds, *feeds[f.Role])
 	}

@@ -205,6 +205,9 @@ type Topics struct {
 	// Records on their way to the partition of their customer, as many partitions as the feeds; ebb writes and reads it by
 	// itself. Empty: a record that lies in another partition than its key's stops that partition.
 	Reroute string `yaml:"reroute"`
+	// What the tasks tell about more than one customer, such as a stalled feed: read by the instance that answers for the whole group. One
+	// partition; its state is in a compacted topic of the same name with -changelog behind it. Left out: GROUP-facts.
+	Facts string `yaml:"facts"`
 	// Create missing topics at the start of ebb run, as ebb topics create does.
 	Create bool `yaml:"create"`
 	// Replicas of each partition of created topics; -1: the broker's default.
@@ -226,6 +229,9 @@ type Reroute struct {
 	// nothing else can go on, the earliest is applied before its turn, and counted.
 	Buffer Bytes `yaml:"buffer" range:"1MB..64GB"`
 }
+
+// FactsChangelog is the topic beside Facts.
+func (t *Topics) FactsChangelog() string { return t.Facts + "-changelog" }
 
 // Money is about currencies.
 type Money struct {

@@ -31,6 +31,8 @@ func (c *Config) TopicSpec() admin.Spec {
 		Changelog:           c.Topics.Changelog,
 		DeadLetters:         c.Topics.DeadLetters,
 		Reroute:             c.Topics.Reroute,
+		Facts:               c.Topics.Facts,
+		FactsChangelog:      c.Topics.FactsChangelog(),
 		ReplicationFactor:   c.Topics.ReplicationFactor,
 		AlertPartitions:     c.Topics.AlertPartitions,
 		AlertRetention:      c.Topics.AlertRetention.Std(),

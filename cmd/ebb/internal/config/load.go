@@ -83,6 +83,9 @@ func (c *Config) derive() {
 	if c.Topics.Changelog == "" {
 		c.Topics.Changelog = c.Group + "-changelog"
 	}
+	if c.Topics.Facts == "" {
+		c.Topics.Facts = c.Group + "-facts"
+	}
 	if c.Topics.DeadLetters == "" {
 		c.Topics.DeadLetters = c.Group + "-dlq"
 	}

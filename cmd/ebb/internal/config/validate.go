@@ -304,6 +304,8 @@ func (r *reader) checkTopics(c *Config) {
 		{c.Topics.Changelog, "topics.changelog"},
 		{c.Topics.DeadLetters, "topics.dead_letters"},
 		{c.Topics.Reroute, "topics.reroute"},
+		{c.Topics.Facts, "topics.facts"},
+		{c.Topics.FactsChangelog(), "topics.facts"},
 	} {
 		if t.name == "" && t.path == "topics.reroute" {
 			continue

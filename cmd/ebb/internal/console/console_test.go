@@ -199,6 +199,11 @@ func TestStatesAreSaid(t *testing.T) {
 			200,
 		},
 		{
+			"operational alerts that are not published", func(w *world) { w.status.Mute = "a damaged fact" }, "/",
+			[]string{"Operational alerts are not published: a damaged fact."},
+			200,
+		},
+		{
 			"an engine that does not answer", func(w *world) { w.status.Problem = "The engine does not answer." }, "/",
 			[]string{"As of 12:00:00 UTC: The engine does not answer.", "stands as it was"},
 			200,

@@ -115,6 +115,9 @@ func (c *Console) banners(st *Status) []banner {
 		}
 		out = append(out, banner{Class: "bad", Text: text + " The list below stands as it was."})
 	}
+	if st.Mute != "" {
+		out = append(out, banner{Class: "bad", Text: "Operational alerts are not published: " + sentence(st.Mute)})
+	}
 	restoring, behind := 0, 0
 	for i := range st.Tasks {
 		switch t := &st.Tasks[i]; t.State {

@@ -31,7 +31,9 @@ type Status struct {
 	Version  string
 	// Problem says in a sentence why the engine does not answer; empty while it does. The other fields are then as of AsOf.
 	Problem string
-	AsOf    time.Time
+	// Mute says in a sentence why this instance publishes no operational alerts although that falls to it; empty otherwise.
+	Mute string
+	AsOf time.Time
 	// LastEvent is the latest event time seen in any feed.
 	LastEvent time.Time
 	Feeds     []Feed
