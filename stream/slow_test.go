@@ -196,7 +196,6 @@ func TestAlertsGoOnWhileTheDiskHangs(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		hang, hanging := make(chan struct{}), make(chan struct{})
 		var once sync.Once
-		defer close(hang)
 		w.dir = slowDisk{memory{w}, func() {
 			once.Do(func() {
 				close(hanging)
@@ -207,6 +206,10 @@ func TestAlertsGoOnWhileTheDiskHangs(t *testing.T) {
 		events, _ := history(3, 20)
 		w.produce(events)
 		r := w.start()
+		defer func() {
+			close(hang) // a process that is killed does not wait for its disk, but this one is no process
+			r.kill()
+		}()
 		<-hanging
 		w.virtuallyCaughtUp()
 		for range 5 {
@@ -218,7 +221,6 @@ func TestAlertsGoOnWhileTheDiskHangs(t *testing.T) {
 				t.Fatal("no alert while the disk hangs")
 			}
 		}
-		r.kill()
 	})
 }
 
