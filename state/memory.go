@@ -22,6 +22,9 @@ type MemDisk struct {
 	synced  bool
 	crashed bool
 	dies    func() // told of the planned crash; nil: nobody
+	keys    int    // of one transaction
+	wait    func() // called before each transaction; nil: it takes no time
+	full    bool
 }
 
 // memFile is what survives of one task's store.
@@ -32,7 +35,7 @@ type memFile struct {
 
 // NewMemDisk returns an empty disk.
 func NewMemDisk() *MemDisk {
-	return &MemDisk{stores: map[int32]*memFile{}, left: -1}
+	return &MemDisk{stores: map[int32]*memFile{}, left: -1, keys: txnKeys}
 }
 
 // NewMemory opens the store of partition 0 on a disk in memory.
@@ -98,6 +101,21 @@ func (d *MemDisk) Positions() (map[int32]int64, error) {
 		}
 	}
 	return at, nil
+}
+
+// Shape makes a disk of another kind: a transaction holds so many keys at most, from 1 to 1000, and before each one wait is called, which
+// may take its time; nil is none.
+func (d *MemDisk) Shape(keys int, wait func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys, d.wait = min(max(keys, 1), txnKeys), wait
+}
+
+// Fill says that the disk is down to its reserve, or not any more.
+func (d *MemDisk) Fill(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
 }
 
 // Crash ends the life of every open store: its calls return ErrClosed from now on. Stores opened
@@ -203,6 +221,12 @@ func (f *memFile) sorted() []string {
 
 func (e *memEngine) commit(ops []op) error {
 	e.disk.mu.Lock()
+	wait := e.disk.wait
+	e.disk.mu.Unlock()
+	if wait != nil {
+		wait()
+	}
+	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
 	f, err := e.file()
 	if err != nil {
@@ -239,7 +263,7 @@ func (e *memEngine) bulk(each func(add func(key, value []byte) error) error) err
 		}
 		last = string(key)
 		ops = append(ops, op{slices.Clone(key), slices.Clone(value)})
-		if len(ops) < txnKeys {
+		if most, _ := e.limits(); len(ops) < most {
 			return nil
 		}
 		err := e.commit(ops)
@@ -280,8 +304,20 @@ func (f *memFile) apply(ops []op) {
 
 func (e *memEngine) note(int64) {} // MemDisk.Positions reads the store itself
 
-func (e *memEngine) limits() (int, int64) { return txnKeys, 1 << 20 }
-func (e *memEngine) room() error          { return nil }
+func (e *memEngine) limits() (int, int64) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	return e.disk.keys, 1 << 20
+}
+
+func (e *memEngine) room() error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	if e.disk.full {
+		return ErrDiskReserve
+	}
+	return nil
+}
 
 func (e *memEngine) size() int64 {
 	e.disk.mu.Lock()

@@ -50,7 +50,8 @@ type death struct {
 var errKilled = errors.New("killed by the simulation")
 
 func newInstance(w *world, id int) *instance {
-	in := &instance{w: w, id: id, disk: state.NewMemDisk(), deaths: make(chan death, 16), halt: make(chan bool), done: make(chan struct{})}
+	in := &instance{w: w, id: id, deaths: make(chan death, 16), halt: make(chan bool), done: make(chan struct{})}
+	in.disk = in.newDisk()
 	if w.plan.class == onDisk {
 		in.path = w.t.TempDir()
 	}
@@ -226,7 +227,9 @@ func (in *instance) mount() (directory, error) {
 
 // lose gives the machine an empty disk.
 func (in *instance) lose() {
-	in.disk = state.NewMemDisk()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.disk = in.newDisk()
 	in.disks++
 }
 

@@ -160,6 +160,7 @@ func (w *world) storm() {
 	w.stormy.Store(true)
 	over := time.Now().Add(w.plan.storm)
 	var wg sync.WaitGroup
+	w.fillDisks(&wg)
 	for {
 		pause := time.Duration(rng.ExpFloat64() * float64(w.plan.weather.pause))
 		if time.Until(over) < pause {

@@ -62,7 +62,7 @@ func (h *hunter) copyTree(ctx context.Context, to string) error {
 
 // build makes the simulation of a tree. Without the path of the tree in it, all copies share what is compiled.
 func (h *hunter) build(ctx context.Context, root, program string) error {
-	_, err := command(ctx, root, "go", "test", "-trimpath", "-c", "-o", program, "./stream/simulation")
+	_, err := command(ctx, root, "go", "test", "-trimpath", "-ldflags=-s -w", "-c", "-o", program, "./stream/simulation")
 	return err
 }
 
