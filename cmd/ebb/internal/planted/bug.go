@@ -15,7 +15,7 @@ type bug struct {
 	edits []edit
 }
 
-// edit is one place to change. The text to find must be there exactly once.
+// edit is one place to change. The text to find must be there exactly once; it may begin and end within a line.
 type edit struct{ path, find, put string }
 
 const (
@@ -39,7 +39,7 @@ func parse(name, content string) (*bug, error) {
 		if ok != [3]bool{true, true, true} || !named || e.find == "" {
 			return nil, fmt.Errorf("%s: an edit is --- PATH, %q, the text to find, %q, the text to put there, %q", name, beginFind, beginPut, endPut)
 		}
-		e.path = path
+		e.path, e.find, e.put = path, strings.TrimSuffix(e.find, "\n"), strings.TrimSuffix(e.put, "\n")
 		b.edits = append(b.edits, e)
 	}
 	if b.what == "" || len(b.edits) == 0 {

@@ -67,18 +67,18 @@ func TestPlant(t *testing.T) {
 	if err := b.plant(dir); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := os.ReadFile(filepath.Join(dir, "a.go")); string(got) != "one\nzwei\n" {
+	if got, _ := os.ReadFile(filepath.Join(dir, "a.go")); string(got) != "one\nzwei\n\n" {
 		t.Errorf("a.go is %q", got)
 	}
 	if err := b.plant(dir); err == nil || !strings.Contains(err.Error(), "0 times") {
 		t.Errorf("planted twice: %v", err)
 	}
 	twice, err := parse("twice", "w\n--- b.go\n<<<<<<<\nx\n=======\ny\n>>>>>>>\n")
-	if err == nil {
-		err = twice.plant(dir)
-	}
 	if err != nil {
-		t.Fatal(err) // "x\n" is there once, with its line end
+		t.Fatal(err)
+	}
+	if err := twice.plant(dir); err == nil || !strings.Contains(err.Error(), "2 times") {
+		t.Errorf("the text to find is there twice: %v", err)
 	}
 	for name, content := range map[string]string{
 		"no edits": "w\n", "no description": "\n--- a.go\n<<<<<<<\nx\n=======\ny\n>>>>>>>\n", "no path": "w\n<<<<<<<\nx\n=======\ny\n>>>>>>>\n",
