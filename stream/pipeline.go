@@ -226,9 +226,9 @@ func (t *task) take(s *source, sl *slot) error {
 	t.current.feed, t.current.slot = s, sl
 	var err error
 	switch {
+	case sl.sent: // whatever it is, it is another task's
 	case sl.reject != nil:
 		err = t.refuse(s, sl)
-	case sl.sent:
 	case sl.ignored:
 		t.m.ignored[s.feed].Inc()
 	case len(t.poisoned) != 0 && t.poisoned[poisonOf(s, sl)]:

@@ -249,7 +249,7 @@ func (t *task) newReroute(rec *rerouteRecord) *reroute {
 	}
 	r.room = cmp.Or(t.cfg.Reroute.Buffer, defaultRoom)
 	if t.lease != nil {
-		r.room /= int64(max(1, len(t.lease.Partitions)))
+		r.room = max(1, r.room/int64(max(1, len(t.lease.Partitions))))
 	}
 	return r
 }

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -258,4 +259,115 @@ func TestAFeedWithAnotherCount(t *testing.T) {
 	if !errors.Is(err, stream.ErrPartitionCount) || !strings.Contains(err.Error(), "reroute: true") {
 		t.Errorf("%v", err)
 	}
+}
+
+// A task that stands still holds the others no longer than a feed that cannot be read, and holds their live records not at all.
+func TestNobodyWaitsForAStoppedTaskForEver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		events := settled(11, 40)
+		w.produce(events)
+		w.step = func(p int32, _ txn.Step) error {
+			if p == 1 {
+				return errKilled
+			}
+			return nil
+		}
+		r := w.start()
+		nap(20 * time.Second)
+		if n := len(w.alerts()); n != 0 {
+			t.Errorf("%d alert steps before the other task was given up", n)
+		}
+		nap(20 * time.Second)
+		if n := r.metric("ebb_reroute_given_up_total"); n != 1 {
+			t.Errorf("%v tasks were given up, want the one that stopped", n)
+		}
+		mine := slices.DeleteFunc(events, func(h happening) bool { return w.partitionOf(h.customer) != 0 })
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(mine, now))
+
+		before := len(w.alerts())
+		w.produce([]happening{{feed: "complaints", customer: w.customerOf(0, "late"), at: now, kind: "opened", ticket: "T", priority: "critical", id: "now"}})
+		nap(300 * time.Millisecond)
+		if n := len(w.alerts()); n != before+1 {
+			t.Errorf("%d alert steps after a live event, want %d", n, before+1)
+		}
+		if err := r.stop(); err != nil {
+			t.Log(err) // the stopped task has nothing to commit
+		}
+	})
+}
+
+// With no room for what is forwarded, records are applied before their turn, and counted; none is lost and none counts twice.
+func TestNoRoomForForwardedRecords(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
+		w.twoProducers()
+		before := w.adjust
+		w.adjust = func(cfg *stream.Config) {
+			before(cfg)
+			cfg.Reroute.Buffer = 1
+		}
+		events := settled(13, 30)
+		w.produce(events)
+		w.diesAt(beforeStep(txn.StepEnd), 7)
+		w.disk.Crash()
+		r := w.start()
+		w.delivered(r)
+		if r.metric("ebb_reroute_forced_total") == 0 {
+			t.Error("no record was applied before its turn")
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.countedOnce(events)
+		w.forwardedOnce()
+	})
+}
+
+// A forwarded record that cannot be read is a dead letter that names where it first lay, and makes its customer blind where he is.
+func TestBadRecordsAreForwarded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		who, good := uses(w, 1, 20)
+		w.produce(good)
+		w.broker.Produce(t, w.topic("usage"), kafkatest.Record{Partition: 0, Key: []byte(who), Value: []byte("{"), Headers: map[string]string{"ebb_source_offset": "17", "own": "kept"}})
+		r := w.start()
+		w.delivered(r)
+		if !known(t, r, who).IsBlind() {
+			t.Error("the customer of a bad record is not blind")
+		}
+		letters := w.broker.ReadCommitted(t, w.topic("dlq"))
+		if len(letters) != 1 {
+			t.Fatalf("%d dead letters: %+v", len(letters), letters)
+		}
+		for k, want := range map[string]string{"ebb_error_reason": "truncated", "ebb_source_topic": w.topic("usage"), "ebb_source_partition": "0", "ebb_source_offset": "0", "own": "kept"} {
+			if got := letters[0].Headers[k]; got != want {
+				t.Errorf("header %s is %q, want %q", k, got, want)
+			}
+		}
+		if string(letters[0].Value) != "{" || string(letters[0].Key) != who {
+			t.Errorf("the letter is %q of %q", letters[0].Value, letters[0].Key)
+		}
+	})
+}
+
+// A live record takes a moment to its task, and its alert with it.
+func TestLiveRecordsAreForwardedAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		r := w.start()
+		w.joined(r)
+		nap(5 * time.Second)
+		w.place = func(happening) int32 { return 0 }
+		at := time.Now().UnixMilli()
+		w.produce([]happening{{feed: "complaints", customer: w.customerOf(1, "live"), at: at, kind: "opened", ticket: "T", priority: "critical", id: "now"}})
+		nap(400 * time.Millisecond)
+		if n := len(w.alerts()); n != 1 {
+			t.Errorf("%d alert steps 400 ms after the event", n)
+		}
+		if n := r.metric("ebb_reroute_given_up_total"); n != 0 {
+			t.Errorf("%v tasks were given up", n)
+		}
+	})
 }

@@ -159,7 +159,7 @@ func (s *source) decode(sl *slot) error {
 	if sl.reject == nil && !sl.ignored {
 		s.front.saw(sl.ev.Time)
 	}
-	if to, known := s.owner(sl); known && to != s.home && !sl.ignored {
+	if to, known := s.owner(sl); known && to != s.home && !sl.ignored && !tooLarge(sl) {
 		sl.sent = true
 		if !contains(s.ahead, sl.rec.Offset) {
 			s.send(s, sl, to)
@@ -167,6 +167,9 @@ func (s *source) decode(sl *slot) error {
 	}
 	return nil
 }
+
+// tooLarge is true for a record that would not fit through the reroute topic: it is refused where it lies.
+func tooLarge(sl *slot) bool { return sl.reject != nil && sl.reject.Reason == event.ReasonRecordTooLarge }
 
 // owner is the task that a decoded record belongs to, as far as that can be told.
 func (s *source) owner(sl *slot) (to int32, known bool) {
