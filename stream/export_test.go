@@ -52,6 +52,7 @@ func (w *world) openAlerts() map[string]bool {
 
 // Moving to another cluster in the middle of a history changes no alert, whatever the numbers of partitions, and although the import is killed at each of its steps.
 func TestMoveToAnotherCluster(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		name  string
 		parts int32

@@ -316,6 +316,7 @@ func (w *world) forgetMember() {
 // Where records are forwarded, growing does not wait for the feeds to be read: what lies in a partition that its customer leaves is forwarded. Half of a feed
 // that is divided among the tasks changes its reader.
 func TestGrowWithUnreadRecords(t *testing.T) {
+	long(t)
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.adjust = func(cfg *stream.Config) {

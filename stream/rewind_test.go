@@ -41,6 +41,7 @@ func (w *world) runsUntilLoud() {
 
 // Computed anew from the same history, everything is as it was, and nobody hears of it, although the command and the replay are killed on the way.
 func TestRewind(t *testing.T) {
+	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group, w.adjust, w.portion = "group", patient, 25

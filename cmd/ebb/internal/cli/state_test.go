@@ -157,6 +157,9 @@ func TestStateGrows(t *testing.T) {
 }
 
 func TestStateIsRewound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector; TestStateGrows goes through the same code")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		b := kafkatest.Virtual(t, kafkatest.Options{})
 		s := newStateful(t, b, 2)
@@ -193,6 +196,9 @@ func TestStateIsRewound(t *testing.T) {
 const unchangedWords = "nothing was changed; run it again with --yes to do it\n"
 
 func TestStateMoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector; TestStateGrows goes through the same code")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		old := newStateful(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		now := time.Now()
