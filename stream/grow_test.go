@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -151,7 +152,10 @@ func (w *world) killedAtEachStep(command func(context.Context, *stream.Upkeep) e
 	defer func() { w.step = nil }()
 	for deaths := 0; ; deaths++ {
 		left, marked := deaths, false
+		var mu sync.Mutex // some steps are taken side by side
 		w.step = func(_ int32, s txn.Step) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if left--; left < 0 {
 				return errKilled
 			}
@@ -268,7 +272,7 @@ func TestGrowMeetsAnInstance(t *testing.T) {
 		w.addPartitions(8)
 		var r *running
 		commits := 0
-		w.step = func(_ int32, s txn.Step) error {
+		w.step = func(_ int32, s txn.Step) error { // what is written before the last transaction commits no offsets: one step after the other
 			if s == txn.StepEnd {
 				commits++
 			}
