@@ -122,8 +122,9 @@ func badgerOptions(dir string, o *Options) badger.Options {
 		WithValueLogFileSize(16 << 20).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
-		// Whole tables are verified as they are opened: where a block cannot be read later, Badger says that there is no such key.
-		WithChecksumVerificationMode(options.OnTableRead).
+		// checkTables has verified every table before Badger opens it: where a block cannot be read later, Badger says that there is no such
+		// key, and its own verification ends the process over some.
+		WithChecksumVerificationMode(options.NoVerification).
 		WithMetricsEnabled(false)
 	if o.Log != nil {
 		b = b.WithLogger(badgerLog{o.Log})

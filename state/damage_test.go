@@ -24,7 +24,10 @@ var damages = map[string]func(b []byte) []byte{
 		clear(c[len(c)/3 : len(c)/2])
 		return c
 	},
-	"rubbish": func(b []byte) []byte { return bytes.Repeat([]byte("rubbish "), len(b)/8+1) },
+	"rubbish":                  func(b []byte) []byte { return bytes.Repeat([]byte("rubbish "), len(b)/8+1) },
+	"rubbish at the beginning": func(b []byte) []byte { return overwritten(b, 10) },
+	"rubbish in the middle":    func(b []byte) []byte { return overwritten(b, len(b)/2) },
+	"removed":                  nil,
 }
 
 func flipped(b []byte, i int) []byte {
@@ -32,6 +35,13 @@ func flipped(b []byte, i int) []byte {
 	if len(c) > 0 {
 		c[i] ^= 0x10
 	}
+	return c
+}
+
+// overwritten has more than a block of rubbish in it: the end of a block, which says how it is to be read, is hit surely.
+func overwritten(b []byte, at int) []byte {
+	c := bytes.Clone(b)
+	copy(c[min(at, len(c)):], bytes.Repeat([]byte("\xf3rubbish"), 1000))
 	return c
 }
 
@@ -74,7 +84,9 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 				name := filepath.Join(path, "partition-0", f.Name())
 				content, err := os.ReadFile(name)
 				must(t, err)
-				must(t, os.WriteFile(name, damage(content), 0o600))
+				if must(t, os.Remove(name)); damage != nil {
+					must(t, os.WriteFile(name, damage(content), 0o600))
+				}
 				openDamaged(t, d, customers)
 			})
 		}

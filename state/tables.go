@@ -4,23 +4,26 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/table"
 	"github.com/dgraph-io/badger/v4/y"
 	"google.golang.org/protobuf/proto"
 )
 
-// checkTables verifies the manifest and the indexes of the tables that Badger is about to open. It opens them in goroutines of its own, where damage
-// would end the process. Tables that its manifest does not name are left over from a crash, and it removes them by itself.
+// checkTables verifies the manifest and every block of the tables that Badger is about to open. Badger would open them in goroutines of its own,
+// where some damage ends the process. Tables that its manifest does not name are left over from a crash, and it removes them by itself.
 func checkTables(dir string, o badger.Options) error {
 	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return checkEmpty(dir)
 	}
 	if err != nil {
 		return err
@@ -33,19 +36,37 @@ func checkTables(dir string, o badger.Options) error {
 	if whole < info.Size() { // Badger would go on with the tables that it can read of, and delete the others
 		return fmt.Errorf("%w: %s is cut off", ErrCorrupt, badger.ManifestFilename)
 	}
+	var c tableChecker
 	for id := range manifest.Tables {
 		name := table.NewFilename(id, dir)
-		if err := checkTable(name); err != nil {
+		if err := c.check(name); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Base(name), err)
 		}
 	}
 	return nil
 }
 
-var errTable = errors.New("the end of the table is damaged")
+// checkEmpty says whether a directory without a manifest holds nothing else either. Badger would begin a new manifest, delete every table, and
+// keep what its log has: the position of a store whose customers are gone.
+func checkEmpty(dir string) error {
+	for _, pattern := range []string{"*.sst", "*.mem"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		if len(files) != 0 {
+			return fmt.Errorf("%w: %s is missing, and %s is there", ErrCorrupt, badger.ManifestFilename, filepath.Base(files[0]))
+		}
+	}
+	return nil
+}
 
-// checkTable verifies the index at the end of a table: index, its length, checksum, its length.
-func checkTable(name string) error {
+var errTable = errors.New("the table is damaged")
+
+// tableChecker verifies tables, one after another in one buffer.
+type tableChecker struct{ buf []byte }
+
+func (c *tableChecker) check(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -55,38 +76,62 @@ func checkTable(name string) error {
 	if err != nil {
 		return err
 	}
-	end := info.Size()
-	part := func() ([]byte, error) { // the part before end, whose length stands behind it
-		var size [4]byte
-		if end < 4 {
-			return nil, errTable
-		}
-		if _, err := f.ReadAt(size[:], end-4); err != nil {
-			return nil, err
-		}
-		n := int64(binary.BigEndian.Uint32(size[:]))
-		if n > end-4 {
-			return nil, errTable
-		}
-		b := make([]byte, n)
-		end -= 4 + n
-		_, err := f.ReadAt(b, end)
-		return b, err
-	}
-	sum, err := part()
-	if err != nil {
+	c.buf = slices.Grow(c.buf[:0], int(info.Size()))[:info.Size()]
+	if _, err := io.ReadFull(f, c.buf); err != nil {
 		return err
 	}
+	return checkTable(c.buf)
+}
+
+// checkTable verifies a table without compression: blocks, then their index, its length, its checksum, and the length of that.
+func checkTable(b []byte) error {
+	rest, sum, ok := cutPart(b)
+	if !ok {
+		return errTable
+	}
+	_, index, ok := cutPart(rest)
+	if !ok || len(index) == 0 {
+		return errTable
+	}
+	if err := verify(index, sum); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	blocks := fb.GetRootAsTableIndex(index, 0)
+	for i := range blocks.OffsetsLength() {
+		var at fb.BlockOffset
+		blocks.Offsets(&at, i)
+		from, to := int64(at.Offset()), int64(at.Offset())+int64(at.Len())
+		if to > int64(len(b)) {
+			return errTable
+		}
+		data, sum, ok := cutPart(b[from:to])
+		if !ok {
+			return errTable
+		}
+		if err := verify(data, sum); err != nil {
+			return fmt.Errorf("block at %d: %w", from, err)
+		}
+	}
+	return nil
+}
+
+// cutPart takes the last part off, whose length stands behind it in four bytes.
+func cutPart(b []byte) (before, part []byte, ok bool) {
+	if len(b) < 4 {
+		return nil, nil, false
+	}
+	end := len(b) - 4
+	n := binary.BigEndian.Uint32(b[end:])
+	if int64(n) > int64(end) {
+		return nil, nil, false
+	}
+	return b[:end-int(n)], b[end-int(n) : end], true
+}
+
+func verify(data, sum []byte) error {
 	var checksum pb.Checksum
 	if err := proto.Unmarshal(sum, &checksum); err != nil {
 		return err
 	}
-	index, err := part()
-	if err != nil {
-		return err
-	}
-	if len(index) == 0 {
-		return errTable
-	}
-	return y.VerifyChecksum(index, &checksum)
+	return y.VerifyChecksum(data, &checksum)
 }
