@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -352,6 +353,52 @@ func TestATopicThatAnotherInstanceIsMakingIsAwaited(t *testing.T) {
 		t.Errorf("got %v, %v, %v; want the six others made and no problems", created, problems, err)
 	}
 	<-other
+}
+
+// TestANewTopicThatSomeBrokersDoNotKnowYetIsAwaited: brokers learn of a topic one after the other.
+func TestANewTopicThatSomeBrokersDoNotKnowYetIsAwaited(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{Brokers: 3})
+	feeds(t, b, 2, 2)
+	s := spec(b)
+	s.ReplicationFactor = 3
+	var made atomic.Bool
+	b.Fake.ControlKey(int16(kmsg.CreateTopics), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.Fake.KeepControl()
+		made.Store(true)
+		return nil, nil, false
+	})
+	late := map[int32]int{0: 4, 2: 4} // so many answers of the node do not know it
+	b.Fake.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.Fake.KeepControl()
+		req, node := r.(*kmsg.MetadataRequest), b.Fake.CurrentNode()
+		named := slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic != nil && *t.Topic == s.DeadLetters })
+		if !named || !made.Load() || late[node] == 0 {
+			return nil, nil, false
+		}
+		late[node]--
+		return withoutTopics(b, req), nil, true
+	})
+	if _, problems, err := admin.Create(t.Context(), connect(t, b), s); err != nil || len(problems) != 0 {
+		t.Errorf("got %v, %v; want no problems", problems, err)
+	}
+}
+
+// withoutTopics is the answer of a broker that knows no topic.
+func withoutTopics(b *kafkatest.Broker, req *kmsg.MetadataRequest) *kmsg.MetadataResponse {
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	for i, addr := range b.Addrs {
+		host, port, _ := strings.Cut(addr, ":")
+		m := kmsg.NewMetadataResponseBroker()
+		m.NodeID, m.Host = int32(i), host
+		fmt.Sscan(port, &m.Port)
+		resp.Brokers = append(resp.Brokers, m)
+	}
+	for _, t := range req.Topics {
+		rt := kmsg.NewMetadataResponseTopic()
+		rt.Topic, rt.ErrorCode = t.Topic, kerr.UnknownTopicOrPartition.Code
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
 }
 
 func TestATopicThatTheClusterDoesNotAllowComesWithTheCommandForIt(t *testing.T) {

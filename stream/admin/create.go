@@ -107,7 +107,8 @@ func send(ctx context.Context, c *conn.Cluster, t kafka.TopicConfig) error {
 	return r.Errors[t.Topic]
 }
 
-// settle waits until every partition of the new topics has a leader, for at most ten seconds.
+// settle waits until every partition of the new topics has a leader, and every broker knows so, for at most ten seconds: whoever is asked
+// next must not answer that a topic does not exist.
 func settle(ctx context.Context, c *conn.Cluster, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -116,7 +117,7 @@ func settle(ctx context.Context, c *conn.Cluster, names []string) error {
 	defer cancel()
 	for {
 		topics, _, err := c.Topics(ctx, names...)
-		if err == nil && !slices.ContainsFunc(names, func(n string) bool { return !led(topics[n]) }) {
+		if err == nil && allLed(topics, names) && knownEverywhere(ctx, c, names) {
 			return nil
 		}
 		t := time.NewTimer(50 * time.Millisecond)
@@ -127,6 +128,18 @@ func settle(ctx context.Context, c *conn.Cluster, names []string) error {
 		case <-t.C:
 		}
 	}
+}
+
+// knownEverywhere asks every broker. One that does not answer is not asked for anything else either.
+func knownEverywhere(ctx context.Context, c *conn.Cluster, names []string) bool {
+	return !slices.ContainsFunc(c.Members(), func(b conn.Broker) bool {
+		topics, err := c.TopicsAt(ctx, b.Addr, names...)
+		return err == nil && !allLed(topics, names)
+	})
+}
+
+func allLed(topics map[string]conn.Topic, names []string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return !led(topics[n]) })
 }
 
 func led(t conn.Topic) bool {

@@ -346,11 +346,7 @@ func (c *Cluster) Topics(ctx context.Context, names ...string) (map[string]Topic
 		return nil, "", fmt.Errorf("metadata: %w", err)
 	}
 	r := m.(*metadata.Response)
-	topics := make(map[string]Topic, len(r.Topics))
-	for i := range r.Topics {
-		t := topicOf(&r.Topics[i])
-		topics[t.Name] = t
-	}
+	topics := topicsOf(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.brokers = brokersOf(r)
@@ -362,6 +358,31 @@ func (c *Cluster) Topics(ctx context.Context, names ...string) (map[string]Topic
 		}
 	}
 	return topics, r.ClusterID, nil
+}
+
+// Members are the brokers that the cluster named when it was last asked for topics.
+func (c *Cluster) Members() []Broker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.brokers)
+}
+
+// TopicsAt is what one broker knows of the named topics. A topic that was made a moment ago is not known to every broker yet.
+func (c *Cluster) TopicsAt(ctx context.Context, addr string, names ...string) (map[string]Topic, error) {
+	m, err := c.RoundTrip(ctx, addr, &metadata.Request{TopicNames: names})
+	if err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	return topicsOf(m.(*metadata.Response)), nil
+}
+
+func topicsOf(r *metadata.Response) map[string]Topic {
+	topics := make(map[string]Topic, len(r.Topics))
+	for i := range r.Topics {
+		t := topicOf(&r.Topics[i])
+		topics[t.Name] = t
+	}
+	return topics
 }
 
 func brokersOf(r *metadata.Response) []Broker {
