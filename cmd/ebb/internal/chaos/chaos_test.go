@@ -188,7 +188,10 @@ func (r *round) newSlot(i int, bin, config string) *slot {
 		r.t.Fatal(err)
 	}
 	s.env = []string{
-		"CHAOS_PREFIX=" + r.prefix, "CHAOS_BROKERS=" + strings.Join(r.cluster.Listener(listener(i)), ","), "CHAOS_NAME=" + s.String(), "CHAOS_STATE=" + s.dir,
+		"CHAOS_PREFIX=" + r.prefix, fmt.Sprintf("CHAOS_STANDBY=%d", r.seed%2), "CHAOS_BROKERS=" + strings.Join(r.cluster.Listener(listener(i)), ","), "CHAOS_NAME=" + s.String(), "CHAOS_STATE=" + s.dir,
+	}
+	if r.misplaces() {
+		s.env = append(s.env, "CHAOS_REROUTE="+r.topic("reroute"))
 	}
 	if i < 2 {
 		d, err := mountDisk(s.dir)
@@ -203,6 +206,10 @@ func (r *round) newSlot(i int, bin, config string) *slot {
 }
 
 func (r *round) topic(name string) string { return r.prefix + name }
+
+// misplaces says that some records of this round lie in a partition that is not their customer's. Every second seed keeps standby
+// copies, every second pair of seeds misplaces: four neighbours are all combinations.
+func (r *round) misplaces() bool { return r.seed/2%2 == 1 }
 
 // note puts a line into the timeline.
 func (r *round) note(format string, args ...any) {
@@ -260,11 +267,12 @@ func (r *round) run() {
 		r.t.Fatal(err)
 	}
 	defer p.client.Close()
+	p.misplaces = r.misplaces()
 	r.producer = p
 	p.send(r.load.history)
 	p.send(r.load.stampEarly(time.Now().UnixMilli()))
 	r.flush()
-	r.note("the history is written, %d events", p.acked.Load())
+	r.note("the history is written, %d events; standby copies: %d, misplaced records: %t", p.acked.Load(), r.seed%2, r.misplaces())
 	r.startAll()
 
 	stop := make(chan struct{})

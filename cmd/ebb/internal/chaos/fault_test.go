@@ -117,7 +117,8 @@ func (r *round) damageEbb() (string, ending, error) {
 	return s.String() + ": " + what, r.revive(s, between(r.rng, 0, 3*time.Second)), err
 }
 
-// damage ruins one of the files of a store: overwrites a stretch of it, cuts it off or takes it away.
+// damage ruins one of the files of a store: overwrites a stretch of it, cuts it off or takes it away. Of the logs of a store only the newest is
+// touched: that an older one has lost its end cannot be told from a flush that was done.
 func damage(rng *rand.Rand, dir string) (string, error) {
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -130,6 +131,13 @@ func damage(rng *rand.Rand, dir string) (string, error) {
 		return "nothing there to damage", err
 	}
 	path := files[rng.IntN(len(files))]
+	if filepath.Ext(path) == ".mem" {
+		logs, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.mem"))
+		if err != nil {
+			return "", err
+		}
+		path = slices.Max(logs)
+	}
 	name := strings.TrimPrefix(path, dir+"/")
 	info, err := os.Stat(path)
 	if err != nil {

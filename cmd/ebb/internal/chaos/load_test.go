@@ -29,6 +29,7 @@ type happening struct {
 	ticket   string
 	priority string
 	bad      bool // unreadable on purpose
+	plain    bool // of a customer who only uses: nothing is decided by when it comes
 }
 
 func (h *happening) json() []byte {
@@ -116,6 +117,11 @@ func (l *load) uses(id string, at int64) happening {
 	return happening{feed: "usage", customer: id, at: at, kind: "session"}
 }
 
+func plain(h happening) happening {
+	h.plain = true
+	return h
+}
+
 func (l *load) pays(id string, at, cents int64) happening {
 	return happening{feed: "payments", customer: id, at: at, kind: "purchase", cents: cents}
 }
@@ -175,7 +181,7 @@ func (l *load) sleeper(id string) {
 
 // user does nothing but use.
 func (l *load) user(id string) {
-	l.days(60, 0, 0.5, func(at int64) { l.past(l.uses(id, at)) })
+	l.days(60, 0, 0.5, func(at int64) { l.past(plain(l.uses(id, at))) })
 	l.past(l.uses(id, l.begin-dayMs/2-l.rng.Int64N(dayMs/4)))
 	l.regular = append(l.regular, regular{id, "usage"})
 }
@@ -279,7 +285,7 @@ func (l *load) again() []happening {
 	r := l.regular[l.rng.IntN(len(l.regular))]
 	switch r.feed {
 	case "usage":
-		return []happening{l.uses(r.id, 0)}
+		return []happening{plain(l.uses(r.id, 0))}
 	case "payments":
 		return []happening{l.pays(r.id, 0, 100+l.rng.Int64N(3000))}
 	}
@@ -295,20 +301,23 @@ func (l *load) again() []happening {
 // producer writes the load with an idempotent producer that never gives up: what is not acknowledged is written later, and what that
 // comes to is read back from the topics.
 type producer struct {
-	client  *kgo.Client
-	topic   func(feed string) string
-	begin   int64 // ms: events before it are history
-	sent    atomic.Int64
-	acked   atomic.Int64
-	latest  atomic.Int64 // the most that an event of the live part was acknowledged after its own time, ms
-	mu      sync.Mutex
-	refused []error
-	repeat  *rand.Rand
+	client *kgo.Client
+	topic  func(feed string) string
+	begin  int64 // ms: events before it are history
+	// misplaces has one in thirty of the events that may be anywhere written into another partition than their customer's.
+	misplaces bool
+	sent      atomic.Int64
+	acked     atomic.Int64
+	latest    atomic.Int64 // the most that an event of the live part was acknowledged after its own time, ms
+	mu        sync.Mutex
+	refused   []error
+	repeat    *rand.Rand
+	java      kgo.TopicPartitioner // chooses partitions as Java clients do
 }
 
 func newProducer(addrs []string, seed uint64, begin int64, topic func(string) string) (*producer, error) {
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), kgo.MaxBufferedRecords(1<<20), kgo.DisableClientMetrics(),
 		// a frozen broker must not hold the load back for longer than the cluster needs to replace it
 		kgo.RequestTimeoutOverhead(3*time.Second), kgo.ProduceRequestTimeout(5*time.Second), kgo.DialTimeout(2*time.Second),
@@ -317,7 +326,7 @@ func newProducer(addrs []string, seed uint64, begin int64, topic func(string) st
 	if err != nil {
 		return nil, err
 	}
-	return &producer{client: client, begin: begin, topic: topic, repeat: rand.New(rand.NewPCG(seed, 3))}, nil
+	return &producer{client: client, begin: begin, topic: topic, repeat: rand.New(rand.NewPCG(seed, 3)), java: kgo.StickyKeyPartitioner(nil).ForTopic("")}, nil
 }
 
 // send hands events over, in order. One in two hundred is written twice, as a producer does that does not know whether it was written.
@@ -330,7 +339,10 @@ func (p *producer) send(events []happening) {
 		}
 		for range times {
 			p.sent.Add(1)
-			rec := &kgo.Record{Topic: p.topic(h.feed), Key: []byte(h.customer), Value: h.json()}
+			rec := &kgo.Record{Topic: p.topic(h.feed), Partition: int32(p.java.Partition(&kgo.Record{Key: []byte(h.customer)}, partitions)), Key: []byte(h.customer), Value: h.json()}
+			if p.misplaces && h.plain && p.repeat.IntN(30) == 0 {
+				rec.Partition = (rec.Partition + 1 + p.repeat.Int32N(partitions-1)) % partitions
+			}
 			if h.at != 0 {
 				rec.Timestamp = time.UnixMilli(h.at)
 			}

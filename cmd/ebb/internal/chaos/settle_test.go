@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,6 +88,10 @@ func (r *round) unsettled(want expected, until int64) error {
 	if missing, _ := difference(want.steps, got); len(missing) != 0 {
 		return fmt.Errorf("%d steps are missing, %v", len(missing), missing[0])
 	}
+	v := &verdict{} // what was forwarded is counted where it is read, and not where it is applied
+	if v.compareCustomers(want.days, r.cluster.ReadCommitted(r.t, r.topic("ebb-changelog"))); len(v.faults) != 0 {
+		return errors.New(v.faults[0])
+	}
 	return r.operations()
 }
 
@@ -111,7 +116,11 @@ func (r *round) compare(v *verdict, want expected, until int64) {
 	raw := map[string][]written{}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, name := range []string{"ebb-changelog", "alerts", "open", "ebb-dlq"} {
+	topics := []string{"ebb-changelog", "alerts", "open", "ebb-dlq"}
+	if r.misplaces() {
+		topics = append(topics, "reroute")
+	}
+	for _, name := range topics {
 		all, err := readRaw(ctx, r.cluster.Addrs, r.topic(name), r.cluster.EndOffsets(r.t, r.topic(name)))
 		if err != nil {
 			r.t.Fatal(err)

@@ -132,6 +132,9 @@ func (s *slot) kill() {
 // patience with a process that is told to stop. Brokers may be away meanwhile, so it is more than a deployment would have.
 const stopPatience = 40 * time.Second
 
+// startPatience is within what time of its start a process may be ended by SIGTERM instead of ending itself: it has to be loaded first.
+const startPatience = time.Second
+
 // errGone: the process had ended before it was told to.
 var errGone = errors.New("no process")
 
@@ -156,7 +159,7 @@ func (s *slot) stop() (time.Duration, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended != nil {
+	if s.ended != nil && began.Sub(s.began) > startPatience { // before that it may not have come to listening to signals
 		return time.Since(began), fmt.Errorf("%v after SIGTERM: %w", s, s.ended)
 	}
 	return time.Since(began), nil
