@@ -169,7 +169,9 @@ func (s *source) decode(sl *slot) error {
 }
 
 // tooLarge is true for a record that would not fit through the reroute topic: it is refused where it lies.
-func tooLarge(sl *slot) bool { return sl.reject != nil && sl.reject.Reason == event.ReasonRecordTooLarge }
+func tooLarge(sl *slot) bool {
+	return sl.reject != nil && sl.reject.Reason == event.ReasonRecordTooLarge
+}
 
 // owner is the task that a decoded record belongs to, as far as that can be told.
 func (s *source) owner(sl *slot) (to int32, known bool) {
