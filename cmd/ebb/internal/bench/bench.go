@@ -40,14 +40,14 @@ func (b *bench) run(ctx context.Context) (*result, error) {
 		fn   func(context.Context, *result) error
 	}{
 		{"load", b.load},
-		{"drain", b.drain},
+		{"drain", b.ours(b.drain)},
 		{"drain", b.peerPart("drain", b.peerDrain)},
-		{"latency", b.latency},
+		{"latency", b.ours(b.latency)},
 		{"latency", b.peerPart("latency", b.peerLatency)},
 		{"fill", b.fill},
 		{"restart", b.onEach(b.restarts)},
 		{"failover", b.onEach(b.failover)},
-		{"memory", b.memory},
+		{"memory", b.ours(b.memory)},
 		{"micro", func(ctx context.Context, _ *result) error { return micro(ctx, os.Stdout) }},
 	}
 	for _, s := range steps {
@@ -60,6 +60,16 @@ func (b *bench) run(ctx context.Context) (*result, error) {
 		}
 	}
 	return res, nil
+}
+
+// ours is a part that only ebb has a hand in.
+func (b *bench) ours(part func(context.Context, *result) error) func(context.Context, *result) error {
+	return func(ctx context.Context, res *result) error {
+		if !b.own {
+			return nil
+		}
+		return part(ctx, res)
+	}
 }
 
 // load fills the topics anew.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -29,8 +30,13 @@ func (b *bench) fillTopics(ctx context.Context, t topics, into *loaded) error {
 // onEach runs a part for ebb, then for Kafka Streams.
 func (b *bench) onEach(part func(context.Context, *result, side) error) func(context.Context, *result) error {
 	return func(ctx context.Context, res *result) error {
-		if err := part(ctx, res, ebbSide{}); err != nil || !b.peer {
-			return err
+		if b.own {
+			if err := part(ctx, res, ebbSide{}); err != nil {
+				return err
+			}
+		}
+		if !b.peer {
+			return nil
 		}
 		return part(ctx, res, streamsSide{})
 	}
@@ -100,7 +106,8 @@ func (f *fleet) restart(ctx context.Context, sig syscall.Signal, wiped bool) (*r
 	}
 	gap, _ := worst(since(all, disturbed), f.partitions)
 	r.delivery, r.Gap = d, ms(gap)
-	r.First, r.All = firstOfAny(all, started).Seconds(), longest(firstSince(all, f.partitions, started)).Seconds()
+	first := firstSince(all, f.partitions, started)
+	r.First, r.All = slices.Min(first).Seconds(), slices.Max(first).Seconds()
 	if wiped {
 		r.Changelog, err = f.count(ctx, f.side.changelog(f.group))
 	}
@@ -108,13 +115,6 @@ func (f *fleet) restart(ctx context.Context, sig syscall.Signal, wiped bool) (*r
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func longest(all []time.Duration) (l time.Duration) {
-	for _, d := range all {
-		l = max(l, d)
-	}
-	return l
-}
 
 // failover has three instances under live load, without and with standby copies, and kills one, stops one cleanly, and starts
 // all of them anew one after the other.
@@ -193,7 +193,7 @@ func (f *fleet) disturb(ctx context.Context, do func(context.Context) error) (*o
 		return nil, err
 	}
 	gap, disturbed := worst(since(all, began), f.partitions)
-	return &outage{delivery: d, Served: longest(firstSince(all, f.partitions, began)).Seconds(), Gap: ms(gap), Disturbed: disturbed}, d.check()
+	return &outage{delivery: d, Served: slices.Max(firstSince(all, f.partitions, began)).Seconds(), Gap: ms(gap), Disturbed: disturbed}, d.check()
 }
 
 // lose ends the instance with the most partitions.

@@ -51,7 +51,7 @@ type options struct {
 	events, customers, partitions int
 	rate, seconds                 int
 	shared, dir, prefix, json     string
-	peer, keep                    bool
+	own, peer, keep               bool
 	peerDrain, peerLatency        string
 	many                          int
 	session                       time.Duration
@@ -73,6 +73,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.dir, "dir", env("BENCH_DIR", filepath.Join(os.TempDir(), "ebb-bench")), "work folder, kept for the next run (BENCH_DIR)")
 	fs.StringVar(&o.prefix, "prefix", "ebb_bench_", "prefix of the topics, which are made anew by the part load")
 	fs.StringVar(&o.json, "json", "bench-result.json", "file for the figures")
+	fs.BoolVar(&o.own, "ebb", env("BENCH_EBB", "1") == "1", "run ebb (BENCH_EBB=0: do not)")
 	fs.BoolVar(&o.peer, "peer", env("BENCH_PEER", "1") == "1", "run Kafka Streams too (BENCH_PEER=0: do not)")
 	fs.BoolVar(&o.keep, "keep", false, "keep ebb's state and topics at the end")
 	fs.StringVar(&o.peerDrain, "peer-drain", "eos, 1 thread, commit 10 s, transaction timeout 60 s", "case of the Kafka Streams job for the drain: its best exactly-once mode")

@@ -339,16 +339,6 @@ func firstSince(all []question, partitions int, since time.Time) []time.Duration
 	return first
 }
 
-// firstOfAny is how long after a moment any alert arrived; 0 if none did.
-func firstOfAny(all []question, since time.Time) (first time.Duration) {
-	for _, q := range all {
-		if d := q.seen.Sub(since); d > 0 && (first == 0 || d < first) {
-			first = d
-		}
-	}
-	return first
-}
-
 // since leaves out what was opened, and answered, before a disturbance.
 func since(all []question, disturbed time.Time) []question {
 	return slices.DeleteFunc(slices.Clone(all), func(q question) bool { return q.opened.Before(disturbed.Add(-served)) })

@@ -134,8 +134,8 @@ func (d delivery) check() error {
 type restarted struct {
 	delivery
 	Stop      float64 `json:"stop_s"`
-	First     float64 `json:"first_alert_s"`               // until the first alert arrives
-	All       float64 `json:"all_partitions_s"`            // until each partition has had one for a complaint opened since
+	First     float64 `json:"first_alert_s"`               // until the first alert arrives for a complaint opened since
+	All       float64 `json:"all_partitions_s"`            // until each partition has had one
 	Gap       float64 `json:"worst_alert_gap_ms"`          // the longest that an alert took
 	Changelog int64   `json:"changelog_records,omitempty"` // that had to be read; 0 where the state was kept
 }
@@ -175,7 +175,7 @@ func newResult(b *bench) *result {
 
 // measured says whether there is anything to show.
 func (r *result) measured() bool {
-	return r.Drain.Ebb != nil || r.Latency.Ebb != nil || len(r.Restart) > 0 || len(r.Failover) > 0 || len(r.Memory) > 0
+	return r.Drain != (pair[drained]{}) || r.Latency != (pair[lively]{}) || len(r.Restart) > 0 || len(r.Failover) > 0 || len(r.Memory) > 0
 }
 
 // print writes the table, in Markdown. The last column is how many times less (or, for events/s, more) ebb needs: above 1 it is ahead.
@@ -184,10 +184,10 @@ func (r *result) print(w io.Writer) error {
 		r.Date, r.CPUs, r.Go, r.Partitions, r.Events, r.Customers, r.Many, r.Session, r.Delay)
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprint(t, "|\t| ebb\t| Kafka Streams\t| ebb is ahead by\t|\n|---\t|---\t|---\t|---\t|\n")
-	if r.Drain.Ebb != nil {
+	if r.Drain != (pair[drained]{}) {
 		r.drainRows(t)
 	}
-	if r.Latency.Ebb != nil {
+	if r.Latency != (pair[lively]{}) {
 		r.latencyRows(t)
 	}
 	r.restartRows(t)
@@ -205,7 +205,7 @@ func (r *result) print(w io.Writer) error {
 }
 
 func (r *result) drainRows(t io.Writer) {
-	e, p := r.Drain.Ebb, orZero(r.Drain.Peer)
+	e, p := orZero(r.Drain.Ebb), orZero(r.Drain.Peer)
 	row(t, "drain, CPU-s per million events", "%.2f", e.CPUPerMillion, p.CPUPerMillion, less)
 	row(t, "drain, steady CPU-s per million", "%.2f", e.SteadyCPUPerMillion, p.SteadyCPUPerMillion, less)
 	row(t, "drain, thousand events/s", "%.0f", e.PerSecond/1e3, p.PerSecond/1e3, more)
@@ -218,7 +218,7 @@ func (r *result) drainRows(t io.Writer) {
 }
 
 func (r *result) latencyRows(t io.Writer) {
-	e, p := r.Latency.Ebb, orZero(r.Latency.Peer)
+	e, p := orZero(r.Latency.Ebb), orZero(r.Latency.Peer)
 	for _, q := range []struct {
 		name string
 		e, p float64
