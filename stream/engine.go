@@ -398,11 +398,37 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 	}
 	e.mu.Unlock()
 	e.elect(&g, follows)
-	closeAll(gone)
+	ending := make(map[int32]<-chan struct{}, len(dropped))
+	for _, f := range dropped {
+		f.cancel()
+		ending[f.partition] = f.done
+	}
+	closed := len(gone)
+	again := func(t *task) bool { return slices.Contains(come, t.partition) }
+	e.closeGone(slices.DeleteFunc(slices.Clone(gone), func(t *task) bool { return !again(t) }))
+	// What comes is opened before what went is closed: nobody else serves it, and closing a store takes a while.
+	e.open(&g, come, ending)
+	e.closeGone(slices.DeleteFunc(gone, again))
 	endAll(dropped)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.killed.Load() || e.stopping.Load() {
+		return
+	}
+	e.follow(&g)
+	e.log.Info("partitions assigned", "kept", len(stay), "opened", len(come), "closed", closed, "copies", len(e.followers), "to_come", len(g.Coming))
+}
+
+// closeGone closes tasks that this instance does not have any more.
+func (e *Engine) closeGone(gone []*task) {
+	closeAll(gone)
 	for _, t := range gone {
 		e.m.drop(t.partition)
 	}
+}
+
+// open starts the tasks of partitions that come, each after the copy of it that was followed here has ended.
+func (e *Engine) open(g *group.Generation, come []int32, ending map[int32]<-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.killed.Load() || e.stopping.Load() {
@@ -414,12 +440,11 @@ func (e *Engine) Assigned(_ context.Context, g group.Generation) {
 			e.log.Error("task does not open", "partition", p, "err", err)
 			continue
 		}
+		t.after = ending[p]
 		e.tasks[p] = t
-		t.leased.Store(&g)
+		t.leased.Store(g)
 		go t.run()
 	}
-	e.follow(&g)
-	e.log.Info("partitions assigned", "kept", len(stay), "opened", len(come), "closed", len(gone), "copies", len(e.followers), "to_come", len(g.Coming))
 }
 
 // Revoked takes the right to commit back, after a last cut: whoever owns a partition next then has nothing to compute again.

@@ -18,6 +18,7 @@ import (
 
 	"ebb/state"
 	"ebb/stream"
+	"ebb/stream/group"
 	"ebb/stream/kafkatest"
 )
 
@@ -368,6 +369,65 @@ func TestALeaverKeepsNobodyWaitingForItsDisk(t *testing.T) {
 	}
 	if n := b.log.count("the last cut did not succeed") + b.log.count("not caught up") + b.log.count("level=ERROR"); n != 0 {
 		t.Errorf("%d warnings and errors of the leaver", n)
+	}
+}
+
+// stickyDisk is a state directory in which the copy of one partition does not close before it is let go.
+type stickyDisk struct {
+	stream.Directory
+	partition int32
+	wait      func()
+}
+
+func (d stickyDisk) Task(p int32) (s state.Store, aside, err error) {
+	s, aside, err = d.Directory.Task(p)
+	if p == d.partition {
+		s = stickyStore{s, d.wait}
+	}
+	return s, aside, err
+}
+
+type stickyStore struct {
+	state.Store
+	wait func()
+}
+
+func (s stickyStore) Close() error {
+	s.wait()
+	return s.Store.Close()
+}
+
+// Nobody serves a partition that comes until it is open here, while one that went has an owner elsewhere: it may take its time.
+func TestWhatComesIsOpenedBeforeWhatWentIsClosed(t *testing.T) {
+	w := newWorld(t, kafkatest.Fake(t, kafkatest.Options{}), 2)
+	w.adjust = func(c *stream.Config) { c.Stall.Expected = 1e9 }
+	letGo := make(chan struct{})
+	release := sync.OnceFunc(func() { close(letGo) })
+	w.dir = stickyDisk{memory{w}, 0, func() { <-letGo }}
+	r := w.start()
+	t.Cleanup(release) // before the instance is stopped
+	w.awaitState(r, 0, "running")
+	w.awaitState(r, 1, "running")
+	generation := func(id int32, partitions ...int32) group.Generation {
+		return group.Generation{ID: id, MemberID: *w.member.Load(), Partitions: partitions}
+	}
+	r.Assigned(t.Context(), generation(2, 0))
+	w.awaitState(r, 0, "running")
+	divided := make(chan struct{})
+	go func() {
+		defer close(divided)
+		r.Assigned(t.Context(), generation(3, 1))
+	}()
+	w.awaitState(r, 1, "running")
+	select {
+	case <-divided:
+		t.Error("the partition that went was not waited for")
+	default:
+	}
+	release()
+	<-divided
+	if r.Owns(0) {
+		t.Error("the partition that went is still there")
 	}
 }
 

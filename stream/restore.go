@@ -56,6 +56,13 @@ func (t *task) open(ctx context.Context) error {
 		return fmt.Errorf("take over the transactions of partition %d: %w", t.partition, err)
 	}
 	t.safe = safePoint{} // what an earlier life knew may be out of date: it must never be written again
+	if t.after != nil {
+		select {
+		case <-t.after:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	store, aside, err := t.deps.State.Task(t.partition)
 	if err != nil {
 		return fmt.Errorf("local state of partition %d: %w", t.partition, err)

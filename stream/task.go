@@ -27,7 +27,8 @@ type task struct {
 	owner
 	partitions   int32
 	claims       *claims
-	giveUp       func(error) // ends the instance
+	giveUp       func(error)     // ends the instance
+	after        <-chan struct{} // closed when nobody else here has the local copy open; nil: nobody had
 	slots        chan struct{}
 	throttle     *throttle
 	stateMetrics *state.TaskMetrics
