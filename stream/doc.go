@@ -12,6 +12,9 @@
 //	                                                                  │
 //	                                                 committed ──▶ Badger, written behind
 //
+// What concerns more than one customer is a second stage: tasks tell facts within their cuts, and one elected member of the group folds
+// them, by the rules of a task, into the operational alerts of the group (facts.go, secondstage.go, operations.go).
+//
 // Invariants that this package keeps:
 //
 //  1. A cut is complete: all customers changed since the last one, all alert steps, all dead letters, the task record and
