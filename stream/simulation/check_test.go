@@ -71,7 +71,7 @@ func (w *world) committed(topic string, part int32) []*kgo.Record {
 
 // check compares all that the run left with the truth of the feeds.
 func (w *world) check() {
-	tr := &truth{people: map[string]*person{}, mixed: w.plan.mixed()}
+	tr := &truth{people: map[string]*person{}, seen: map[string]bool{}, mixed: w.plan.mixed()}
 	for _, f := range feeds {
 		for p := range w.plan.parts {
 			tr.read(f, w.log(f, p))
@@ -267,15 +267,13 @@ func (w *world) checkPositions() {
 				at = w.follow(p, at, r)
 			}
 		}
-		empty := true
 		for _, f := range feeds {
 			end := w.broker.Fake.PartitionInfo(f, p).HighWatermark
-			empty = empty && end == 0
 			if at.Positions[f] != end || committed[f][p] != end {
 				w.complain("positions", "%s/%d ends at %d, the task record says %d, the group %d", f, p, end, at.Positions[f], committed[f][p])
 			}
 		}
-		if at.Quiet && !empty { // of nothing there is no history
+		if at.Quiet && !w.empty(p) { // of nothing there is no history
 			w.complain("quiet", "the history of partition %d has no end", p)
 		}
 	}

@@ -70,8 +70,12 @@ func (p *plan) items(rng *rand.Rand, h *happening, id string, end int64, count f
 		it.due = min(h.at+1+rng.Int64N(late), end)
 		count(belated)
 	}
+	if rng.Float64() < p.astray {
+		it.part = rng.Int32N(p.parts)
+		count(misplaced)
+	}
 	out := []item{it}
-	if rng.Float64() < p.dups {
+	if rng.Float64() < p.dups && it.due == h.at { // who is told late and again may be told after his id is forgotten
 		again := it
 		again.due += rng.Int64N(40 * hourMs)
 		if again.due <= end {
@@ -89,6 +93,7 @@ func (p *plan) items(rng *rand.Rand, h *happening, id string, end int64, count f
 // spoilt is a record that cannot be used.
 func (p *plan) spoilt(rng *rand.Rand, it item) item {
 	it.due++
+	it.part = partition.Murmur2(it.key, p.parts)
 	switch rng.IntN(5) {
 	case 0:
 		it.key, it.value, it.part = nil, []byte(`{"id":"x",`), rng.Int32N(p.parts)

@@ -50,11 +50,11 @@ type truth struct {
 	mixed   int64 // how far records may be out of order without an alert changing, ms
 	people  map[string]*person
 	letters []letter
+	seen    map[string]bool // customer and id of what was read
 }
 
 // read takes in one feed's partition, in the order of its offsets.
 func (tr *truth) read(feed string, records []*kgo.Record) {
-	seen := map[string]bool{}
 	for _, r := range records {
 		f, who, ok := parse(feed, r)
 		if !ok {
@@ -64,10 +64,10 @@ func (tr *truth) read(feed string, records []*kgo.Record) {
 			}
 			continue
 		}
-		if seen[f.customer+"/"+f.id] { // told again
+		if tr.seen[f.customer+"/"+f.id] { // told again
 			continue
 		}
-		seen[f.customer+"/"+f.id] = true
+		tr.seen[f.customer+"/"+f.id] = true
 		p := tr.people[f.customer]
 		if p == nil {
 			p = &person{id: f.customer}

@@ -78,6 +78,9 @@ type plan struct {
 	dups float64 // shares of records that come twice, late, or cannot be read
 	late float64
 	bad  float64
+	// astray is the share of the records that lie in another partition than their customer's; with reroute they are forwarded.
+	astray  float64
+	reroute bool
 
 	weather weather
 	cfg     stream.Config
@@ -120,6 +123,12 @@ func newPlan(seed uint64) *plan {
 	}
 	// A clock is ahead by less than the grace.
 	p.cfg.Time.Grace = time.Duration(2*p.scale) * time.Second
+	if p.parts > 1 && rng.IntN(3) == 0 {
+		p.reroute, p.astray = true, pick(rng, 0, 0.05, 0.3)
+		p.cfg.Topics.Reroute = "reroute"
+		p.cfg.Reroute = stream.RerouteConfig{Interval: p.cfg.Time.Grace / 4}
+		p.cfg.Time.MaxOutOfOrder = 8 * p.cfg.Time.Grace // promises are behind by the grace
+	}
 	p.blur = p.scale*time.Minute.Milliseconds() + p.cfg.Time.Grace.Milliseconds() + mostBehind.Milliseconds()
 	return p
 }
@@ -142,8 +151,8 @@ func (p *plan) String() string {
 	if p.rules == slow {
 		name = "slow"
 	}
-	return fmt.Sprintf("%v: %d partitions, %d brokers, %d instances with %d standby copies, %d customers, %s rules, clock x%d, out of order %v, quiet %v, %v of %v",
-		p.class, p.parts, p.brokers, p.instances, p.cfg.Membership.Standby, p.customers, name, p.scale, p.cfg.Time.MaxOutOfOrder, p.cfg.Quiet, p.storm, p.weather)
+	return fmt.Sprintf("%v: %d partitions, %d brokers, %d instances with %d standby copies, %d customers, %s rules, clock x%d, out of order %v, quiet %v, %.0f %% astray, %v of %v",
+		p.class, p.parts, p.brokers, p.instances, p.cfg.Membership.Standby, p.customers, name, p.scale, p.cfg.Time.MaxOutOfOrder, p.cfg.Quiet, 100*p.astray, p.storm, p.weather)
 }
 
 func (p *plan) config(rng *rand.Rand) stream.Config {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"ebb/stream/kafkatest"
@@ -101,6 +102,11 @@ func newWorld(t *testing.T, p *plan) *world {
 		{"facts-changelog", 1, compact},
 	} {
 		if err := b.Fake.CreateTopic(x.name, x.parts, x.configs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.reroute {
+		if err := b.Fake.CreateTopic("reroute", p.parts, keep); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -292,6 +298,9 @@ func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 	switch rng.IntN(8) {
 	case 0, 1:
 		topic := pick(rng, "usage", "payments", "complaints", "changelog", "changelog", "alerts", "open", "dlq")
+		if w.plan.reroute && rng.IntN(3) == 0 {
+			topic = "reroute"
+		}
 		part, node := int32(0), rng.Int32N(int32(w.plan.brokers))
 		if topic != "dlq" && topic != "alerts" && topic != "open" {
 			part = rng.Int32N(w.plan.parts)
@@ -472,6 +481,8 @@ func (w *world) unsettled() error {
 				return fmt.Errorf("instance %d is started again", in.id)
 			case s.State == "stopped":
 				return fmt.Errorf("partition %d is stopped: %s", s.Partition, s.Error)
+			case s.State == "running" && s.Quiet && !w.empty(s.Partition):
+				return fmt.Errorf("partition %d applies its history quietly", s.Partition)
 			case s.State == "running" && s.Clock.UnixMilli() > w.end+w.plan.mixed():
 				running[s.Partition] = true
 			}
@@ -488,6 +499,32 @@ func (w *world) unsettled() error {
 		for p := range w.plan.parts {
 			if end := w.broker.Fake.PartitionInfo(f, p).HighWatermark; committed[f][p] != end {
 				return fmt.Errorf("%s/%d is committed up to %d of %d", f, p, committed[f][p], end)
+			}
+		}
+	}
+	return w.underWay(committed)
+}
+
+// empty says that nothing lies in a partition of the feeds.
+func (w *world) empty(p int32) bool {
+	for _, f := range feeds {
+		if w.broker.Fake.PartitionInfo(f, p).HighWatermark != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// underWay says what was forwarded and has not arrived.
+func (w *world) underWay(committed map[string]map[int32]int64) error {
+	if !w.plan.reroute {
+		return nil
+	}
+	for p := range w.plan.parts {
+		for _, r := range w.committed("reroute", p) {
+			promise := slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "ebb_reroute" && string(h.Value) == "promise" })
+			if !promise && r.Offset >= committed["reroute"][p] {
+				return fmt.Errorf("offset %d of reroute/%d is under way, %d is committed", r.Offset, p, committed["reroute"][p])
 			}
 		}
 	}
