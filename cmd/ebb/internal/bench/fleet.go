@@ -39,6 +39,8 @@ type side interface {
 	start(ctx context.Context, f *fleet, i int) (*engine, error)
 	// ready waits until the instance says that it is at work.
 	ready(ctx context.Context, e *engine) error
+	// complete brings a fleet that lost an instance to three again.
+	complete(ctx context.Context, f *fleet) error
 	// changelog is the topic of the customers' states.
 	changelog(group string) string
 	// instance tells which instance a member of the group is.
@@ -125,10 +127,9 @@ func (f *fleet) owned(ctx context.Context) (map[string][]int32, error) {
 	return owned, nil
 }
 
-// balance waits until the partitions are shared out evenly among all three. Kafka Streams may take its ten minutes between two
-// probing rebalances for that.
+// balance waits until the partitions are shared out evenly among all three.
 func (f *fleet) balance(ctx context.Context) error {
-	const limit = 12 * time.Minute
+	const limit = 5 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
@@ -257,6 +258,19 @@ func (ebbSide) ready(ctx context.Context, e *engine) error {
 	return e.await(ctx, 20*time.Millisecond, "ebb is ready", func(series) bool { return e.ready(ctx) })
 }
 
+// complete starts what is missing, on the state that it left.
+func (ebbSide) complete(ctx context.Context, f *fleet) error {
+	for i, e := range f.runs {
+		if e != nil {
+			continue
+		}
+		if err := f.start(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (ebbSide) changelog(group string) string { return group + "-changelog" }
 
 func (ebbSide) instance(m *kmsg.DescribeGroupsResponseGroupMember) string { return m.ClientID }
@@ -301,6 +315,23 @@ func (streamsSide) ready(ctx context.Context, e *engine) error {
 func isRunning(line []byte) bool {
 	var milestone struct{ Event string }
 	return json.Unmarshal(line, &milestone) == nil && milestone.Event == "running"
+}
+
+// complete starts all three anew without their states. Kafka Streams gives an instance that comes back on what it left its tasks
+// only at the next of its probing rebalances, which are ten minutes apart, two tasks at a time.
+func (streamsSide) complete(ctx context.Context, f *fleet) error {
+	for i := range f.runs {
+		f.runs[i].kill()
+		if err := f.wipe(i); err != nil {
+			return err
+		}
+	}
+	for i := range f.runs {
+		if err := f.start(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (streamsSide) changelog(group string) string { return group + "-states-changelog" }

@@ -143,7 +143,7 @@ func (f *fleet) failovers(ctx context.Context, res *result) error {
 	if err := f.drain(ctx); err != nil {
 		return err
 	}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
@@ -151,6 +151,11 @@ func (f *fleet) failovers(ctx context.Context, res *result) error {
 		{"clean leave of one of three", func(ctx context.Context) error { return f.lose(ctx, syscall.SIGTERM) }},
 		{"rolling deploy of three", f.roll},
 	} {
+		if i > 0 {
+			if err := f.side.complete(ctx, f); err != nil {
+				return err
+			}
+		}
 		o, err := f.disturb(ctx, c.do)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -158,13 +163,6 @@ func (f *fleet) failovers(ctx context.Context, res *result) error {
 		name := fmt.Sprintf("%s, %d standby", c.name, f.standbys)
 		res.Failover.put(name, f.side, o)
 		f.log.Info("failover", "side", f.side.name(), "case", name, "served_again_s", o.Served, "worst_gap_ms", o.Gap, "partitions", o.Disturbed, "missing", o.Missing, "duplicates", o.Duplicates)
-		for i, e := range f.runs {
-			if e == nil {
-				if err := f.start(ctx, i); err != nil {
-					return err
-				}
-			}
-		}
 	}
 	return nil
 }
