@@ -78,6 +78,9 @@ func (w *world) check() {
 		}
 	}
 	tr.sort()
+	for _, p := range tr.people {
+		p.lives(w.frame(), w.stopped)
+	}
 	if w.plan.cfg.Quiet {
 		w.spoke = map[int32]int64{}
 	}
@@ -321,8 +324,8 @@ func (w *world) checkChangelog(tr *truth) {
 			w.checkRecord(tr.people[id], id, value)
 		}
 	}
-	for id := range tr.people {
-		if !known[id] {
+	for id, p := range tr.people {
+		if !known[id] && !p.gone && !p.perhaps {
 			w.complain("customer missing", "%s is not in the changelog", id)
 		}
 	}
@@ -339,7 +342,14 @@ func (w *world) checkRecord(p *person, id string, value []byte) {
 		w.complain("customer of nobody", "%s", id)
 		return
 	}
-	if got, want := portrait(&rec), p.portrait(); !slices.Equal(got, want) {
+	if p.gone {
+		w.complain("not forgotten", "%s", id)
+		return
+	}
+	if p.murky && p.perhaps {
+		return
+	}
+	if got, want := portrait(&rec), p.portrait(&w.plan.rules); !slices.Equal(got, want) {
 		w.complain("customer record", "%s:\n%s", id, difference(got, want))
 	}
 	if p.murky {

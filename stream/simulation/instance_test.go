@@ -252,7 +252,7 @@ func (in *instance) make(l *line, rng *rand.Rand, dir stream.Directory) (*stream
 	log := slog.New(slog.NewTextHandler(w.book, &slog.HandlerOptions{Level: slog.LevelInfo})).With("life", fmt.Sprintf("%d.%d", in.id, l.life))
 	cfg.Fetch.Now, cfg.Fetch.Logger, cfg.Fetch.Rand = now, log, uniform
 	policy := alerts.New(alerts.Config{
-		Group: group, Detectors: set, Horizon: rules.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: 800 * detectors.Day, Currency: cfg.Rates.Currency(),
+		Group: group, Detectors: set, Horizon: rules.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: detectors.Duration(w.plan.rules.forget/hourMs) * detectors.Hour, Currency: cfg.Rates.Currency(),
 	})
 	reg := prometheus.NewRegistry()
 	engine, err := stream.New(cfg, stream.Deps{

@@ -35,6 +35,9 @@ type person struct {
 	// murky: records of his could not be read, or came late. When he is alerted depends on when it is noticed; that each of his
 	// events counts once does not.
 	murky bool
+	// gone: he is forgotten by the end; perhaps: he may be. What was before he was forgotten are earlier lives.
+	gone, perhaps bool
+	earlier       []*person
 }
 
 // letter is a record that cannot be used.
@@ -170,16 +173,81 @@ func (f *frame) unsure(at int64) int64 {
 	return f.mixed
 }
 
+// lives divides what a customer did by the times at which he was forgotten in between. Of the last life it says whether it is over.
+func (p *person) lives(f *frame, stopped int64) {
+	rest := p.facts
+	for i := 1; i <= len(rest); i++ {
+		life := person{id: p.id, facts: rest[:i]}
+		next := stopped
+		if i < len(rest) {
+			next = rest[i].at
+		}
+		end := life.end(f, next)
+		switch {
+		case end > next:
+		case i < len(rest) && next-end < f.unsure(next):
+			p.murky, p.perhaps = true, true // back at the moment at which he was forgotten
+		case i < len(rest):
+			p.earlier = append(p.earlier, &life)
+			rest, i = rest[i:], 0
+		case end <= f.until:
+			p.gone = true
+		default:
+			p.perhaps = true
+		}
+	}
+	p.facts = rest
+}
+
+// end is when a customer is forgotten who does nothing more, if that is before a time.
+func (p *person) end(f *frame, before int64) int64 {
+	latest := int64(0)
+	for i := range p.facts {
+		latest = max(latest, p.facts[i].at)
+	}
+	end := latest + f.rules.forget
+	if end > before {
+		return end
+	}
+	whole := *f
+	whole.until, whole.spoke = before, nil
+	for _, e := range p.told(&whole) {
+		if e.resolved == 0 { // an open alert keeps him
+			return math.MaxInt64
+		}
+		end = max(end, e.resolved)
+	}
+	return end
+}
+
 // episodes are all alerts of a customer. Of drops in spending they hold those up to the second result: what comes later depends on
 // which feed was read first.
 func (p *person) episodes(f *frame) (all []episode, unsure int64) {
+	unsure = math.MaxInt64
+	for _, life := range append(p.earlier, p) {
+		some, doubt := life.of(f)
+		if all = append(all, some...); doubt != math.MaxInt64 {
+			unsure = min(unsure, doubt)
+		}
+	}
+	return p.hushed(f, all, unsure)
+}
+
+// told are all alerts of one life, as if everything were certain.
+func (p *person) told(f *frame) []episode {
+	all, _ := p.of(f)
+	return all
+}
+
+// of are the alerts of one life.
+func (p *person) of(f *frame) (all []episode, unsure int64) {
 	all = slices.Concat(p.silences(f), p.unresolved(f))
 	for i := range all {
 		e := &all[i]
 		e.maybe = e.resolved != 0 && e.resolved-e.fired < f.unsure(e.fired)
 	}
 	drops, unsure := p.drops(f)
-	return p.hushed(f, append(all, drops...), unsure)
+	return append(all, drops...), unsure
 }
 
 // hushed leaves out what a quiet history keeps back: what was over before it ended, and what was no news any more.
@@ -237,14 +305,31 @@ func (p *person) silences(f *frame) []episode {
 			continue
 		}
 		if due := last + f.rules.silence; last != 0 && x.at >= due {
-			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: x.at})
+			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse)})
 		}
 		last = x.at
 	}
 	if due := last + f.rules.silence; last != 0 && due <= f.until {
-		out = append(out, episode{customer: p.id, detector: "silence", fired: due})
+		out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: by(f, last+f.rules.lapse)})
 	}
 	return out
+}
+
+// over is when an alert ended: when something happened, or when it was given up before. So close together that it depends on what was
+// read first, the customer is murky.
+func (p *person) over(f *frame, happened, givenUp int64) int64 {
+	if max(happened-givenUp, givenUp-happened) < f.unsure(givenUp) {
+		p.murky = true
+	}
+	return min(happened, givenUp)
+}
+
+// by is a time if it is not later than what is asked for, else 0.
+func by(f *frame, at int64) int64 {
+	if at > f.until {
+		return 0
+	}
+	return at
 }
 
 func (p *person) unresolved(f *frame) []episode {
@@ -265,6 +350,11 @@ func (p *person) unresolved(f *frame) []episode {
 		}
 		if e.fired > f.until || e.resolved != 0 && e.resolved < e.fired {
 			continue
+		}
+		if expires := x.at + f.rules.expire; e.resolved != 0 {
+			e.resolved = p.over(f, e.resolved, expires)
+		} else {
+			e.resolved = by(f, expires)
 		}
 		out = append(out, e)
 	}
@@ -288,18 +378,27 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 		}
 		below := func(percent int64) bool { return recent*r.base*100 < base*percent*r.recent }
 		return verdict{
-			fires:    d-p.facts[0].at/dayMs >= r.history && base*7 >= r.minWeekly*100*r.base && below(50),
+			fires:    d-r.day(p.facts[0].at) >= r.history && base*7 >= r.minWeekly*100*r.base && below(50),
 			critical: below(20), recovered: !below(70),
 		}
 	}
 	var e *episode
 	critical := false
+	last := int64(0)
 	for i := range p.facts {
 		x := &p.facts[i]
 		if !x.activity() {
 			continue
 		}
-		d := x.at / dayMs
+		if gone := last + r.lapse; e != nil && x.at >= gone-f.unsure(gone) {
+			if e.resolved = p.over(f, x.at, gone); e.resolved == gone {
+				e = nil
+			} else {
+				e.resolved = 0
+			}
+		}
+		last = x.at
+		d := r.day(x.at)
 		switch x.kind {
 		case "purchase":
 			spend[d] += x.amount
@@ -310,7 +409,7 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 			continue
 		}
 		v := judge(d)
-		if x.at-d*dayMs < f.unsure(x.at) && v != judge(d-1) {
+		if r.since(x.at) < f.unsure(x.at) && v != judge(d-1) {
 			return out, x.at // payments of the day before may have been unread
 		}
 		slack := f.unsure(x.at)
@@ -324,6 +423,9 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 			e.changed, e.slack, critical = x.at, max(e.slack, slack), true
 		}
 	}
+	if e != nil {
+		e.resolved = by(f, last+r.lapse)
+	}
 	return out, math.MaxInt64
 }
 
@@ -331,14 +433,15 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 const keptDays = 91
 
 // portrait is what the record of a customer must say, in words.
-func (p *person) portrait() []string {
+func (p *person) portrait(r *rules) []string {
 	type day struct{ count, quantity, purchases, refunds, amount int64 }
 	days := map[int64]*day{}
 	of := func(at int64) *day {
-		if days[at/dayMs] == nil {
-			days[at/dayMs] = &day{}
+		d := r.day(at)
+		if days[d] == nil {
+			days[d] = &day{}
 		}
-		return days[at/dayMs]
+		return days[d]
 	}
 	first, latest, active := p.facts[0].at, int64(0), int64(0)
 	open := map[string]int64{}

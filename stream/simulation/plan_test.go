@@ -28,6 +28,32 @@ type rules struct {
 	base      int64
 	history   int64
 	minWeekly int64 // cents
+	lapse     int64 // ms without activity until a customer counts as gone
+	expire    int64 // ms until a complaint is no longer followed
+	forget    int64 // ms until a customer is forgotten
+	zone      int64 // ms by which days begin earlier than in UTC
+}
+
+// day is the local day of a time.
+func (r *rules) day(at int64) int64 { return (at + r.zone) / dayMs }
+
+// since is how long the local day has lasted.
+func (r *rules) since(at int64) int64 { return (at + r.zone) % dayMs }
+
+// vary lets customers be given up sooner, and days begin elsewhere.
+func (r rules) vary(rng *rand.Rand) rules {
+	r.lapse, r.expire, r.forget = 180*dayMs, 365*dayMs, 800*dayMs
+	r.zone = pick(rng, 0, 0, 11*hourMs/2, -8*hourMs)
+	if rng.IntN(3) == 0 {
+		r.lapse = 3 * r.silence
+	}
+	if rng.IntN(3) == 0 {
+		r.expire = 16 * r.complaint
+	}
+	if r.lapse < 180*dayMs && rng.IntN(2) == 0 {
+		r.forget = 2 * r.lapse
+	}
+	return r
 }
 
 var (
@@ -43,6 +69,8 @@ func (r rules) config() detectors.Config {
 	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20
 	c.SpendDrop.MinWeekly = detectors.Amount(r.minWeekly * int64(event.MoneyUnit) / 100)
 	within := detectors.Within(detectors.Duration(r.complaint/hourMs) * detectors.Hour)
+	c.LapseAfter = detectors.Duration(r.lapse/hourMs) * detectors.Hour
+	c.ComplaintUnresolved.ExpireAfter = detectors.Duration(r.expire/hourMs) * detectors.Hour
 	c.ComplaintUnresolved.FirstResponse = detectors.Targets{}
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: within, Normal: within, High: within, Urgent: within, Critical: detectors.Within(0)}
 	return c
@@ -117,6 +145,10 @@ func newPlan(seed uint64) *plan {
 			p.rules, p.history, p.scale = slow, int64(40+rng.IntN(30))*dayMs, pick[int64](rng, 1, 60, 600)
 		}
 	}
+	p.rules = p.rules.vary(rng)
+	if p.rules.forget < 800*dayMs { // what is told late of somebody who is forgotten begins another life of his
+		p.late, p.bad = 0, 0
+	}
 	p.cfg = p.config(rng)
 	if p.class == long {
 		p.linger(rng)
@@ -148,8 +180,11 @@ func (p *plan) mixed() int64 { return p.cfg.Time.MaxOutOfOrder.Milliseconds() }
 
 func (p *plan) String() string {
 	name := "quick"
-	if p.rules == slow {
+	if p.rules.silence == slow.silence {
 		name = "slow"
+	}
+	if p.rules.forget < 800*dayMs {
+		name = "forgetful " + name
 	}
 	return fmt.Sprintf("%v: %d partitions, %d brokers, %d instances with %d standby copies, %d customers, %s rules, clock x%d, out of order %v, quiet %v, %.0f %% astray, %v of %v",
 		p.class, p.parts, p.brokers, p.instances, p.cfg.Membership.Standby, p.customers, name, p.scale, p.cfg.Time.MaxOutOfOrder, p.cfg.Quiet, 100*p.astray, p.storm, p.weather)
@@ -161,7 +196,7 @@ func (p *plan) config(rng *rand.Rand) stream.Config {
 		Group: group, Quiet: rng.IntN(4) == 0, Check: partition.Murmur2, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil),
 		Topics: stream.Topics{Alerts: "alerts", OpenAlerts: "open", Operations: "operations", Changelog: "changelog", DeadLetters: "dlq", Facts: "facts", FactsChangelog: "facts-changelog"},
 		// Feeds that cannot be reached, or stand still, are stretches that are not counted against anybody: which they are depends on the faults.
-		Time:    stream.TimeConfig{Zone: time.UTC, MaxFutureSkew: 1000 * time.Hour, FeedUnreachableAfter: 100000 * time.Hour, MaxOutOfOrder: pick(rng, 0, 0, 10*time.Minute)},
+		Time:    stream.TimeConfig{Zone: time.FixedZone("here", int(p.rules.zone/1000)), MaxFutureSkew: 1000 * time.Hour, FeedUnreachableAfter: 100000 * time.Hour, MaxOutOfOrder: pick(rng, 0, 0, 10*time.Minute)},
 		Stall:   stream.StallConfig{After: 100000 * time.Hour, Expected: 1e12},
 		Letters: stream.LetterConfig{BlindRatio: 1, BlindMin: 1 << 60, StopRatio: 2, StopMin: 1 << 60},
 		Cut: stream.CutConfig{

@@ -42,6 +42,7 @@ type world struct {
 
 	complaints map[string]int
 	wanted     int
+	stopped    int64           // when the instances were stopped, in event time
 	absent     bool            // a broker has been away; of the storm's goroutine
 	spoke      map[int32]int64 // when the quiet history of a partition ended, in event time
 }
@@ -419,6 +420,7 @@ func (w *world) run() {
 	<-fed
 	w.settle()
 	close(over)
+	w.stopped = w.clock().UnixMilli() + w.plan.cfg.Time.Grace.Milliseconds()
 	for _, in := range w.instances {
 		in.tell(false)
 	}
