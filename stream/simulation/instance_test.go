@@ -31,6 +31,7 @@ type instance struct {
 	deaths chan death
 	halt   chan bool // told to stop; true: and to come back
 	done   chan struct{}
+	left   bool // told to stop for good; of the storm's goroutine
 
 	mu      sync.Mutex
 	line    *line
@@ -106,16 +107,6 @@ func (in *instance) tell(back bool) {
 	select {
 	case in.halt <- back:
 	case <-in.done:
-	}
-}
-
-// ended says whether the process was stopped for good.
-func (in *instance) ended() bool {
-	select {
-	case <-in.done:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -294,7 +285,10 @@ func (in *instance) step(l *line, p int32, s txn.Step) error {
 		l.wait()
 	default:
 		in.w.tell(stalledAtStep, "%s", what)
-		nap(long)
+		select {
+		case <-time.After(long):
+		case <-in.w.calmed:
+		}
 	}
 	if l.isDead() {
 		return errKilled

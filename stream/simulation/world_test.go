@@ -29,9 +29,10 @@ type world struct {
 	end    int64 // event time of the last record
 	wg     sync.WaitGroup
 	stormy atomic.Bool
-	joins  atomic.Int64 // no JoinGroup gets through before this time, in ns
-	began  time.Time    // process time
-	origin int64        // event time of began
+	calmed chan struct{} // closed when no faults happen any more
+	joins  atomic.Int64  // no JoinGroup gets through before this time, in ns
+	began  time.Time     // process time
+	origin int64         // event time of began
 
 	instances []*instance // of the storm's goroutine, and after it of the test's
 
@@ -77,7 +78,7 @@ func (w *world) until(ms int64) {
 func newWorld(t *testing.T, p *plan) *world {
 	t.Helper()
 	b := kafkatest.Virtual(t, kafkatest.Options{Brokers: p.brokers})
-	w := &world{t: t, plan: p, broker: b, phone: newPhone(b), book: &book{}, began: time.Now()}
+	w := &world{t: t, plan: p, broker: b, phone: newPhone(b), book: &book{}, began: time.Now(), calmed: make(chan struct{})}
 	// Days of customers begin where the world does not.
 	w.origin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli() + int64(p.seed%977)*89_123
 	compact := map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
@@ -184,6 +185,7 @@ func (w *world) storm() {
 // calm ends all faults that last.
 func (w *world) calm() {
 	w.stormy.Store(false)
+	close(w.calmed)
 	w.mu.Lock()
 	for _, h := range w.errors {
 		w.faults[brokerError] += h.Hits()
@@ -257,7 +259,7 @@ func (w *world) strike(rng *rand.Rand, wg *sync.WaitGroup) {
 func (w *world) members(rng *rand.Rand) {
 	var running []*instance
 	for _, in := range w.instances {
-		if _, _, ok := in.current(); ok {
+		if _, _, ok := in.current(); ok && !in.left {
 			running = append(running, in)
 		}
 	}
@@ -271,6 +273,7 @@ func (w *world) members(rng *rand.Rand) {
 		if len(running) > 1 {
 			in := running[rng.IntN(len(running))]
 			w.tell(left, "instance %d", in.id)
+			in.left = true
 			in.tell(false)
 		}
 	default:
@@ -454,7 +457,7 @@ func (w *world) tend(over chan struct{}) {
 
 // settle waits until all is done that is due by the end.
 func (w *world) settle() {
-	if !slices.ContainsFunc(w.instances, func(in *instance) bool { return !in.ended() }) {
+	if !slices.ContainsFunc(w.instances, func(in *instance) bool { return !in.left }) {
 		w.join() // all have left
 	}
 	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds())
