@@ -87,7 +87,7 @@ func (h *hunter) prepare(ctx context.Context) error {
 // hunt plants a bug and looks for it.
 func (h *hunter) hunt(ctx context.Context, b *bug) (*result, error) {
 	dir := filepath.Join(h.work, b.name)
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err := h.copyTree(ctx, dir); err != nil {
 		return nil, fmt.Errorf("copy the tree: %w", err)
 	}
