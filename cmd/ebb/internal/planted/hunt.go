@@ -22,6 +22,7 @@ type hunter struct {
 	limit   time.Duration // CPU time for each bug
 	from    uint64        // first seed
 	portion int
+	nice    int
 }
 
 // result is what became of one bug.
@@ -147,7 +148,7 @@ var (
 
 // run lets a simulation go through n seeds, or up to the first that fails.
 func (h *hunter) run(ctx context.Context, program string, from uint64, n int) outcome {
-	cmd := exec.CommandContext(ctx, "nice", program, "-test.run", "^TestSimulation$", "-test.v", "-test.failfast", "-test.timeout", patience.String())
+	cmd := exec.CommandContext(ctx, "nice", "-n", strconv.Itoa(h.nice), program, "-test.run", "^TestSimulation$", "-test.v", "-test.failfast", "-test.timeout", patience.String())
 	cmd.Dir = filepath.Join(h.root, "stream", "simulation")
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", fmt.Sprintf("EBB_SIMULATION_FROM=%d", from), fmt.Sprintf("EBB_SIMULATION_SEEDS=%d", n), "EBB_SIMULATION_FOR=", "EBB_SIMULATION_STEP=")
 	out, err := cmd.CombinedOutput()

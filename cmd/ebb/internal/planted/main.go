@@ -30,6 +30,7 @@ func run(ctx context.Context) error {
 	jobs := flag.Int("jobs", runtime.NumCPU(), "bugs at a time")
 	from := flag.Uint64("from", 1, "first seed")
 	missed := flag.Int("missed", 3, "how many bugs may be missed")
+	nice := flag.Int("nice", 10, "how much the simulations give way to other processes, 0 to 19")
 	flag.Parse()
 	wanted, err := regexp.Compile(*only)
 	if err != nil {
@@ -49,7 +50,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h := &hunter{root: root, work: work, limit: *limit, from: *from, portion: 25}
+	h := &hunter{root: root, work: work, limit: *limit, from: *from, portion: 25, nice: *nice}
 	if err := h.prepare(ctx); err != nil {
 		return err
 	}
