@@ -224,7 +224,7 @@ func (f *fleet) roll(ctx context.Context) error {
 // memory compares what ebb resides in with the same customers in eight times as many partitions.
 func (b *bench) memory(ctx context.Context, res *result) error {
 	return b.alone(func() error {
-		if err := b.fillTopics(ctx, b.finer(), nil); err != nil {
+		if err := b.fillTopics(ctx, b.finer(), &loaded{}); err != nil {
 			return err
 		}
 		for _, t := range []topics{b.wide(), b.finer()} {
