@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"ebb/alerts"
 	"ebb/state/customer"
 	"ebb/stream"
 )
@@ -88,6 +89,7 @@ func (w *world) check() {
 	w.checkChangelog(tr)
 	w.checkAlerts(tr)
 	w.checkLetters(tr)
+	w.checkOperations()
 }
 
 func (w *world) frame() *frame {
@@ -132,6 +134,28 @@ func (w *world) checkAlerts(tr *truth) {
 	}
 	w.compareSteps(tr, got)
 	w.checkOpen(last)
+}
+
+// checkOperations: operational alerts are told once and in order too, and only of what has happened.
+func (w *world) checkOperations() {
+	last := map[string]told{}
+	for _, r := range w.committed("operations", 0) {
+		var a told
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			w.complain("unreadable operational alert", "%s: %v", r.Value, err)
+			continue
+		}
+		before := last[a.ID]
+		if a.Revision <= before.Revision || before.Step == "resolved" {
+			w.complain("operational alert", "%s: %s with revision %d after %s with %d", a.Detector, a.Step, a.Revision, before.Step, before.Revision)
+		}
+		last[a.ID] = a
+		switch kind := alerts.OperationalKind(a.Detector); {
+		case kind == alerts.DiskReserve && w.faults[diskFull] != 0, kind == alerts.TaskStopped && w.plan.weather.fatal:
+		default:
+			w.complain("operational alert", "of nothing: %s", r.Value)
+		}
+	}
 }
 
 // find takes one step out of those that were told.

@@ -4,10 +4,11 @@
 // A seed decides everything: how many partitions, brokers and instances there are and how they are configured, what the customers
 // do, and which faults happen when. See docs/testing.md for how to run many seeds, and how to run one again.
 //
-//	plan      what a seed decides                     line      the network of one instance, with its faults
-//	crowd     the customers and what they do          instance  one process: its lives, its disk, its clock
-//	world     broker, topics, instances, timeline     weather   the faults that come by the clock
-//	oracle    what must exist, by naive means         check     the comparison
+//	plan       what a seed decides                   crowd   the customers and what they do
+//	world      broker, topics, instances, a run      storm   the faults that come by the clock
+//	instance   one process: its lives, disk, clock   line    the network of one life, with its faults
+//	fault      their kinds, and the timeline         phone   the harness's own way to the brokers
+//	oracle     what must exist, by naive means       check   the comparison
 //
 // The oracle uses no code of ebb but the decoders of what ebb stores: it keeps lists of events, and counts.
 package simulation
