@@ -3,8 +3,8 @@ package state
 // fill replaces the content of the store by a whole replayed changelog. A crash on the way leaves a store without
 // a position: the next restore begins at the beginning, and its fill throws away what lies there.
 func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing.take()
+	defer s.writing.give()
 	floor := int64(NoHour)
 	if len(r.img.timers) > 0 {
 		floor = Hour(r.img.timers[0].at)

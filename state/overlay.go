@@ -3,7 +3,6 @@ package state
 import (
 	"errors"
 	"sort"
-	"sync"
 	"sync/atomic"
 )
 
@@ -14,11 +13,11 @@ import (
 type overlay struct {
 	Store
 	over    atomic.Pointer[Restored]
-	writing sync.Mutex
+	writing turn
 }
 
 func newOverlay(store Store, r *Restored) *overlay {
-	o := &overlay{Store: store}
+	o := &overlay{Store: store, writing: newTurn()}
 	o.over.Store(r)
 	return o
 }
@@ -50,8 +49,8 @@ func (o *overlay) Get(dst, id []byte) ([]byte, error) {
 
 // Write takes over what waits, and then the batch.
 func (o *overlay) Write(b *Batch) error {
-	o.writing.Lock()
-	defer o.writing.Unlock()
+	o.writing.take()
+	defer o.writing.give()
 	if r := o.over.Load(); r != nil {
 		if err := r.writeTo(o.Store, b.quit); err != nil {
 			return err

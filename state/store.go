@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -179,16 +178,24 @@ type localStore struct {
 	stop  atomic.Bool  // Close was called
 	now   func() time.Time
 
-	writing sync.Mutex // held by Write; guards what follows
-	epoch   uint32     // counts the openings that wrote timers: makes the keys of pieces unique
-	piece   uint32     // next piece of this opening
+	writing turn   // had by Write and fill; guards what follows
+	epoch   uint32 // counts the openings that wrote timers: makes the keys of pieces unique
+	piece   uint32 // next piece of this opening
 	ops     []op
 	arena   []byte
 }
 
+// turn is had by one goroutine at a time, like a mutex. Who waits for it waits on a channel: a write may take seconds, and in a synctest bubble,
+// where only those who wait on channels and timers count as waiting, time would stand still for as long as somebody waits for a mutex.
+type turn chan struct{}
+
+func newTurn() turn  { return make(turn, 1) }
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
+
 // openStore prepares an engine that was just opened.
 func openStore(db engine, now func() time.Time) (*localStore, error) {
-	s := &localStore{db: db, now: now}
+	s := &localStore{db: db, now: now, writing: newTurn()}
 	epoch, err := s.number(metaEpoch)
 	if err != nil {
 		return nil, err
@@ -245,8 +252,8 @@ func (s *localStore) Close() error {
 	if s.stop.Swap(true) {
 		return nil
 	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing.take()
+	defer s.writing.give()
 	return s.db.close()
 }
 
@@ -290,8 +297,8 @@ func (s *localStore) Write(b *Batch) error {
 	if b.Empty() {
 		return nil
 	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing.take()
+	defer s.writing.give()
 	if s.stop.Load() {
 		return ErrClosed
 	}

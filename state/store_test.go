@@ -285,6 +285,36 @@ func TestCloseEndsAWriteAtItsNextTransaction(t *testing.T) {
 	must(t, s.Close())
 }
 
+// Who waits for a write to end lets virtual time go on, or the write would never end: simulated disks are slow.
+func TestWhoWaitsForAWriteDoesNotHoldUpTheTime(t *testing.T) {
+	for name, wait := range map[string]func(s, same Store) error{
+		"a write":   func(s, _ Store) error { b := &Batch{}; b.Set("b", []byte("v")); return s.Write(b) },
+		"an end":    func(s, _ Store) error { return s.Close() },
+		"a restore": func(_, over Store) error { b := &Batch{}; b.Set("b", []byte("v")); return over.Write(b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := NewMemDisk()
+				disk.Shape(1, func() { time.Sleep(time.Second) })
+				s := NewMemory(disk)
+				r := NewRestorer(s)
+				must(t, r.Apply([]byte("a"), encodedRecord(1), 0))
+				replayed, err := r.Keep(1)
+				must(t, err)
+				over := newOverlay(s, replayed)
+				written := make(chan error)
+				go func() { b := &Batch{}; b.Set("c", []byte("v")); written <- over.Write(b) }()
+				time.Sleep(time.Second / 2)
+				must(t, wait(s, over))
+				if err := <-written; err != nil && !errors.Is(err, ErrClosed) {
+					t.Error(err)
+				}
+				must(t, s.Close())
+			})
+		})
+	}
+}
+
 // slowEngine stops in the middle of every transaction.
 type slowEngine struct {
 	engine
