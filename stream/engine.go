@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ebb/alerts"
 	"ebb/state/customer"
 	"ebb/stream/batch"
 	"ebb/stream/event"
@@ -473,7 +474,8 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		partitions: e.partitions, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
-		params: e.cfg.Customer, detectors: e.deps.Detectors, policy: e.deps.Policy,
+		params: e.cfg.Customer, policy: e.deps.Policy,
+		decider: alerts.Decider{Detectors: e.deps.Detectors, Policy: e.deps.Policy},
 	}
 	e.equip(&t.owner, p, strconv.Itoa(int(p)), p)
 	t.log = e.log.With("partition", p)

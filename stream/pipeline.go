@@ -322,20 +322,8 @@ func (t *task) dueBefore(at int64) int64 {
 
 // settle decides the deadlines of one customer up to a time, each at its own moment.
 func (t *task) settle(e *state.Entry, upTo int64) {
-	for range maxSettle {
-		d := e.Record.Deadline
-		if d == 0 || d > upTo {
-			return
-		}
-		t.decide(e, d, nil)
-		if e.Record.Deadline <= d && e.Record.Deadline != 0 { // undecided: a feed is not known so far
-			return
-		}
-	}
+	alerts.Settle(&e.Record, upTo, func(at int64) { t.decide(e, at, nil) })
 }
-
-// maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has two, and at most 64 are open.
-const maxSettle = 256
 
 // timers decides every deadline that the clock has passed. The decision bears the deadline's time.
 func (t *task) timers() error {
@@ -381,31 +369,20 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 		return true
 	}
 	t.know(at)
-	sigs, next := t.detectors.Evaluate(rec, &t.env, trigger, t.sigs[:0])
-	t.sigs = sigs
-	if len(sigs) != 0 || len(rec.Lifecycles) != 0 {
-		t.steps = t.policy.Decide(rec, sigs, &t.env, t.mode(), t.steps[:0])
-		for i := range t.steps {
-			t.emit(rec, &t.steps[i], trigger)
-		}
+	d := t.decider.Decide(rec, &t.env, trigger, t.mode(), t.clock)
+	for i := range d.Steps {
+		t.emit(rec, &d.Steps[i], trigger)
+	}
+	if d.Touched {
 		t.hold(rec)
 	}
-	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
-		next = at + max(undecidedMs, t.clock-at)
-	}
-	if t.policy.Forget(rec, at) {
+	if d.Forget {
 		t.table.Forget(e)
 		return false
 	}
-	if forget := t.policy.ForgetAt(rec); next == 0 || forget < next {
-		next = forget
-	}
-	t.table.Arm(e, next)
+	t.table.Arm(e, d.Next)
 	return true
 }
-
-// undecidedMs is the least time after which an undecidable deadline is looked at again.
-const undecidedMs = 60_000
 
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {

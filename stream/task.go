@@ -76,12 +76,11 @@ type task struct {
 	timersDone int64
 	position   event.Position
 
-	params    customer.Params
-	env       detectors.Env
-	detectors *detectors.Set
-	policy    *alerts.Policy
-	sigs      []detectors.Signal
-	steps     []alerts.Step
+	params  customer.Params
+	env     detectors.Env
+	decider alerts.Decider
+	policy  *alerts.Policy
+	steps   []alerts.Step
 
 	reroute  *reroute // nil where nothing is forwarded
 	outbox   outbox

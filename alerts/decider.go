@@ -1,0 +1,78 @@
+package alerts
+
+import (
+	"ebb/detectors"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// Decider asks the detectors about one customer at one moment and takes the answer into the life of his alerts. It is the way
+// of every decision, whether the moment is that of an event or of a deadline, and whether the clock is that of a live task or
+// of a history that is read again.
+//
+// It reuses its memory, so it belongs to one goroutine.
+type Decider struct {
+	Detectors *detectors.Set
+	Policy    *Policy
+
+	signals []detectors.Signal
+	steps   []Step
+}
+
+// Decision is what came of asking.
+type Decision struct {
+	// Steps are what is to be published, in the order of their event times. They are valid until the next decision.
+	Steps []Step
+	// Touched: the lifecycles of the customer may have changed.
+	Touched bool
+	// Next is when he wants to be looked at again, in event time; never 0 unless Forget is true.
+	Next int64
+	// Forget: nothing of him is needed any more.
+	Forget bool
+}
+
+// undecidedMs is the least time after which an undecidable deadline is looked at again.
+const undecidedMs = 60_000
+
+// Decide decides at event time env.Now. trigger is the event that was just applied, nil for a deadline. clock is how far the
+// task has come in event time: a deadline that cannot be decided yet is asked again when as much more is known as the clock is
+// ahead of it.
+func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.Event, mode Mode, clock int64) Decision {
+	at := env.Now
+	sigs, next := d.Detectors.Evaluate(r, env, trigger, d.signals[:0])
+	d.signals = sigs
+	var out Decision
+	if len(sigs) != 0 || len(r.Lifecycles) != 0 {
+		d.steps = d.Policy.Decide(r, sigs, env, mode, d.steps[:0])
+		out.Steps, out.Touched = d.steps, true
+	}
+	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
+		next = at + max(undecidedMs, clock-at)
+	}
+	if out.Forget = d.Policy.Forget(r, at); out.Forget {
+		return out
+	}
+	if forget := d.Policy.ForgetAt(r); next == 0 || forget < next {
+		next = forget
+	}
+	out.Next = next
+	return out
+}
+
+// maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has two, and at most 64 are open.
+const maxSettle = 256
+
+// Settle has the deadlines of one customer up to a time decided, each at its own moment. decide decides at the moment that it
+// is given, and arms the next deadline.
+func Settle(r *customer.Record, upTo int64, decide func(at int64)) {
+	for range maxSettle {
+		due := r.Deadline
+		if due == 0 || due > upTo {
+			return
+		}
+		decide(due)
+		if r.Deadline <= due && r.Deadline != 0 { // undecided: a feed is not known so far
+			return
+		}
+	}
+}
