@@ -624,7 +624,36 @@ func (d *Decoder) complaint(p *plan, e *Event) *Reject {
 	} else {
 		e.Notes |= NoteInvalidField
 	}
+	e.Category, e.Group = d.name(&p[fieldCategory], e), d.name(&p[fieldGroup], e)
+	e.Score, e.Scored = d.score(&p[fieldScore], e)
 	return nil
+}
+
+// name reads the name of something, as long as an id may be; one that is longer is taken as absent.
+func (d *Decoder) name(s *source, e *Event) []byte {
+	b, st := d.text(s)
+	if st == invalid || len(b) > MaxCustomerBytes {
+		e.Notes |= NoteInvalidField
+		return nil
+	}
+	return b
+}
+
+// score reads a number that may be absent.
+func (d *Decoder) score(s *source, e *Event) (Money, bool) {
+	b, st := d.text(s)
+	if st == absent {
+		return 0, false
+	}
+	v, rounded, err := parseDecimal(b, MoneyScale)
+	if st == invalid || err != nil {
+		e.Notes |= NoteInvalidField
+		return 0, false
+	}
+	if rounded {
+		e.Notes |= NoteRounded
+	}
+	return Money(v), true
 }
 
 // level reads an escalation level.

@@ -120,8 +120,8 @@ func TestDecodeContract(t *testing.T) {
 		},
 		{
 			rule: "everything of a complaint", feed: Complaints,
-			record: `{"id":"k","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"escalated","complaint_id":9,"priority":"CRITICAL","level":3,"actor":"customer","due":"2026-01-06T10:00:00Z","linked_id":"T-8"}`,
-			want:   "Feed=complaints Kind=escalated Time=2026-01-05T10:00:00Z ID=k Customer=c ComplaintID=9 Priority=critical Level=3 Actor=customer Due=2026-01-06T10:00:00Z LinkedID=T-8",
+			record: `{"id":"k","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"escalated","complaint_id":9,"priority":"CRITICAL","level":3,"actor":"customer","due":"2026-01-06T10:00:00Z","linked_id":"T-8","category":"bill","group":"desk 1","score":4.5}`,
+			want:   "Feed=complaints Kind=escalated Time=2026-01-05T10:00:00Z ID=k Customer=c ComplaintID=9 Priority=critical Level=3 Actor=customer Due=2026-01-06T10:00:00Z LinkedID=T-8 Category=bill Group=desk 1 Score=4.50 Scored=true",
 		},
 		{
 			rule: "an opened complaint without a priority is normal, a later step without one leaves it as it is", feed: Complaints,

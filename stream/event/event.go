@@ -379,6 +379,10 @@ type Event struct {
 	Actor       Actor
 	Due         int64 // 0 = not said
 	LinkedID    []byte
+	Category    []byte
+	Group       []byte // of the people who deal with it
+	Score       Money  // how content the customer is, on the source's own scale, in 1/10000; only with Scored
+	Scored      bool
 
 	Profile *Profile // customers feed only
 	Control *Act     // control feed only

@@ -25,6 +25,9 @@ const (
 	fieldActor
 	fieldDue
 	fieldLinkedID
+	fieldCategory
+	fieldGroup
+	fieldScore
 
 	fieldTier
 	fieldSegment
@@ -54,7 +57,7 @@ var fieldNames = [numFields]string{
 	"id", "customer_id", "time", "type", "initiator",
 	"quantity", "outcome", "aggregate", "period_start", "period_end",
 	"amount", "currency",
-	"complaint_id", "priority", "level", "actor", "due", "linked_id",
+	"complaint_id", "priority", "level", "actor", "due", "linked_id", "category", "group", "score",
 	"tier", "segment", "region", "owner", "product", "plan", "source", "status", "time_zone", "language", "since",
 	"contract_end", "committed_spend", "margin", "schedule",
 	"alert_id", "by", "note", "into",
@@ -69,7 +72,7 @@ var feedFields = [NumFeeds][]field{
 	Payments: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAmount, fieldCurrency, fieldInitiator},
 	Complaints: {
 		fieldID, fieldCustomer, fieldTime, fieldType, fieldComplaintID, fieldPriority, fieldLevel, fieldActor, fieldDue,
-		fieldLinkedID,
+		fieldLinkedID, fieldCategory, fieldGroup, fieldScore,
 	},
 	Customers: {
 		fieldID, fieldCustomer, fieldTime, fieldTier, fieldSegment, fieldRegion, fieldOwner, fieldProduct, fieldPlan,
@@ -85,7 +88,7 @@ var unreadFields = [NumFeeds][]string{
 	Payments: {
 		"product", "category", "recurring", "promotion", "attempt", "next_attempt_at", "failure_code", "balance_after",
 	},
-	Complaints: {"channel", "category", "group", "agent", "subject", "score"},
+	Complaints: {"channel", "agent", "subject"},
 	Customers:  {"type"},
 	Control:    {"outcome", "cause", "until", "assignee"},
 }
