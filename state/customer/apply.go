@@ -24,6 +24,7 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	switch {
 	case e.Feed == event.Complaints:
 		out = r.applyComplaint(e, p)
+		r.beatComplaint(e, p)
 	case e.IsActivity():
 		if out = r.applyActivity(e, p); out == SumOverflow {
 			return out
@@ -100,21 +101,26 @@ func minute(ms int64) uint32 {
 func (r *Record) applyActivity(e *event.Event, p *Params) Outcome {
 	at := max(e.Time, 1)
 	var out Outcome
+	day := r.localDay(at, p)
 	switch {
 	case e.Kind != event.KindUsage:
-		out = r.addSpend(r.localDay(at, p), e, p)
+		out = r.addSpend(day, e, p)
 	case e.Aggregate:
 		if e.Quantity == 0 {
 			return Applied // a total of nothing is the absence of use, not a use
 		}
 		// The use lies within the period, whenever the total was told.
 		at = max(min(at, e.PeriodEnd-1), 1)
+		day = r.localDay(at, p)
 		out = r.addAggregate(e, p)
 	default:
-		out = r.addUsage(r.localDay(at, p), 1, e.Quantity, p)
+		out = r.addUsage(day, 1, e.Quantity, p)
 	}
 	if out == SumOverflow {
 		return out
+	}
+	if !out.Has(TooOld) {
+		r.beat(e, day, p)
 	}
 	if at > r.LastActivity {
 		r.LastActivity = at

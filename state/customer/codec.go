@@ -8,8 +8,8 @@ import (
 	"ebb/stream/event"
 )
 
-// The stored form. A record that was merged into another has version 2, which is version 1 with one more part; all others have
-// version 1. Numbers are varints, signed ones zigzag; times are differences to one told before.
+// The stored form. A record with parts (see part) has version 3, else one that was merged into another version 2, and all others version 1; each is the
+// one before with one thing more at its end. Numbers are varints, signed ones zigzag; times are differences to one told before.
 //
 //	version      1 byte
 //	flags        which of the parts below are there
@@ -21,10 +21,12 @@ import (
 //	spend        5*n + decimals, then for each: day since the one before << 1 | (one purchase), [purchases, refunds], [currency], amount
 //	seen ids     n, then for each: 8 bytes of hash, minutes before Latest
 //	[complaints] [lifecycles] [rare] [merged into]
+//	[parts       a bit set, then the body of each, lowest bit first]
 //
 // "decimals" is how many powers of ten all amounts of the list have in common, 0 to 4: most money has two decimals out of four.
 const (
-	codecVersion       = 2 // the newest
+	codecVersion       = 3 // the newest
+	codecVersionMerged = 2
 	codecVersionCommon = 1
 )
 
@@ -50,18 +52,22 @@ const (
 	flagDecided
 	flagPoison
 	flagMerged
+	flagParts
 
-	allFlags = flagMerged<<1 - 1
+	allFlags = flagParts<<1 - 1
 )
 
 // AppendRecord appends the stored form. The same record always gives the same bytes.
 func AppendRecord(dst []byte, r *Record) []byte {
-	version := byte(codecVersionCommon)
-	if r.MergedInto() != "" {
-		version = codecVersion
+	version, flags, parts := byte(codecVersionCommon), r.flags(), r.partBits()
+	switch {
+	case parts != 0:
+		version, flags = codecVersion, flags|flagParts
+	case flags&flagMerged != 0:
+		version = codecVersionMerged
 	}
 	dst = append(dst, version)
-	dst = appendUvarint(dst, r.flags())
+	dst = appendUvarint(dst, flags)
 	dst = appendUvarint(dst, uint64(r.First))
 	dst = appendVarint(dst, r.Latest-r.First)
 	dst = appendTime(dst, r.Armed, r.Latest)
@@ -97,6 +103,9 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	}
 	if into := r.MergedInto(); into != "" {
 		dst = appendText(dst, into)
+	}
+	if parts != 0 {
+		dst = appendParts(dst, r, parts)
 	}
 	return dst
 }
@@ -405,6 +414,10 @@ func DecodeRecord(b []byte, r *Record) error {
 	if flags&flagMerged != 0 {
 		r.rarely().mergedInto = d.text()
 		d.bad = d.bad || r.rare.mergedInto == ""
+	}
+	if flags&flagParts != 0 && d.parts(r) {
+		r.reset()
+		return ErrNewerVersion
 	}
 	if d.bad || d.at != len(d.b) {
 		r.reset()

@@ -48,6 +48,7 @@ func (r *Record) Join(o *Record, p *Params) Outcome {
 	if o.rare != nil {
 		r.joinRare(o.rare)
 	}
+	r.joinParts(o, p)
 	return out
 }
 

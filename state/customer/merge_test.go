@@ -117,7 +117,7 @@ func TestMarkIsStored(t *testing.T) {
 	}
 	r.Leave("b")
 	stored := AppendRecord(nil, r)
-	if plain[0] != 1 || stored[0] != codecVersion {
+	if plain[0] != 1 || stored[0] != codecVersionMerged {
 		t.Errorf("versions %d and %d", plain[0], stored[0])
 	}
 	var got Record

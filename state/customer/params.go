@@ -19,6 +19,8 @@ type Params struct {
 	MaxLifecycles int
 	// MaxCurrencies is how many currencies the windows hold, 1 to MaxCurrencies.
 	MaxCurrencies int
+	// Horizon is the time in days that the lapse model looks ahead, 1 to MaxHorizon: the half-lives of the rhythms follow from it. 0: no rhythms are kept.
+	Horizon int
 	// Calendar tells local days.
 	Calendar *Calendar
 }
@@ -31,9 +33,10 @@ const (
 	MaxComplaints = 128
 	MaxLifecycles = 160
 	MaxCurrencies = 8
+	MaxHorizon    = 3660
 )
 
-// DefaultParams returns the documented defaults: 91 days, 64 ids for 48 h, 64 complaints, 80 alerts, 8 currencies.
+// DefaultParams returns the documented defaults: 91 days, 64 ids for 48 h, 64 complaints, 80 alerts, 8 currencies, no rhythms.
 func DefaultParams(c *Calendar) Params {
 	return Params{
 		KeptDays: MinKeptDays, MaxSeen: 64, SeenFor: 48 * hourMs, MaxComplaints: 64, MaxLifecycles: 80,
@@ -52,6 +55,7 @@ func (p *Params) Validate() error {
 		{"complaints", p.MaxComplaints, 1, MaxComplaints},
 		{"lifecycles", p.MaxLifecycles, 4, MaxLifecycles},
 		{"currencies", p.MaxCurrencies, 1, MaxCurrencies},
+		{"horizon", p.Horizon, 0, MaxHorizon},
 	} {
 		if c.v < c.low || c.v > c.upper {
 			return fmt.Errorf("customer record: %s is %d, allowed is %d to %d", c.name, c.v, c.low, c.upper)

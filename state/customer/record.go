@@ -42,6 +42,8 @@ type Record struct {
 	Poison uint8
 
 	rare *rare // what few customers have
+
+	rhythms *Rhythms // nil where none are kept
 }
 
 // UsageDay is the use of one local day.
@@ -328,7 +330,7 @@ func (r *Record) Size() int {
 		}
 		n += len(x.recalled) * lifecycleBytes
 	}
-	return n
+	return n + r.partsSize()
 }
 
 // reset empties the record but keeps its id and the memory of its slices.
