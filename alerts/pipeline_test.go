@@ -192,9 +192,10 @@ func (p *pipeline) endQuiet(now int64) {
 // contract is the configuration of the reference implementations that ebb is compared with.
 func contract() detectors.Config {
 	cfg := detectors.Defaults()
+	cfg.SpendDrop.Method = detectors.Plain
 	d := &cfg.SpendDrop
 	d.RecentDays, d.BaselineDays, d.MinHistoryDays, d.FiresBelowPercent, d.RecoversAtPercent, d.CriticalBelowPercent = 7, 28, 28, 50, 70, 0
-	cfg.Silence = detectors.SilenceConfig{Enabled: true, After: 14 * detectors.Day}
+	cfg.Silence = detectors.SilenceConfig{Enabled: true, Method: detectors.Plain, After: 14 * detectors.Day}
 	cfg.ComplaintUnresolved.FirstResponse = detectors.Targets{}
 	cfg.ComplaintUnresolved.Resolution = detectors.AllPriorities(detectors.Within(48 * detectors.Hour))
 	cfg.ComplaintUnresolved.Resolution.Critical = detectors.Within(0)

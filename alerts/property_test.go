@@ -89,6 +89,7 @@ func collect(p *pipeline) *[]string {
 // records stay in memory or go through their stored form all the time.
 func TestMetamorphic(t *testing.T) {
 	rich := detectors.Defaults()
+	rich.Silence.Method, rich.SpendDrop.Method = detectors.Plain, detectors.Plain
 	rich.Silence.CriticalAfter = 80 * detectors.Day
 	for name, cfg := range map[string]detectors.Config{"contract": contract(), "defaults": rich} {
 		for seed := range uint64(4) {
@@ -289,6 +290,7 @@ func TestLateEventsKeepLifecyclesWhole(t *testing.T) {
 			events[j] = e
 		}
 		cfg := detectors.Defaults()
+		cfg.Silence.Method, cfg.SpendDrop.Method = detectors.Plain, detectors.Plain
 		cfg.Silence.CriticalAfter = 80 * detectors.Day
 		p := newPipeline(t, cfg, time.UTC)
 		p.outOfOrder = 600_000

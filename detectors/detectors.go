@@ -3,6 +3,8 @@ package detectors
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -138,6 +140,12 @@ type Config struct {
 	KeptDays int `yaml:"-"`
 }
 
+// The methods by which a detector judges.
+const (
+	// Plain: by limits that are the same for everybody, or a multiple of what is usual for the customer.
+	Plain = "plain"
+)
+
 // Defaults returns the documented defaults.
 func Defaults() Config {
 	return Config{
@@ -174,6 +182,12 @@ func (f *faults) add(field, format string, args ...any) {
 func (f *faults) number(field string, v, low, high int) {
 	if v < low || v > high {
 		f.add(field, "is %d; allowed is %d to %d", v, low, high)
+	}
+}
+
+func (f *faults) method(field, v string, allowed ...string) {
+	if !slices.Contains(allowed, v) {
+		f.add(field, "is %q; allowed is %s", v, strings.Join(allowed, " or "))
 	}
 }
 

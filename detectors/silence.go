@@ -16,6 +16,7 @@ const SilenceName = "silence"
 // payments stood still does not count. It ends with the next activity, or as churned.
 type SilenceConfig struct {
 	Enabled       bool     `yaml:"enabled"`
+	Method        string   `yaml:"method" enum:"plain"`
 	After         Duration `yaml:"after"`          // 1h to 365d
 	GapMultiple   float64  `yaml:"gap_multiple"`   // 0 (off), or 1 to 100
 	MinGaps       int      `yaml:"min_gaps"`       // 1 to 90
@@ -26,11 +27,12 @@ type SilenceConfig struct {
 
 // DefaultSilence returns two weeks, and longer for who comes less often: three times his usual gap, 75 days at most.
 func DefaultSilence() SilenceConfig {
-	return SilenceConfig{Enabled: true, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day}
+	return SilenceConfig{Enabled: true, Method: Plain, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day}
 }
 
 func (c *SilenceConfig) validate(f *faults, lapse Duration) {
 	const at, longest = SilenceName + ".", 365 * Day
+	f.method(at+"method", c.Method, Plain)
 	f.duration(at+"after", c.After, Hour, longest)
 	longestLimit := c.After
 	if c.GapMultiple != 0 {

@@ -16,6 +16,7 @@ const SpendDropName = "spend_drop"
 // baseline's; it ends when recent spend a day is at least RecoversAtPercent of it again.
 type SpendDropConfig struct {
 	Enabled              bool   `yaml:"enabled"`
+	Method               string `yaml:"method" enum:"plain"`
 	RecentDays           int    `yaml:"recent_days"`            // 1 to 60
 	BaselineDays         int    `yaml:"baseline_days"`          // 7 to 360; with RecentDays less than the kept days
 	MinHistoryDays       int    `yaml:"min_history_days"`       // 0 to 3660
@@ -30,13 +31,14 @@ type SpendDropConfig struct {
 // five times as many alerts are right.
 func DefaultSpendDrop() SpendDropConfig {
 	return SpendDropConfig{
-		Enabled: true, RecentDays: 35, BaselineDays: 55, MinHistoryDays: 70, MinWeekly: Amount(10 * event.MoneyUnit),
+		Enabled: true, Method: Plain, RecentDays: 35, BaselineDays: 55, MinHistoryDays: 70, MinWeekly: Amount(10 * event.MoneyUnit),
 		FiresBelowPercent: 40, RecoversAtPercent: 60, CriticalBelowPercent: 15,
 	}
 }
 
 func (c *SpendDropConfig) validate(f *faults, keptDays int) {
 	const at = SpendDropName + "."
+	f.method(at+"method", c.Method, Plain)
 	f.number(at+"recent_days", c.RecentDays, 1, 60)
 	f.number(at+"baseline_days", c.BaselineDays, 7, 360)
 	if c.RecentDays+c.BaselineDays >= keptDays {

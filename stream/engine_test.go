@@ -82,6 +82,7 @@ func noMember() *atomic.Pointer[string] {
 // contract are the rules of the bench's contract.
 func contract() detectors.Config {
 	c := detectors.Defaults()
+	c.Silence.Method, c.SpendDrop.Method = detectors.Plain, detectors.Plain
 	c.Silence.After, c.Silence.GapMultiple = 14*detectors.Day, 0
 	c.SpendDrop.RecentDays, c.SpendDrop.BaselineDays, c.SpendDrop.MinHistoryDays = 7, 28, 28
 	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20

@@ -64,6 +64,7 @@ var (
 
 func (r rules) config() detectors.Config {
 	c := detectors.Defaults()
+	c.Silence.Method, c.SpendDrop.Method = detectors.Plain, detectors.Plain
 	c.Silence.After, c.Silence.GapMultiple = detectors.Duration(r.silence/hourMs)*detectors.Hour, 0
 	c.SpendDrop.RecentDays, c.SpendDrop.BaselineDays, c.SpendDrop.MinHistoryDays = int(r.recent), int(r.base), int(r.history)
 	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20

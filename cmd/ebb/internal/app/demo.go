@@ -38,11 +38,12 @@ http: {listen: %q}
 
 // demoPace is what the demo changes of the defaults. A simulated day passes in a second, so what compares with event time is
 // longer than in life, and what is of the process is shorter. The crowd sleeps eight hours: a stall after 12 would be one that
-// a machine busy for a sixth of a second invents.
+// a machine busy for a sixth of a second invents. The plain rules speak within the demo's few minutes; a model would still be learning.
 const demoPace = `stall: {after: 24h, expected_records: 60}
 cut: {max_age: 500ms}
 fetch: {max_wait: 50ms}
 log: {level: warn}
+detectors: {silence: {method: plain}, spend_drop: {method: plain}}
 `
 
 const demoPartitions = 4
