@@ -21,6 +21,8 @@ type Params struct {
 	MaxCurrencies int
 	// Horizon is the time in days that the lapse model looks ahead, 1 to MaxHorizon: the half-lives of the rhythms follow from it. 0: no rhythms are kept.
 	Horizon int
+	// Drop is what the drop tests need; nil: none are kept.
+	Drop *DropParams
 	// Calendar tells local days.
 	Calendar *Calendar
 }

@@ -20,6 +20,7 @@ type part interface {
 // any more keeps its line and is still read.
 var parts = [...]part{
 	0: rhythmsPart{},
+	1: dropsPart{},
 }
 
 // partBits says which parts a record has.

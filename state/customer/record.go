@@ -44,6 +44,7 @@ type Record struct {
 	rare *rare // what few customers have
 
 	rhythms *Rhythms // nil where none are kept
+	drops   *Drops   // nil where none are kept
 }
 
 // UsageDay is the use of one local day.

@@ -24,6 +24,9 @@ func (r *Record) roll(day int32, p *Params) bool {
 	if day <= newest {
 		return day > newest-int32(p.KeptDays)
 	}
+	if p.Drop != nil {
+		r.learnDrops(day, p.Drop)
+	}
 	r.trim(day - int32(p.KeptDays) + 1)
 	return true
 }

@@ -1,0 +1,305 @@
+package customer
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+
+	"ebb/stream/event"
+)
+
+// Drops are the tests that look for a customer who is still there but does less: of what he spends, and of how much he uses the product.
+type Drops struct {
+	Spend, Usage Drop
+}
+
+// DropParams is what the drop tests need to know of the world.
+type DropParams struct {
+	// Value is an amount in the reporting currency, false for a currency without a rate. nil takes every amount as it is.
+	Value func(c event.Currency, m event.Money) (event.Money, bool)
+	// Elapsed is how many days pass for a test from one local day of the customer to a later one, above 0: not those in which the feed stood still, and
+	// fewer than the calendar's while the whole population is slow. nil is the calendar.
+	Elapsed func(r *Record, f event.Feed, from, to int32) float64
+	// Usage: the test of usage is kept too.
+	Usage bool
+}
+
+const (
+	// DropSettles is for how many days a payment or a use may come late and still count in the tests on the day to which it belongs. What comes later is
+	// in the windows only.
+	DropSettles = 3
+	// DropBlock is the length in days of the blocks of which the highest excess of a test is kept.
+	DropBlock = 28
+)
+
+// Drops returns the customer's drop tests as of DropSettles days before his newest event, nil if none are kept. They must not be changed.
+func (r *Record) Drops() *Drops { return r.drops }
+
+// Drop returns a test of the customer as of the end of the day before a given one, which is not known to the test otherwise. It is false if none is kept.
+// f is Payments or Usage.
+func (r *Record) Drop(f event.Feed, before int32, p *DropParams) (Drop, bool) {
+	if r.drops == nil {
+		return Drop{}, false
+	}
+	d := *r.drops.of(f)
+	r.learn(&d, f, before, p)
+	return d, true
+}
+
+// BeginDrop notes that an alert of a drop began on a local day: another one has to wait.
+func (r *Record) BeginDrop(f event.Feed, day int32) {
+	if r.drops != nil {
+		r.drops.of(f).fired = dropDay(day)
+	}
+}
+
+// EndDrop notes that an alert of a drop ended: the evidence counts from now on. If the customer has settled at what he does now, the baseline is learned anew.
+func (r *Record) EndDrop(f event.Feed, settled bool) {
+	if r.drops == nil {
+		return
+	}
+	d := r.drops.of(f)
+	d.restart()
+	if settled {
+		d.fade(dropFaded)
+	}
+}
+
+func (s *Drops) of(f event.Feed) *Drop {
+	if f == event.Usage {
+		return &s.Usage
+	}
+	return &s.Spend
+}
+
+func dropDay(day int32) uint16 { return uint16(min(max(day, 0), math.MaxUint16)) }
+
+// learnDrops takes the days of the windows into the tests that have settled when something happens on a day, before they leave the windows.
+func (r *Record) learnDrops(day int32, p *DropParams) {
+	var s Drops
+	if r.drops != nil {
+		s = *r.drops
+	}
+	r.learn(&s.Spend, event.Payments, day-DropSettles, p)
+	if p.Usage {
+		r.learn(&s.Usage, event.Usage, day-DropSettles, p)
+	}
+	switch {
+	case r.drops != nil:
+		*r.drops = s
+	case s != Drops{}:
+		r.drops = new(Drops)
+		*r.drops = s
+	}
+}
+
+// learn takes the days of the windows before a given one into a test that does not have them yet. A day before one that it has is too late.
+func (r *Record) learn(d *Drop, f event.Feed, before int32, p *DropParams) {
+	if f == event.Usage {
+		for i := firstAfter(len(r.Usage), d.last, func(i int) int32 { return r.Usage[i].Day }); i < len(r.Usage) && r.Usage[i].Day < before; i++ {
+			u := &r.Usage[i]
+			amount := float64(u.Quantity) / float64(event.MoneyUnit)
+			if u.Quantity <= 0 {
+				amount = float64(u.Count)
+			}
+			r.observe(d, f, u.Day, amount, p)
+		}
+		return
+	}
+	for i := firstAfter(len(r.Spend), d.last, func(i int) int32 { return r.Spend[i].Day() }); i < len(r.Spend) && r.Spend[i].Day() < before; {
+		day, sum, paid := r.Spend[i].Day(), 0.0, false
+		for ; i < len(r.Spend) && r.Spend[i].Day() == day; i++ {
+			s := &r.Spend[i]
+			paid = paid || s.Purchases != 0
+			m, ok := s.Amount, true
+			if p.Value != nil {
+				m, ok = p.Value(r.Currencies[s.Currency()], m)
+			}
+			if ok {
+				sum += float64(m) / float64(event.MoneyUnit)
+			}
+		}
+		if paid { // a refund alone is no visit; one that takes back all of the day leaves the visit
+			r.observe(d, f, day, sum, p)
+		}
+	}
+}
+
+// firstAfter is the index of the first of n days in ascending order that is after last, 0 being none. It is looked for from the end.
+func firstAfter(n int, last uint16, day func(i int) int32) int {
+	for n > 0 && (last == 0 || day(n-1) > int32(last)) {
+		n--
+	}
+	return n
+}
+
+// observe takes one day into a test.
+func (r *Record) observe(d *Drop, f event.Feed, day int32, amount float64, p *DropParams) {
+	to := dropDay(day)
+	if d.last != 0 {
+		gap := float64(day - int32(d.last))
+		if p.Elapsed != nil {
+			gap = p.Elapsed(r, f, int32(d.last), day)
+		}
+		d.watch(to, gap)
+		d.Take(gap, amount)
+		d.mark()
+	}
+	d.last = to
+}
+
+// watch begins a new block of days if a day lies in one, and notes what the days since the last one were worth.
+func (d *Drop) watch(day uint16, gap float64) {
+	if was, is := d.last/DropBlock, day/DropBlock; is != was {
+		d.peaked = oddsLeast * oddsUnit
+		if is == was+1 {
+			d.peaked = d.peak
+		}
+		d.peak = oddsLeast * oddsUnit
+	}
+	if d.Ready() && gap > 2*d.Gap() && !d.Absent(gap) { // before that it is less than it was, or hardly more
+		d.peak = max(d.peak, odds(d.Excess(gap-1)))
+	}
+}
+
+func (d *Drop) mark() {
+	if d.Ready() {
+		d.peak = max(d.peak, odds(d.Excess(0)))
+	}
+}
+
+// Last is the local day of the newest payment or use that the test knows, 0 for none.
+func (d *Drop) Last() int32 { return int32(d.last) }
+
+// Fired is the local day on which an alert began last, 0 for never.
+func (d *Drop) Fired() int32 { return int32(d.fired) }
+
+// Peak is the highest excess of the block of DropBlock days before the one that a local day lies in; it is false if there was none, or the customer was not there.
+func (d *Drop) Peak(day int32) (float64, bool) {
+	peak := int16(oddsLeast * oddsUnit)
+	switch was, is := int32(d.last)/DropBlock, day/DropBlock; {
+	case is == was:
+		peak = d.peaked
+	case is == was+1:
+		peak = d.peak
+	}
+	return float64(peak) / oddsUnit, d.Ready() && peak > oddsLeast*oddsUnit
+}
+
+// dropFaded is the weight that is left of the baseline of a customer who settled: it is enough for the test to go on.
+const dropFaded = 6.0
+
+// fade lowers the weight of what is known so far.
+func (d *Drop) fade(to float64) {
+	if w := float64(d.weight); w > to {
+		for _, v := range [...]*float32{&d.weight, &d.gaps, &d.gaps2, &d.amounts, &d.amounts2} {
+			*v = float32(float64(*v) * to / w)
+		}
+	}
+}
+
+// dropsPart keeps Drops in the record. The stored form is which of the two tests follow (1 spend, 2 usage), and of each: last, fired as varints; weight, gaps,
+// gaps2, amounts, amounts2 as little-endian float32; and, once the weight is enough, the odds, peak and peaked as varints.
+type dropsPart struct{}
+
+var _ part = dropsPart{}
+
+func (dropsPart) has(r *Record) bool { return r.drops != nil && *r.drops != Drops{} }
+func (dropsPart) size(*Record) int   { return int(unsafe.Sizeof(Drops{})) }
+
+func (dropsPart) append(dst []byte, r *Record) []byte {
+	both := [...]*Drop{&r.drops.Spend, &r.drops.Usage}
+	set := byte(0)
+	for i, d := range both {
+		if *d != (Drop{}) {
+			set |= 1 << i
+		}
+	}
+	dst = append(dst, set)
+	for i, d := range both {
+		if set&(1<<i) != 0 {
+			dst = d.append(dst)
+		}
+	}
+	return dst
+}
+
+func (d *Drop) append(dst []byte) []byte {
+	dst = appendUvarint(dst, uint64(d.last))
+	dst = appendUvarint(dst, uint64(d.fired))
+	for _, v := range [...]float32{d.weight, d.gaps, d.gaps2, d.amounts, d.amounts2} {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+	}
+	if d.Ready() {
+		for _, v := range d.odds {
+			dst = appendVarint(dst, int64(v))
+		}
+		dst = appendVarint(dst, int64(d.peak))
+		dst = appendVarint(dst, int64(d.peaked))
+	}
+	return dst
+}
+
+func (dropsPart) decode(d *decoder, r *Record) {
+	r.drops = &Drops{}
+	set := d.byte()
+	d.bad = d.bad || set == 0 || set > 3
+	for i, x := range [...]*Drop{&r.drops.Spend, &r.drops.Usage} {
+		if set&(1<<i) != 0 && !d.bad {
+			*x = d.drop()
+		}
+	}
+}
+
+func (d *decoder) drop() (x Drop) {
+	x.last, x.fired = d.uint16(), d.uint16()
+	for _, v := range [...]*float32{&x.weight, &x.gaps, &x.gaps2, &x.amounts, &x.amounts2} {
+		*v = d.float32()
+		d.bad = d.bad || *v < 0
+	}
+	if x.Ready() {
+		for i := range x.odds {
+			x.odds[i] = d.int16()
+		}
+		x.peak, x.peaked = d.int16(), d.int16()
+	}
+	d.bad = d.bad || x == Drop{}
+	return x
+}
+
+func (d *decoder) int16() int16 {
+	v := d.varint()
+	d.bad = d.bad || v < math.MinInt16 || v > math.MaxInt16
+	return int16(v)
+}
+
+// join keeps of each test the one that knows more, without its evidence: what one of two spent says little of what both spend, and less than usual it is not.
+func (dropsPart) join(r, o *Record, _ *Params) {
+	switch {
+	case o.drops == nil:
+		return
+	case r.drops == nil:
+		own := *o.drops
+		r.drops = &own
+	default:
+		r.drops.Spend.join(&o.drops.Spend)
+		r.drops.Usage.join(&o.drops.Usage)
+	}
+	r.drops.Spend.restart()
+	r.drops.Usage.restart()
+}
+
+func (d *Drop) join(o *Drop) {
+	last, fired := max(d.last, o.last), max(d.fired, o.fired)
+	if o.weight > d.weight {
+		*d = *o
+	}
+	d.last, d.fired = last, fired
+}
+
+// restart is Restart for a test that may not be ready.
+func (d *Drop) restart() {
+	if d.Ready() {
+		d.Restart()
+	}
+}
