@@ -4,24 +4,11 @@ import (
 	"fmt"
 	"html/template"
 	"math"
-	"strings"
 	"time"
 
+	"ebb/cmd/ebb/internal/svg"
 	"ebb/stream/event"
 )
-
-// svg collects the elements of a picture. Colours come from the style sheet by class, so that they follow the reader's
-// light or dark setting; places are attributes, so that no inline style is needed.
-type svg struct{ strings.Builder }
-
-func (s *svg) add(format string, args ...any) { fmt.Fprintf(&s.Builder, format, args...) }
-
-// title is what is shown on hover. Text is escaped.
-func title(text string) string { return "<title>" + template.HTMLEscapeString(text) + "</title>" }
-
-func f1(x float64) string {
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0")
-}
 
 // spark draws twelve weeks of spend against the expected range. The line ends with the last full week.
 func spark(weeks []span) template.HTML {
@@ -42,20 +29,20 @@ func spark(weeks []span) template.HTML {
 	}
 	x := func(i int) float64 { return pad + (w-2*pad)*float64(i)/float64(max(1, len(weeks)-1)) }
 	y := func(m event.Money) float64 { return h - pad - (h-2*pad)*float64(max(0, m))/float64(top) }
-	var b svg
+	var b svg.Builder
 	last := weeks[len(weeks)-1]
 	text := fmt.Sprintf("Weekly spend, %d weeks to %s. Last week %s", known, day(last.To), money(last.Spend))
 	if last.Band {
 		text += fmt.Sprintf(", expected %s to %s", money(last.Low), money(last.High))
 	}
-	b.add(`<svg class="spark" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, title(text))
+	b.Add(`<svg class="spark" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, svg.Title(text))
 	band(&b, weeks, x, y, 0)
-	b.add(`<path class="base" d="M%s %s H%s"/>`, f1(pad), f1(h-pad), f1(w-pad))
+	b.Add(`<path class="base" d="M%s %s H%s"/>`, svg.F1(pad), svg.F1(h-pad), svg.F1(w-pad))
 	move := "M"
 	b.WriteString(`<path class="line" d="`)
 	for i := range weeks {
 		if weeks[i].Known {
-			b.add("%s%s %s", move, f1(x(i)), f1(y(weeks[i].Spend)))
+			b.Add("%s%s %s", move, svg.F1(x(i)), svg.F1(y(weeks[i].Spend)))
 			move = "L"
 		}
 	}
@@ -64,12 +51,12 @@ func spark(weeks []span) template.HTML {
 	if last.Band && last.Spend < last.Low {
 		end = "dot low"
 	}
-	b.add(`<circle class="%s" cx="%s" cy="%s" r="2.4"/></svg>`, end, f1(x(len(weeks)-1)), f1(y(last.Spend)))
-	return template.HTML(b.String())
+	b.Add(`<circle class="%s" cx="%s" cy="%s" r="2.4"/></svg>`, end, svg.F1(x(len(weeks)-1)), svg.F1(y(last.Spend)))
+	return b.HTML()
 }
 
 // band draws runs of expected ranges as areas; half widens each point to both sides.
-func band(b *svg, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
+func band(b *svg.Builder, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
 	for i := 0; i < len(spans); i++ {
 		if !spans[i].Band {
 			continue
@@ -81,16 +68,16 @@ func band(b *svg, spans []span, x func(int) float64, y func(event.Money) float64
 		b.WriteString(`<path class="band" d="`)
 		move := "M"
 		for k := i; k <= j; k++ {
-			b.add("%s%s %s", move, f1(x(k)-half), f1(y(spans[k].High)))
+			b.Add("%s%s %s", move, svg.F1(x(k)-half), svg.F1(y(spans[k].High)))
 			move = "L"
 			if half > 0 {
-				b.add("H%s", f1(x(k)+half))
+				b.Add("H%s", svg.F1(x(k)+half))
 			}
 		}
 		for k := j; k >= i; k-- {
-			b.add("L%s %s", f1(x(k)+half), f1(y(spans[k].Low)))
+			b.Add("L%s %s", svg.F1(x(k)+half), svg.F1(y(spans[k].Low)))
 			if half > 0 {
-				b.add("H%s", f1(x(k)-half))
+				b.Add("H%s", svg.F1(x(k)-half))
 			}
 		}
 		b.WriteString(`Z"/>`)
@@ -99,7 +86,7 @@ func band(b *svg, spans []span, x func(int) float64, y func(event.Money) float64
 }
 
 // means draws the middle of the expected range, over the bars.
-func means(b *svg, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
+func means(b *svg.Builder, spans []span, x func(int) float64, y func(event.Money) float64, half float64) {
 	b.WriteString(`<path class="mean" d="`)
 	move := "M"
 	for i := range spans {
@@ -107,7 +94,7 @@ func means(b *svg, spans []span, x func(int) float64, y func(event.Money) float6
 			move = "M"
 			continue
 		}
-		b.add("%s%s %sH%s", move, f1(x(i)-half), f1(y(spans[i].Mean)), f1(x(i)+half))
+		b.Add("%s%s %sH%s", move, svg.F1(x(i)-half), svg.F1(y(spans[i].Mean)), svg.F1(x(i)+half))
 		move = "L"
 	}
 	b.WriteString(`"/>`)
@@ -155,8 +142,8 @@ func picture(d *pictureData, width float64) template.HTML {
 		return ""
 	}
 	l := arrange(d, width)
-	var b svg
-	b.add(`<svg class="picture" viewBox="0 0 %g %g" width="%g" height="%g" aria-hidden="true">`, l.w, l.h, l.w, l.h)
+	var b svg.Builder
+	b.Add(`<svg class="picture" viewBox="0 0 %g %g" width="%g" height="%g" aria-hidden="true">`, l.w, l.h, l.w, l.h)
 	grid(&b, d, &l)
 	spendBars(&b, d, &l)
 	complaintLane(&b, d, &l)
@@ -164,7 +151,7 @@ func picture(d *pictureData, width float64) template.HTML {
 	timeAxis(&b, d, &l)
 	drawMarks(&b, d, &l)
 	b.WriteString("</svg>")
-	return template.HTML(b.String())
+	return b.HTML()
 }
 
 func arrange(d *pictureData, width float64) layout {
@@ -218,44 +205,29 @@ func (l *layout) usageY(n int) float64 {
 	return l.usageTop + l.usageH - l.usageH*float64(n)/float64(max(1, l.usageMax))
 }
 
-// niceStep is a step of 1, 2 or 5 times a power of ten that makes at most n of it reach top.
-func niceStep(top float64, n int) float64 {
-	if top <= 0 {
-		return 1
-	}
-	raw := top / float64(n)
-	p := math.Pow(10, math.Floor(math.Log10(raw)))
-	for _, m := range []float64{1, 2, 5, 10} {
-		if m*p >= raw {
-			return m * p
-		}
-	}
-	return 10 * p
-}
-
-func grid(b *svg, d *pictureData, l *layout) {
-	step := niceStep(float64(l.top)/float64(event.MoneyUnit), 5)
+func grid(b *svg.Builder, d *pictureData, l *layout) {
+	step := svg.Step(float64(l.top)/float64(event.MoneyUnit), 5)
 	for v := 0.0; event.Money(v*float64(event.MoneyUnit)) <= l.top; v += step {
 		y := l.spendY(event.Money(v * float64(event.MoneyUnit)))
-		b.add(`<path class="grid" d="M%s %sH%s"/><text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`,
-			f1(l.left), f1(y), f1(l.w-l.right), f1(l.left-6), f1(y+4), tickText(v))
+		b.Add(`<path class="grid" d="M%s %sH%s"/><text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`,
+			svg.F1(l.left), svg.F1(y), svg.F1(l.w-l.right), svg.F1(l.left-6), svg.F1(y+4), tickText(v))
 		if l.top == 0 {
 			break
 		}
 	}
 	name := "spend a " + d.unit + ", " + d.currency
-	b.add(`<text class="axis" x="%s" y="%s">%s</text>`, f1(l.left), f1(l.spendTop-6), template.HTMLEscapeString(name))
-	b.add(`<text class="axis" x="%s" y="%s">usage a %s</text>`, f1(l.left), f1(l.usageTop-6), d.unit)
-	b.add(`<path class="grid" d="M%s %sH%s"/>`, f1(l.left), f1(l.usageTop+l.usageH), f1(l.w-l.right))
-	b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">0</text>`, f1(l.left-6), f1(l.usageTop+l.usageH+4))
+	b.Add(`<text class="axis" x="%s" y="%s">%s</text>`, svg.F1(l.left), svg.F1(l.spendTop-6), svg.Escape(name))
+	b.Add(`<text class="axis" x="%s" y="%s">usage a %s</text>`, svg.F1(l.left), svg.F1(l.usageTop-6), d.unit)
+	b.Add(`<path class="grid" d="M%s %sH%s"/>`, svg.F1(l.left), svg.F1(l.usageTop+l.usageH), svg.F1(l.w-l.right))
+	b.Add(`<text class="tick" x="%s" y="%s" text-anchor="end">0</text>`, svg.F1(l.left-6), svg.F1(l.usageTop+l.usageH+4))
 	if l.usageMax > 0 {
-		b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">%d</text>`, f1(l.left-6), f1(l.usageTop+8), l.usageMax)
+		b.Add(`<text class="tick" x="%s" y="%s" text-anchor="end">%d</text>`, svg.F1(l.left-6), svg.F1(l.usageTop+8), l.usageMax)
 	}
 }
 
 func tickText(v float64) string {
 	if v == math.Trunc(v) {
-		return thousands(int64(v))
+		return svg.Thousands(int64(v))
 	}
 	return fmt.Sprintf("%.2g", v)
 }
@@ -288,19 +260,19 @@ func hoverText(d *pictureData, s *span) string {
 	return text
 }
 
-func spendBars(b *svg, d *pictureData, l *layout) {
+func spendBars(b *svg.Builder, d *pictureData, l *layout) {
 	x := func(i int) float64 { s := &d.spans[i]; bx, bw := l.bar(d, s); return bx + bw/2 }
 	half := l.perDay * float64(d.spans[0].To-d.spans[0].From+1) / 2
 	band(b, d.spans, x, l.spendY, half)
 	for i := range d.spans {
 		s := &d.spans[i]
 		bx, bw := l.bar(d, s)
-		b.WriteString(`<g class="slot">` + title(hoverText(d, s)))
-		b.add(`<rect class="hit" x="%s" y="%s" width="%s" height="%s"/>`, f1(bx), f1(l.spendTop), f1(bw), f1(l.axisTop-l.spendTop))
+		b.WriteString(`<g class="slot">` + svg.Title(hoverText(d, s)))
+		b.Add(`<rect class="hit" x="%s" y="%s" width="%s" height="%s"/>`, svg.F1(bx), svg.F1(l.spendTop), svg.F1(bw), svg.F1(l.axisTop-l.spendTop))
 		class := "bar"
 		switch {
 		case !s.Known:
-			b.add(`<rect class="gap" x="%s" y="%s" width="%s" height="3"/></g>`, f1(bx), f1(l.spendTop+l.spendH-3), f1(bw))
+			b.Add(`<rect class="gap" x="%s" y="%s" width="%s" height="3"/></g>`, svg.F1(bx), svg.F1(l.spendTop+l.spendH-3), svg.F1(bw))
 			continue
 		case s.Partial:
 			class = "bar partial"
@@ -311,12 +283,12 @@ func spendBars(b *svg, d *pictureData, l *layout) {
 		if s.Spend > 0 || class == "bar low" {
 			y = min(y, l.spendTop+l.spendH-2) // a trace of it is to be seen
 		}
-		b.add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/></g>`, class, f1(bx), f1(y), f1(bw), f1(l.spendTop+l.spendH-y))
+		b.Add(`<rect class="%s" x="%s" y="%s" width="%s" height="%s"/></g>`, class, svg.F1(bx), svg.F1(y), svg.F1(bw), svg.F1(l.spendTop+l.spendH-y))
 	}
 	means(b, d.spans, x, l.spendY, half)
 }
 
-func usageBars(b *svg, d *pictureData, l *layout) {
+func usageBars(b *svg.Builder, d *pictureData, l *layout) {
 	for i := range d.spans {
 		s := &d.spans[i]
 		if !s.Known || s.Usage == 0 {
@@ -324,8 +296,8 @@ func usageBars(b *svg, d *pictureData, l *layout) {
 		}
 		bx, bw := l.bar(d, s)
 		y := min(l.usageY(s.Usage), l.usageTop+l.usageH-1)
-		b.add(`<rect class="use" x="%s" y="%s" width="%s" height="%s">%s</rect>`, f1(bx), f1(y), f1(bw), f1(l.usageTop+l.usageH-y),
-			title(hoverText(d, s)))
+		b.Add(`<rect class="use" x="%s" y="%s" width="%s" height="%s">%s</rect>`, svg.F1(bx), svg.F1(y), svg.F1(bw), svg.F1(l.usageTop+l.usageH-y),
+			svg.Title(hoverText(d, s)))
 	}
 }
 
@@ -363,11 +335,11 @@ func laneCount(complaints []Complaint, now time.Time) int {
 	return min(n, lanesShown)
 }
 
-func complaintLane(b *svg, d *pictureData, l *layout) {
+func complaintLane(b *svg.Builder, d *pictureData, l *layout) {
 	if len(d.complaints) == 0 {
 		return
 	}
-	b.add(`<text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`, f1(l.left-6), f1(l.laneTop+9), map[bool]string{true: "cmpl.", false: "complaints"}[l.small])
+	b.Add(`<text class="tick" x="%s" y="%s" text-anchor="end">%s</text>`, svg.F1(l.left-6), svg.F1(l.laneTop+9), map[bool]string{true: "cmpl.", false: "complaints"}[l.small])
 	for i, lane := range laneOf(d.complaints, d.now) {
 		c := &d.complaints[i]
 		if lane >= lanesShown {
@@ -382,10 +354,10 @@ func complaintLane(b *svg, d *pictureData, l *layout) {
 		}
 		y := l.laneTop + float64(lane)*l.laneH
 		x, to := l.clamp(l.x(c.Opened)), l.clamp(l.x(end))
-		b.add(`<g>%s<rect class="complaint %s" x="%s" y="%s" width="%s" height="%s" rx="2"/>`, title(complaintText(c, d.zone)),
-			complaintState(c), f1(x), f1(y), f1(max(3, to-x)), f1(l.laneH-3))
+		b.Add(`<g>%s<rect class="complaint %s" x="%s" y="%s" width="%s" height="%s" rx="2"/>`, svg.Title(complaintText(c, d.zone)),
+			complaintState(c), svg.F1(x), svg.F1(y), svg.F1(max(3, to-x)), svg.F1(l.laneH-3))
 		if !c.Responded.IsZero() && c.Responded.After(l.from) && c.Responded.Before(end) {
-			b.add(`<path class="answer" d="M%s %sV%s"/>`, f1(l.clamp(l.x(c.Responded))), f1(y), f1(y+l.laneH-3))
+			b.Add(`<path class="answer" d="M%s %sV%s"/>`, svg.F1(l.clamp(l.x(c.Responded))), svg.F1(y), svg.F1(y+l.laneH-3))
 		}
 		b.WriteString("</g>")
 	}
@@ -416,7 +388,7 @@ func complaintText(c *Complaint, zone *time.Location) string {
 }
 
 // timeAxis has a tick at the beginning of each week, or of each second or fourth where there is little room.
-func timeAxis(b *svg, d *pictureData, l *layout) {
+func timeAxis(b *svg.Builder, d *pictureData, l *layout) {
 	every := 7
 	for float64(every)*l.perDay < 52 {
 		every *= 2
@@ -426,7 +398,7 @@ func timeAxis(b *svg, d *pictureData, l *layout) {
 		if x > l.w-l.right-24 {
 			break
 		}
-		b.add(`<path class="grid" d="M%s %sv4"/><text class="tick" x="%s" y="%s">%s</text>`, f1(x), f1(l.axisTop), f1(x), f1(l.axisTop+16),
+		b.Add(`<path class="grid" d="M%s %sv4"/><text class="tick" x="%s" y="%s">%s</text>`, svg.F1(x), svg.F1(l.axisTop), svg.F1(x), svg.F1(l.axisTop+16),
 			t.Format("2 Jan"))
 	}
 }
@@ -467,7 +439,7 @@ func markRows(d *pictureData, l *layout) int {
 	return n
 }
 
-func drawMarks(b *svg, d *pictureData, l *layout) {
+func drawMarks(b *svg.Builder, d *pictureData, l *layout) {
 	rows := placeMarks(d, l)
 	for i := range d.marks {
 		m := &d.marks[i]
@@ -475,8 +447,8 @@ func drawMarks(b *svg, d *pictureData, l *layout) {
 			continue
 		}
 		x, y := l.clamp(l.x(m.at)), l.markTop+15*float64(rows[i])
-		b.add(`<g class="mark %s">%s<path d="M%s %sV%s"/>`, m.class, title(m.hover), f1(x), f1(y+13), f1(l.axisTop))
-		b.add(`<text x="%s" y="%s">%s</text></g>`, f1(l.labelAt(m)), f1(y+11), template.HTMLEscapeString(m.label))
+		b.Add(`<g class="mark %s">%s<path d="M%s %sV%s"/>`, m.class, svg.Title(m.hover), svg.F1(x), svg.F1(y+13), svg.F1(l.axisTop))
+		b.Add(`<text x="%s" y="%s">%s</text></g>`, svg.F1(l.labelAt(m)), svg.F1(y+11), svg.Escape(m.label))
 	}
 }
 
@@ -487,19 +459,19 @@ func growth(values, against []int, label string) template.HTML {
 	for i := range values {
 		top = max(top, values[i], against[i])
 	}
-	var b svg
-	b.add(`<svg class="growth" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, title(label))
-	b.add(`<path class="base" d="M0 %gH%g"/>`, h-1, w)
+	var b svg.Builder
+	b.Add(`<svg class="growth" viewBox="0 0 %g %g" width="%g" height="%g" role="img">%s`, w, h, w, h, svg.Title(label))
+	b.Add(`<path class="base" d="M0 %gH%g"/>`, h-1, w)
 	line := func(v []int, class string, area bool) {
 		if len(v) < 2 {
 			return
 		}
-		b.add(`<path class="%s" d="`, class)
+		b.Add(`<path class="%s" d="`, class)
 		for i, n := range v {
-			b.add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], f1(w*float64(i)/float64(len(v)-1)), f1(h-1-(h-3)*float64(n)/float64(top)))
+			b.Add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], svg.F1(w*float64(i)/float64(len(v)-1)), svg.F1(h-1-(h-3)*float64(n)/float64(top)))
 		}
 		if area {
-			b.add("V%gH0Z", h-1)
+			b.Add("V%gH0Z", h-1)
 		}
 		b.WriteString(`"/>`)
 	}
@@ -507,5 +479,5 @@ func growth(values, against []int, label string) template.HTML {
 	line(values, "line", false)
 	line(against, "against", false)
 	b.WriteString("</svg>")
-	return template.HTML(b.String())
+	return b.HTML()
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"ebb/cmd/ebb/internal/svg"
 	"ebb/stream/event"
 )
 
@@ -19,7 +20,7 @@ func money(m event.Money) string {
 		m = -m
 	}
 	cents := (int64(m) + 50) / 100
-	return sign + thousands(cents/100) + fmt.Sprintf(".%02d", cents%100)
+	return sign + svg.Thousands(cents/100) + fmt.Sprintf(".%02d", cents%100)
 }
 
 // roughMoney leaves the cents out from 1000 on, for places with little room.
@@ -31,19 +32,7 @@ func roughMoney(m event.Money) string {
 	return money(m)
 }
 
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	var b strings.Builder
-	for i, r := range s {
-		if i > 0 && (len(s)-i)%3 == 0 && s[i-1] != '-' {
-			b.WriteByte(',')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-func count[T ~int | ~int64 | ~uint64](n T) string { return thousands(int64(n)) }
+func count[T ~int | ~int64 | ~uint64](n T) string { return svg.Thousands(int64(n)) }
 
 // plural writes a count with its noun: 1 alert, 2 alerts.
 func plural(n int, one, many string) string {
@@ -86,7 +75,7 @@ func perSecond(r float64) string {
 	case r < 10:
 		return strconv.FormatFloat(r, 'f', 1, 64)
 	}
-	return thousands(int64(math.Round(r)))
+	return svg.Thousands(int64(math.Round(r)))
 }
 
 func percent(p float64) string { return strconv.Itoa(int(math.Round(p*100))) + " %" }

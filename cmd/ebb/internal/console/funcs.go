@@ -6,6 +6,8 @@ import (
 	"html/template"
 	"strconv"
 	"time"
+
+	"ebb/cmd/ebb/internal/svg"
 )
 
 // functions are what the templates may call.
@@ -21,7 +23,7 @@ func (c *Console) functions() template.FuncMap {
 		"lasting":     lasting,
 		"mark":        markOf,
 		"money":       money,
-		"cents":       func(n int64) string { return thousands(n / 100) },
+		"cents":       func(n int64) string { return svg.Thousands(n / 100) },
 		"percent":     percent,
 		"perSecond":   perSecond,
 		"plural":      plural,
