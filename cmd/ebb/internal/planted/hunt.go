@@ -23,6 +23,7 @@ type hunter struct {
 	from    uint64        // first seed
 	portion int
 	nice    int
+	tests   bool // what the simulation does not find, the tests of the changed packages may
 }
 
 // result is what became of one bug.
@@ -33,7 +34,8 @@ type result struct {
 	seeds  uint64
 	cpu    time.Duration
 	by     string // the first complaint
-	doubt  int    // failures that the sound tree shows with the same seed
+	test   string // that failed where the simulation found nothing
+	doubt  int    // failures that do not come again, or that the sound tree shows with the same seed
 }
 
 // copyTree copies what belongs to the tree, and not what git ignores.
@@ -100,6 +102,17 @@ func (h *hunter) hunt(ctx context.Context, b *bug) (*result, error) {
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
 	r := &result{bug: b}
+	h.simulate(ctx, program, r)
+	if h.tests && !r.caught && ctx.Err() == nil {
+		if err := h.runTests(ctx, dir, r); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.name, err)
+		}
+	}
+	return r, ctx.Err()
+}
+
+// simulate runs seed after seed until one fails for the bug's sake.
+func (h *hunter) simulate(ctx context.Context, program string, r *result) {
 	for seed := h.from; r.cpu < h.limit && ctx.Err() == nil; {
 		run := h.run(ctx, program, seed, h.portion)
 		r.cpu += run.cpu
@@ -108,24 +121,41 @@ func (h *hunter) hunt(ctx context.Context, b *bug) (*result, error) {
 			seed += uint64(h.portion)
 			continue
 		}
-		if !h.soundFails(ctx, run.seed) {
+		if h.isTheBugs(ctx, program, run.seed, r) {
 			r.caught, r.seed, r.by = true, run.seed, run.complaint
-			return r, ctx.Err()
+			return
 		}
 		r.doubt++
 		seed = run.seed + 1
 	}
-	return r, ctx.Err()
 }
 
-// soundFails says whether the tree as it is fails with a seed too.
-func (h *hunter) soundFails(ctx context.Context, seed uint64) bool {
-	for range 3 {
-		if h.run(ctx, h.sound, seed, 1).failed {
-			return true
+const (
+	// repeats is how often a seed that failed is run again, with the bug and without. Not every run of a seed is the same.
+	repeats = 20
+	// again is in how many of them it has to fail with the bug. Without it must in none.
+	again = 2
+)
+
+// isTheBugs says whether a seed that failed does so because of the bug. What it costs to run it again with the bug counts.
+func (h *hunter) isTheBugs(ctx context.Context, program string, seed uint64, r *result) bool {
+	failed := 0
+	for i := 0; i < repeats && failed < again && ctx.Err() == nil; i++ {
+		run := h.run(ctx, program, seed, 1)
+		r.cpu += run.cpu
+		if run.failed {
+			failed++
 		}
 	}
-	return false
+	if failed < again {
+		return false
+	}
+	for range repeats {
+		if ctx.Err() != nil || h.run(ctx, h.sound, seed, 1).failed {
+			return false
+		}
+	}
+	return true
 }
 
 // outcome is what became of some seeds.
@@ -137,8 +167,8 @@ type outcome struct {
 	complaint string
 }
 
-// patience is how long a portion of seeds may take.
-const patience = 10 * time.Minute
+// patience is how long a portion of seeds, or the tests of a package, may take.
+const patience = 5 * time.Minute
 
 var (
 	begun     = regexp.MustCompile(`(?m)^=== RUN +TestSimulation/seed_(\d+)$`)

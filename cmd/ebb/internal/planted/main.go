@@ -30,6 +30,8 @@ func run(ctx context.Context) error {
 	jobs := flag.Int("jobs", runtime.NumCPU(), "bugs at a time")
 	from := flag.Uint64("from", 1, "first seed")
 	missed := flag.Int("missed", 3, "how many bugs may be missed")
+	tests := flag.Bool("tests", true, "ask the tests of the changed packages about bugs that the simulation misses")
+	table := flag.String("table", "", "file whose table takes the results, such as docs/testing.md; lines of other bugs stay")
 	nice := flag.Int("nice", 10, "how much the simulations give way to other processes, 0 to 19")
 	flag.Parse()
 	wanted, err := regexp.Compile(*only)
@@ -50,11 +52,16 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h := &hunter{root: root, work: work, limit: *limit, from: *from, portion: 25, nice: *nice}
+	h := &hunter{root: root, work: work, limit: *limit, from: *from, portion: 25, nice: *nice, tests: *tests}
 	if err := h.prepare(ctx); err != nil {
 		return err
 	}
-	results, err := h.huntAll(ctx, bugs, *jobs)
+	results, err := h.huntAll(ctx, bugs, *jobs, func(r *result) error {
+		if *table == "" {
+			return nil
+		}
+		return addTo(*table, r)
+	})
 	if err != nil {
 		return err
 	}
@@ -62,7 +69,7 @@ func run(ctx context.Context) error {
 }
 
 // huntAll looks for several bugs at a time, and says what became of each.
-func (h *hunter) huntAll(ctx context.Context, bugs []*bug, jobs int) ([]*result, error) {
+func (h *hunter) huntAll(ctx context.Context, bugs []*bug, jobs int, done func(*result) error) ([]*result, error) {
 	todo := make(chan *bug)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -78,6 +85,7 @@ func (h *hunter) huntAll(ctx context.Context, bugs []*bug, jobs int) ([]*result,
 					fmt.Fprintf(os.Stderr, "%s: %v\n", b.name, err)
 				} else {
 					all = append(all, r)
+					first = cmp.Or(first, done(r))
 					fmt.Fprintln(os.Stderr, r)
 				}
 				mu.Unlock()
@@ -95,7 +103,10 @@ func (h *hunter) huntAll(ctx context.Context, bugs []*bug, jobs int) ([]*result,
 
 func (r *result) String() string {
 	s := fmt.Sprintf("%s: missed, %d seeds, %.0f s", r.bug.name, r.seeds, r.cpu.Seconds())
-	if r.caught {
+	switch {
+	case r.test != "":
+		s = fmt.Sprintf("%s: caught by the test %s, %.0f s", r.bug.name, r.test, r.cpu.Seconds())
+	case r.caught:
 		s = fmt.Sprintf("%s: caught by seed %d (%s), %.1f s", r.bug.name, r.seed, r.by, r.cpu.Seconds())
 	}
 	if r.doubt > 0 {
@@ -104,19 +115,20 @@ func (r *result) String() string {
 	return s
 }
 
-// report writes the table for docs/testing.md, and fails if too many were missed.
+// report prints the table, and fails if too many were missed.
 func report(all []*result, bearable int) error {
-	fmt.Println("| bug | shown by | seed | CPU s |\n|---|---|---|---|")
-	caught := 0
+	fmt.Println(tableHead)
+	caught, tests := 0, 0
 	for _, r := range all {
-		if !r.caught {
-			fmt.Printf("| %s | **missed** | %d seeds | %.0f |\n", r.bug.what, r.seeds, r.cpu.Seconds())
-			continue
+		fmt.Println(r.line())
+		if r.caught {
+			caught++
 		}
-		caught++
-		fmt.Printf("| %s | %s | %d | %.1f |\n", r.bug.what, r.by, r.seed, r.cpu.Seconds())
+		if r.test != "" {
+			tests++
+		}
 	}
-	fmt.Printf("\n%d of %d are caught.\n", caught, len(all))
+	fmt.Printf("\n%d of %d are caught, %d of them by tests of their packages.\n", caught, len(all), tests)
 	if len(all)-caught > bearable {
 		return fmt.Errorf("%d bugs are missed", len(all)-caught)
 	}

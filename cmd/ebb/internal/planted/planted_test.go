@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -102,5 +103,48 @@ func TestComplaint(t *testing.T) {
 	want := map[string]string{"=== R": "missing step", "panic": "panic: deadlock: all is blocked", "nothi": ""}
 	if !maps.Equal(got, want) {
 		t.Errorf("complaints are %q", got)
+	}
+}
+
+func TestTable(t *testing.T) {
+	first := &bug{name: "01-one", what: "one is wrong"}
+	second := &bug{name: "02-two", what: "two is wrong"}
+	doc := "text\n\n" + tableBegin + tableEnd + "\nmore\n"
+	for _, r := range []*result{
+		{bug: second, seeds: 70, cpu: 9e9},
+		{bug: first, caught: true, seed: 7, by: "missing step", cpu: 15e8},
+		{bug: second, caught: true, seeds: 80, test: "TestTwo of state", cpu: 12e9},
+	} {
+		var err error
+		if doc, err = merge(doc, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "text\n\n" + tableBegin + "\n" + tableHead + "\n| 01 | one is wrong | missing step | 7 | 1.5 |\n| 02 | two is wrong | test TestTwo of state | none of 80 | 12.0 |\n\n" +
+		"2 of 2 are caught, 1 of them by tests of their packages.\n\n" + tableEnd + "\nmore\n"
+	if doc != want {
+		t.Errorf("the document is\n%s\nwant\n%s", doc, want)
+	}
+	if _, err := merge("text\n", &result{bug: first}); err == nil {
+		t.Error("a document without a place for the table is taken")
+	}
+}
+
+func TestFirstFailed(t *testing.T) {
+	for out, want := range map[string]string{
+		"=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: bad\n--- FAIL: TestB (0.00s)\nFAIL\n": "TestB",
+		"=== RUN   TestA\n=== RUN   TestA/sub\npanic: deadlock\n":                                                          "TestA",
+		"ok\n": "",
+	} {
+		if got := firstFailed([]byte(out)); got != want {
+			t.Errorf("%q: %q failed, want %q", out, got, want)
+		}
+	}
+}
+
+func TestPackages(t *testing.T) {
+	b := &bug{edits: []edit{{path: "stream/cut.go"}, {path: "state/table.go"}, {path: "stream/task.go"}}}
+	if got := b.packages(); !slices.Equal(got, []string{"state", "stream"}) {
+		t.Errorf("packages %q", got)
 	}
 }
