@@ -39,11 +39,13 @@ func (w *world) log(topic string, part int32) []*kgo.Record {
 }
 
 // committed is what a read_committed reader sees of a partition of a topic that ebb writes. Nothing may lie there that belongs to no
-// transaction, and no producer may write after a younger one.
+// transaction, and no producer may write after a younger one. All owners of a changelog are one producer: under another nobody would end
+// what they left open, or keep them from writing.
 func (w *world) committed(topic string, part int32) []*kgo.Record {
 	all := w.log(topic, part)
 	open := map[int64][]*kgo.Record{}
 	epochs := map[int64]int16{}
+	owner := int64(0)
 	var out []*kgo.Record
 	for _, r := range all {
 		switch {
@@ -58,6 +60,12 @@ func (w *world) committed(topic string, part int32) []*kgo.Record {
 		default:
 			if topic == "changelog" && r.ProducerEpoch < epochs[r.ProducerID] {
 				w.complain("written by a former owner", "%s/%d offset %d has epoch %d after %d", topic, part, r.Offset, r.ProducerEpoch, epochs[r.ProducerID])
+			}
+			if string(r.Key) == stream.TaskKey {
+				if owner != 0 && owner != r.ProducerID {
+					w.complain("written by several producers", "%s/%d offset %d by %d after %d", topic, part, r.Offset, r.ProducerID, owner)
+				}
+				owner = r.ProducerID
 			}
 			epochs[r.ProducerID] = r.ProducerEpoch
 			open[r.ProducerID] = append(open[r.ProducerID], r)

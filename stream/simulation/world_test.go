@@ -28,6 +28,7 @@ type world struct {
 	wg     sync.WaitGroup
 	stormy atomic.Bool
 	calmed chan struct{} // closed when no faults happen any more
+	leapt  atomic.Int64  // how far the event time has leapt ahead, ms
 	joins  atomic.Int64  // no JoinGroup gets through before this time, in ns
 	began  time.Time     // process time
 	origin int64         // event time of began
@@ -63,7 +64,7 @@ func (l *book) Write(p []byte) (int, error) {
 
 // clock is the true event time.
 func (w *world) clock() time.Time {
-	return time.UnixMilli(w.origin).Add(time.Duration(w.plan.scale) * time.Since(w.began))
+	return time.UnixMilli(w.origin + w.leapt.Load()).Add(time.Duration(w.plan.scale) * time.Since(w.began))
 }
 
 // until waits for a moment of event time.
@@ -184,6 +185,7 @@ func (w *world) run() {
 	w.storm()
 	<-fed
 	w.settle()
+	w.aftermath()
 	close(over)
 	w.stopped = w.clock().UnixMilli() + w.plan.cfg.Time.Grace.Milliseconds()
 	for _, in := range w.instances {
@@ -231,6 +233,31 @@ func (w *world) settle() {
 		nap(500 * time.Millisecond)
 	}
 	w.t.Errorf("not caught up ten minutes after the last fault: %v", why)
+}
+
+// aftermath lets a long time pass in which nothing happens, in most seeds after all processes were started again: a deadline that
+// somebody has lost on the way does not come up then.
+func (w *world) aftermath() {
+	rng := chance(w.plan.seed, 81)
+	r := &w.plan.rules
+	far := pick(rng, 0, r.complaint, r.silence, r.silence+r.silence/2, 5*r.silence)
+	again := rng.IntN(3)
+	for _, in := range w.instances {
+		switch _, _, running := in.current(); {
+		case in.left || !running:
+		case again == 1:
+			w.tell(restarted, "instance %d, in the aftermath", in.id)
+			in.tell(true)
+		case again == 2:
+			in.kill()
+		}
+	}
+	if far == 0 && again == 0 {
+		return
+	}
+	w.leapt.Add(far)
+	w.end += far
+	w.settle()
 }
 
 // unsettled says what is still to be done.
