@@ -76,3 +76,6 @@ func Settle(r *customer.Record, upTo int64, decide func(at int64)) {
 		}
 	}
 }
+
+// Signal is what the detector said when it made the step. It must not be changed.
+func (s *Step) Signal() *detectors.Signal { return &s.signal }

@@ -41,6 +41,8 @@ func run(args []string) int {
 		Demo: func(ctx context.Context, o cli.DemoOptions, out cli.Streams) error {
 			return app.Demo(ctx, o, out, v.Version, outside(nil))
 		},
+		Backtest: app.Backtest,
+		Stdin:    os.Stdin,
 		Upkeep: func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error) {
 			return app.NewUpkeep(ctx, cfg, cluster, outside(log))
 		},

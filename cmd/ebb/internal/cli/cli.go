@@ -42,12 +42,14 @@ type Streams struct {
 // Deps is what the command tree needs from outside.
 type Deps struct {
 	Streams
-	Config  config.Source                                                     // environment and files; zero: the operating system
-	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
-	Run     Runner                                                            // nil: there is no run command
-	Demo    Demo                                                              // nil: there is no demo command
-	Upkeep  Upkeep                                                            // nil: there are no state commands
-	Version Version
+	Config   config.Source                                                     // environment and files; zero: the operating system
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
+	Run      Runner                                                            // nil: there is no run command
+	Demo     Demo                                                              // nil: there is no demo command
+	Upkeep   Upkeep                                                            // nil: there are no state commands
+	Backtest Backtest                                                          // nil: there is no backtest command
+	Stdin    io.Reader                                                         // what a command reads that is told to read standard input
+	Version  Version
 }
 
 // CLI is the command tree.
@@ -151,6 +153,9 @@ when a complaint is left lying.`,
 	}
 	if c.deps.Demo != nil {
 		root.AddCommand(c.demo())
+	}
+	if c.deps.Backtest != nil {
+		root.AddCommand(c.backtest())
 	}
 	root.AddCommand(c.config(), c.topics(), c.alerts(), c.dlq(), c.version())
 	if c.deps.Upkeep != nil {

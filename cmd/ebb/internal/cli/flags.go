@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebb/cmd/ebb/internal/config"
 	"ebb/detectors"
 )
 
@@ -58,6 +59,22 @@ func (l *length) Set(s string) error {
 		err = errors.New("use a positive duration")
 	}
 	l.value = d.Std()
+	return err
+}
+
+// size is a flag that takes a number of bytes as the configuration does.
+type size struct{ value int64 }
+
+func (s *size) String() string { return config.Bytes(s.value).String() }
+func (s *size) Type() string   { return "size" }
+
+// Set takes the size.
+func (s *size) Set(text string) error {
+	v, err := config.ParseBytes(text)
+	if err == nil && v < 1 {
+		err = errors.New("use a size above 0")
+	}
+	s.value = int64(v)
 	return err
 }
 

@@ -1,0 +1,131 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"ebb/cmd/ebb/internal/backtest"
+	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/detectors"
+)
+
+// Backtest is `ebb backtest`: the same rules as Run, on a history instead of topics.
+func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error {
+	cfg, err := backtestConfig(&o)
+	if err != nil {
+		return err
+	}
+	if o.PrintConfig {
+		_, err := out.Stdout.Write(backtest.DefaultConfig())
+		return err
+	}
+	variants, err := backtestVariants(cfg)
+	if err != nil {
+		return err
+	}
+	rules := variants[0].Rules
+	progress := &backtest.Progress{Out: terminal(out.Stderr)}
+	h, err := backtest.Read(ctx, &backtest.InputOptions{
+		Files: o.Events, Stdin: o.Stdin, Feeds: rules.Feeds, Rates: rules.Rates, MaxRecordBytes: rules.MaxRecordBytes,
+		StopAtBadRow: o.StopAtBad, MaxBadShare: o.MaxBad / 100, MaxBytes: o.MaxMemory, Progress: progress,
+	})
+	if err != nil {
+		return err
+	}
+	tellBadRows(out.Stderr, h)
+	report, err := backtest.Backtest(ctx, h, &backtest.Options{
+		Variants:    variants,
+		HorizonDays: int(cfg.Alerts.Horizon.Milliseconds() / (24 * 3_600_000)), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
+	})
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		enc := json.NewEncoder(out.Stdout)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(report)
+	}
+	return report.Text(out.Stdout)
+}
+
+// backtestConfig is the named configuration, or the one that holds without a name, with the horizon that was asked for.
+func backtestConfig(o *cli.BacktestOptions) (*config.Config, error) {
+	path, src := o.Config, config.Source{}
+	if path == "" {
+		path = "the configuration that holds without -c"
+		src.ReadFile = func(string) ([]byte, error) { return backtest.DefaultConfig(), nil }
+	}
+	cfg, err := config.Load(path, src)
+	if err != nil {
+		return nil, err
+	}
+	if o.Horizon == 0 {
+		return cfg, nil
+	}
+	const day = config.Duration(24 * 3_600_000_000_000)
+	cfg.Alerts.Horizon = config.Duration(o.Horizon) * day
+	// Who is silent for less than two horizons is not gone yet, however long the horizon.
+	cfg.Alerts.LapseAfter = max(cfg.Alerts.LapseAfter, 2*cfg.Alerts.Horizon)
+	cfg.Alerts.ForgetAfter = max(cfg.Alerts.ForgetAfter, cfg.Alerts.LapseAfter+cfg.Alerts.Horizon)
+	return cfg, nil
+}
+
+// backtestVariants are the rules as they are configured and, unless that is what they are, the plain ones beside them.
+func backtestVariants(cfg *config.Config) ([]backtest.Variant, error) {
+	rules, err := backtestRules(cfg)
+	if err != nil {
+		return nil, err
+	}
+	all := []backtest.Variant{{Name: "as configured", Rules: rules, Methods: methods(cfg)}}
+	if cfg.Detectors.Silence.Method == detectors.Plain && cfg.Detectors.SpendDrop.Method == detectors.Plain {
+		return all, nil
+	}
+	plain := *cfg
+	plain.Detectors.Silence.Method, plain.Detectors.SpendDrop.Method = detectors.Plain, detectors.Plain
+	if rules, err = backtestRules(&plain); err != nil {
+		return nil, fmt.Errorf("the plain rules beside: %w", err)
+	}
+	return append(all, backtest.Variant{Name: "plain rules", Rules: rules, Methods: methods(&plain)}), nil
+}
+
+func methods(cfg *config.Config) map[string]string {
+	return map[string]string{detectors.SilenceName: cfg.Detectors.Silence.Method, detectors.SpendDropName: cfg.Detectors.SpendDrop.Method}
+}
+
+// backtestRules are the pieces of a task.
+func backtestRules(cfg *config.Config) (*backtest.Rules, error) {
+	sc, set, policy, err := parts(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &backtest.Rules{
+		Detectors: set, Policy: policy, Feeds: sc.Feeds, Customer: sc.Customer, Rates: sc.Rates, Zone: sc.Time.Zone,
+		MaxOutOfOrder: sc.Time.MaxOutOfOrder.Milliseconds(), MaxRecordBytes: sc.MaxRecordBytes,
+	}, nil
+}
+
+// terminal is w where a person sees it, nil elsewhere.
+func terminal(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	return f
+}
+
+// tellBadRows names the rows that were skipped.
+func tellBadRows(w io.Writer, h *backtest.History) {
+	for i := range h.BadRows {
+		fmt.Fprintln(w, "ebb: skipped "+h.BadRows[i].Error())
+	}
+	if more := h.Bad - len(h.BadRows); more > 0 {
+		fmt.Fprintf(w, "ebb: and %d more rows\n", more)
+	}
+}

@@ -1,0 +1,79 @@
+package backtest
+
+import (
+	"context"
+	"slices"
+)
+
+// Variant is a set of rules under a name.
+type Variant struct {
+	Name  string
+	Rules *Rules
+	// Methods are the ways in which its detectors work, by name, for the report.
+	Methods map[string]string
+}
+
+// Options are what a backtest works with.
+type Options struct {
+	// Variants are replayed one after another over the same history. The first is what the report is about, the others stand beside it.
+	Variants []Variant
+	// HorizonDays is how long a silence has to last to be a departure.
+	HorizonDays int
+	Config      string // hash of the configuration
+	Currency    string
+	Progress    *Progress
+}
+
+// Backtest replays the history by every variant and reports on all of them.
+func Backtest(ctx context.Context, h *History, o *Options) (*Report, error) {
+	s := newScorer(h, int32(o.HorizonDays))
+	r := &Report{
+		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, Activity: "any event", Tiers: s.tiers.source,
+		ActiveMonths: round(s.tiers.activeMonths(), 1), History: historyReport(h), Lapses: s.lapseReport(),
+	}
+	switch {
+	case h.Truth.None:
+		r.Activity = "none"
+	case h.Truth.Purchases:
+		r.Activity = "purchase"
+	}
+	for i, v := range o.Variants {
+		out, err := Run(ctx, h, v.Rules, v.Name, o.Progress)
+		if err != nil {
+			return nil, err
+		}
+		m := s.method(v.Name, slices.Sorted(slices.Values(v.Rules.Detectors.Names())), out)
+		m.Rules = v.Methods
+		r.Methods = append(r.Methods, m)
+		if i == 0 {
+			r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
+		}
+	}
+	return r, nil
+}
+
+func historyReport(h *History) HistoryReport {
+	r := HistoryReport{
+		From: date(dayOf(h.From)), To: date(dayOf(h.To)), Events: h.Events, Customers: len(h.Truth.list), Feeds: map[string]int{}, Types: h.Types,
+		Ignored: h.Ignored, Acts: h.Acts, Bad: h.Bad, BadBy: h.BadBy, BadRows: h.BadRows,
+	}
+	for f, n := range h.ByFeed {
+		if n > 0 {
+			r.Feeds[feedName(f)] = n
+		}
+	}
+	return r
+}
+
+func (s *scorer) lapseReport() LapseReport {
+	r := LapseReport{Lapses: len(s.lapses)}
+	for i := range s.lapses {
+		if s.lapses[i].stated {
+			r.Stated++
+			continue
+		}
+		r.Money, _ = r.Money.Add(s.lapses[i].spend)
+	}
+	r.Spend = r.Money.String()
+	return r
+}

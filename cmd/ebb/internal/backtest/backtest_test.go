@@ -1,0 +1,276 @@
+package backtest_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"ebb/cmd/ebb/internal/app"
+	"ebb/cmd/ebb/internal/backtest"
+	"ebb/cmd/ebb/internal/cli"
+)
+
+var update = flag.Bool("update", false, "write the golden report anew")
+
+const history = "testdata/history.csv"
+
+// plainRules is the configuration of the golden report: the built-in mapping with rules that do not change with the defaults.
+func plainRules(t *testing.T) string {
+	t.Helper()
+	text := string(backtest.DefaultConfig()) + "detectors: {silence: {method: plain}, spend_drop: {method: plain}}\n"
+	return write(t, "plain.yaml", text)
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func options(t *testing.T, files ...string) cli.BacktestOptions {
+	t.Helper()
+	return cli.BacktestOptions{Events: files, Config: plainRules(t), Horizon: 45, JSON: true, MaxBad: 5, MaxMemory: 1 << 30}
+}
+
+// run returns what the command writes to standard output and standard error.
+func run(t *testing.T, o cli.BacktestOptions) (string, string, error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err := app.Backtest(context.Background(), o, cli.Streams{Stdout: &out, Stderr: &errs})
+	return out.String(), errs.String(), err
+}
+
+func mustRun(t *testing.T, o cli.BacktestOptions) string {
+	t.Helper()
+	out, errs, err := run(t, o)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, errs)
+	}
+	return out
+}
+
+// The report of a small history, member by member. What changes it changes what users are told.
+func TestGoldenReport(t *testing.T) {
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, []byte(mustRun(t, options(t, history))), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	got := withoutConfig(t, pretty.Bytes())
+	const golden = "testdata/report.json"
+	if *update {
+		if err := os.WriteFile(golden, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the report differs from %s; look at it, and if it is right run this test with -update\n%s", golden, got)
+	}
+}
+
+// withoutConfig takes the configuration's hash out, which changes with every key that is added.
+func withoutConfig(t *testing.T, report []byte) []byte {
+	t.Helper()
+	var out [][]byte
+	for line := range bytes.Lines(report) {
+		if !bytes.Contains(line, []byte(`"config":`)) {
+			out = append(out, line)
+		}
+	}
+	return bytes.Join(out, nil)
+}
+
+// The same events give the same bytes: in any order of rows, on any number of cores, from a file, from standard input, compressed, as JSON lines.
+func TestSameHistorySameBytes(t *testing.T) {
+	want := mustRun(t, options(t, history))
+	t.Run("one core", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		same(t, want, mustRun(t, options(t, history)))
+	})
+	t.Run("four cores", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+		same(t, want, mustRun(t, options(t, history)))
+	})
+	head, rows := table(t)
+	t.Run("shuffled rows and columns, in two files", func(t *testing.T) {
+		r := rand.New(rand.NewPCG(1, 2))
+		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		columns := r.Perm(len(head))
+		half := len(rows) / 2
+		a := write(t, "a.csv", asTable(t, head, rows[:half], columns))
+		b := write(t, "b.csv", asTable(t, head, rows[half:], r.Perm(len(head))))
+		same(t, want, mustRun(t, options(t, a, b)))
+	})
+	t.Run("compressed, on standard input", func(t *testing.T) {
+		plain, err := os.ReadFile(history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		if _, err := z.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o := options(t, "-")
+		o.Stdin = &packed
+		same(t, want, mustRun(t, o))
+	})
+	t.Run("JSON lines", func(t *testing.T) {
+		var lines strings.Builder
+		for _, row := range rows {
+			record := map[string]any{}
+			for i, name := range head {
+				switch {
+				case row[i] == "":
+				case name == "extra":
+					record[name] = json.RawMessage(row[i])
+				default:
+					record[name] = row[i]
+				}
+			}
+			b, err := json.Marshal(record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&lines, "%s\n\n", b)
+		}
+		same(t, want, mustRun(t, options(t, write(t, "history.ndjson", lines.String()))))
+	})
+}
+
+func same(t *testing.T, want, got string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("another report:\n%s\nwant\n%s", got, want)
+	}
+}
+
+func table(t *testing.T) (head []string, rows [][]string) {
+	t.Helper()
+	f, err := os.Open(history)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	all, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[0], all[1:]
+}
+
+func asTable(t *testing.T, head []string, rows [][]string, columns []int) string {
+	t.Helper()
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	for _, row := range append([][]string{head}, rows...) {
+		out := make([]string, len(columns))
+		for i, c := range columns {
+			out[i] = row[c]
+		}
+		if err := w.Write(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Flush()
+	return b.String()
+}
+
+const broken = `customer_id,time,topic,type,amount,extra
+a,2024-01-01T00:00:00Z,payment,purchase,10,
+a,2024-01-02T00:00:00Z,payment,purchase,ten,
+a,2024-01-03T00:00:00Z,parcel,purchase,10,
+a,2024-01-04T00:00:00Z,payment,purchase,10,"{""n"":"
+a,2024-01-05T00:00:00Z,payment
+a,yesterday,payment,purchase,10,
+,2024-01-06T00:00:00Z,payment,purchase,10,
+a,2024-01-07T00:00:00Z,payment,"pur"chase,10,
+a,2024-01-08T00:00:00Z,payment,purchase,10,
+`
+
+// A row that cannot be used is named with its line and the reason, counted, and left out.
+func TestBrokenRowsAreNamedAndCounted(t *testing.T) {
+	o := options(t, write(t, "broken.csv", broken))
+	o.MaxBad = 100
+	out, errs, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.History.Events != 2 || r.History.Bad != 7 {
+		t.Errorf("%d events, %d bad rows; want 2 and 7\n%s", r.History.Events, r.History.Bad, errs)
+	}
+	for _, want := range []string{
+		":3: amount_", ":4: unknown_topic: topic \"parcel\"", ":5: invalid_extra", ":6: unreadable_row: 3 fields", ":7: time_", ":8: customer_missing", ":9: unreadable_row",
+	} {
+		if !strings.Contains(errs, "broken.csv"+want) {
+			t.Errorf("%q is not named in\n%s", want, errs)
+		}
+	}
+}
+
+func TestBrokenRowsStop(t *testing.T) {
+	o := options(t, write(t, "broken.csv", broken))
+	o.StopAtBad = true
+	_, _, err := run(t, o)
+	if err == nil || !strings.Contains(err.Error(), "broken.csv:3: amount_") {
+		t.Errorf("%v; want the first bad row", err)
+	}
+}
+
+func TestTooManyBrokenRowsAreRefused(t *testing.T) {
+	_, _, err := run(t, options(t, write(t, "broken.csv", broken)))
+	if err == nil || !strings.Contains(err.Error(), "7 of 9 rows cannot be used (77.8 %), more than the 5.0 %") {
+		t.Errorf("%v; want a refusal with the share", err)
+	}
+}
+
+func TestNothingToReplay(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty.csv":  "",
+		"header.csv": "customer_id,time,topic\n",
+		"names.csv":  "who,when\na,b\n",
+	} {
+		if _, _, err := run(t, options(t, write(t, name, text))); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, _, err := run(t, options(t, filepath.Join(t.TempDir(), "none.csv"))); err == nil {
+		t.Error("a file that is not there: no error")
+	}
+}
+
+func TestHistoryThatDoesNotFitIsRefused(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("customer_id,time,topic,type,amount\n")
+	for i := range 5000 {
+		fmt.Fprintf(&b, "c%d,2024-01-01T00:00:00Z,payment,purchase,1\n", i)
+	}
+	o := options(t, write(t, "large.csv", b.String()))
+	o.MaxMemory = 100_000
+	if _, _, err := run(t, o); err == nil || !strings.Contains(err.Error(), "more than the 0.1 MB") {
+		t.Errorf("%v; want a refusal", err)
+	}
+}

@@ -1,0 +1,243 @@
+package backtest
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"ebb/stream"
+	"ebb/stream/event"
+)
+
+// maxLine is the longest line of JSON lines, in bytes.
+const maxLine = 16 << 20
+
+// BadRow is a row that could not be used.
+type BadRow struct {
+	File    string `json:"file"`
+	Row     int    `json:"row"` // line of the file, from 1
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+func (b *BadRow) Error() string {
+	return fmt.Sprintf("%s:%d: %s: %s", b.File, b.Row, b.Reason, b.Message)
+}
+
+// Reasons of rows that never became a record. The others are those of package event.
+const (
+	reasonRow   = "unreadable_row"
+	reasonTopic = "unknown_topic"
+	reasonExtra = "invalid_extra"
+)
+
+// rows reads one file and gives each row to take, as a JSON object of the feed it belongs to. A row that cannot be given goes to bad; an
+// error of take or bad ends the reading.
+type rows struct {
+	file  string
+	feeds *feedNames
+	take  func(line int, f event.Feed, value []byte) error
+	bad   func(BadRow) error
+}
+
+// read reads CSV or JSON lines, whichever it is, and either of them compressed by gzip.
+func (r *rows) read(in io.Reader) error {
+	b := bufio.NewReaderSize(in, 1<<16)
+	if head, _ := b.Peek(2); len(head) == 2 && head[0] == 0x1f && head[1] == 0x8b {
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.file, err)
+		}
+		b = bufio.NewReaderSize(z, 1<<16)
+	}
+	if head, _ := b.Peek(3); bytes.Equal(head, []byte("\xef\xbb\xbf")) { // a byte order mark, as spreadsheets write it
+		if _, err := b.Discard(3); err != nil {
+			return fmt.Errorf("%s: %w", r.file, err)
+		}
+	}
+	for {
+		head, err := b.Peek(1)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", r.file, err)
+		case head[0] == '{':
+			return r.lines(b)
+		case head[0] != '\n' && head[0] != '\r':
+			return r.table(b)
+		}
+		if _, err := b.Discard(1); err != nil {
+			return fmt.Errorf("%s: %w", r.file, err)
+		}
+	}
+}
+
+// lines reads JSON lines: objects with a member "topic" (or "feed") beside those of the record.
+func (r *rows) lines(in *bufio.Reader) error {
+	s := bufio.NewScanner(in)
+	s.Buffer(make([]byte, 0, 1<<16), maxLine)
+	n := 0
+	for s.Scan() {
+		n++
+		line := bytes.TrimSpace(s.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		var name struct{ Topic, Feed string }
+		if err := json.Unmarshal(line, &name); err != nil {
+			if err := r.bad(BadRow{r.file, n, reasonRow, "not a JSON object: " + err.Error()}); err != nil {
+				return err
+			}
+			continue
+		}
+		if name.Topic == "" {
+			name.Topic = name.Feed
+		}
+		if err := r.give(n, name.Topic, bytes.Clone(line)); err != nil {
+			return err
+		}
+	}
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("%s:%d: %w", r.file, n+1, err)
+	}
+	return nil
+}
+
+func (r *rows) give(line int, topic string, value []byte) error {
+	f, ok := r.feeds.of(topic)
+	if !ok {
+		return r.bad(BadRow{r.file, line, reasonTopic, fmt.Sprintf("topic %q is none of %s", topic, r.feeds)})
+	}
+	return r.take(line, f, value)
+}
+
+// table reads CSV with a line of names at the top, in any order. Columns beyond those of the contract become members of the record.
+func (r *rows) table(in *bufio.Reader) error {
+	c := csv.NewReader(in)
+	c.ReuseRecord, c.FieldsPerRecord = true, -1
+	head, err := c.Read()
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.file, err)
+	}
+	names := slices.Clone(head)
+	topic := slices.Index(names, "topic")
+	for _, want := range []string{"customer_id", "time", "topic"} {
+		if !slices.Contains(names, want) {
+			return fmt.Errorf("%s: no column %q; wanted is a first line with customer_id,time,topic,type,amount,extra, or JSON lines", r.file, want)
+		}
+	}
+	for {
+		row, err := c.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		var broken *csv.ParseError
+		switch {
+		case errors.As(err, &broken):
+			err = r.bad(BadRow{r.file, broken.StartLine, reasonRow, broken.Err.Error()})
+		case err != nil:
+			return fmt.Errorf("%s: %w", r.file, err)
+		default:
+			err = r.tableRow(c, names, topic, row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *rows) tableRow(c *csv.Reader, names []string, topic int, row []string) error {
+	line, _ := c.FieldPos(0)
+	if len(row) != len(names) {
+		return r.bad(BadRow{r.file, line, reasonRow, fmt.Sprintf("%d fields where the first line names %d", len(row), len(names))})
+	}
+	value, why := object(names, row)
+	if why != "" {
+		return r.bad(BadRow{r.file, line, reasonExtra, why})
+	}
+	return r.give(line, row[topic], value)
+}
+
+// object is a row of CSV as JSON. Empty fields are absent. It says what is wrong, if anything is.
+func object(names, row []string) (value []byte, why string) {
+	b := make([]byte, 0, 160)
+	b = append(b, '{')
+	for i, name := range names {
+		v := row[i]
+		if v == "" {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(appendText(b, name), ':')
+		switch {
+		case !utf8.ValidString(v):
+			return nil, "the field " + name + " is not valid UTF-8"
+		case name != "extra":
+			b = appendText(b, v)
+		case !json.Valid([]byte(v)) || !strings.HasPrefix(strings.TrimLeft(v, " \t"), "{"):
+			return nil, "extra is neither empty nor a JSON object"
+		default:
+			b = append(b, v...)
+		}
+	}
+	return append(b, '}'), ""
+}
+
+// appendText appends a JSON string. Most texts need no escape.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			text, err := json.Marshal(s)
+			if err != nil { // a string always has a form
+				panic(err)
+			}
+			return append(b, text...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// feedNames says which feed a topic's name means.
+type feedNames struct {
+	topics map[string]event.Feed
+	order  []string
+}
+
+// newFeedNames knows the topics that are configured, and the feeds' own names, singular and plural.
+func newFeedNames(feeds []stream.FeedConfig) *feedNames {
+	n := &feedNames{topics: map[string]event.Feed{}}
+	for _, f := range feeds {
+		n.topics[f.Topic] = f.Feed
+		n.order = append(n.order, f.Topic)
+	}
+	for _, f := range feeds {
+		plural := f.Feed.String()
+		for _, name := range []string{plural, strings.TrimSuffix(plural, "s")} {
+			if _, known := n.topics[name]; !known {
+				n.topics[name] = f.Feed
+				n.order = append(n.order, name)
+			}
+		}
+	}
+	return n
+}
+
+func (n *feedNames) of(topic string) (event.Feed, bool) {
+	f, ok := n.topics[topic]
+	return f, ok
+}
+
+func (n *feedNames) String() string { return strings.Join(n.order, ", ") }

@@ -1,0 +1,107 @@
+package backtest
+
+import "ebb/stream/event"
+
+// Format is the version of the report's JSON. It changes when a member changes its meaning or goes.
+const Format = 1
+
+// Report is what a backtest found. Members that are not known are absent, never zero. Shares are 0 to 1, amounts are in the reporting
+// currency, days are of 24 hours.
+type Report struct {
+	Format      int           `json:"format"`
+	History     HistoryReport `json:"history"`
+	Config      string        `json:"config,omitempty"` // hash of the configuration
+	HorizonDays int           `json:"horizon_days"`
+	Currency    string        `json:"currency"`
+	// Activity is what ends a silence: "purchase", or "any event" where payments do not make more than half of the records, or "none" in
+	// a history of complaints alone.
+	Activity string `json:"activity"`
+	// Tiers says where tiers come from: "profile", or "thirds by spend", "thirds by activity".
+	Tiers string `json:"tiers"`
+	// ActiveMonths are the months of customers with at least three active days, up to one horizon after the last: what rates are told by.
+	ActiveMonths float64        `json:"active_customer_months"`
+	Lapses       LapseReport    `json:"lapses"`
+	Methods      []MethodReport `json:"methods"`
+}
+
+// HistoryReport is what was read.
+type HistoryReport struct {
+	From      string         `json:"from"` // date, UTC
+	To        string         `json:"to"`
+	Events    int            `json:"events"`
+	Customers int            `json:"customers"`
+	Feeds     map[string]int `json:"feeds"`
+	Types     map[string]int `json:"types"` // events by feed and type of the contract
+	Ignored   int            `json:"ignored,omitempty"`
+	Acts      int            `json:"acts_not_carried_out,omitempty"`
+	Duplicate int            `json:"duplicates,omitempty"`
+	Refused   int            `json:"refused,omitempty"`
+	Bad       int            `json:"bad_rows"`
+	BadBy     map[string]int `json:"bad_rows_by_reason,omitempty"`
+	BadRows   []BadRow       `json:"first_bad_rows,omitempty"`
+}
+
+// LapseReport is who left, by the history itself.
+type LapseReport struct {
+	Lapses int         `json:"lapses"` // silences of a horizon or more, after at least three active days
+	Stated int         `json:"stated"` // of them with a cancelled subscription: said, so that no alert is due
+	Money  event.Money `json:"-"`
+	Spend  string      `json:"spend"` // of the horizon before the last activity, of those who did not say so
+}
+
+// MethodReport is what one set of rules would have done.
+type MethodReport struct {
+	Name      string            `json:"name"`
+	Detectors []DetectorReport  `json:"detectors"`
+	Weeks     []Week            `json:"weeks"`
+	Rules     map[string]string `json:"rules,omitempty"` // method by detector
+}
+
+// Week is how many alerts fired in the seven days from a date on.
+type Week struct {
+	From   string         `json:"from"`
+	Alerts map[string]int `json:"alerts"`
+}
+
+// DetectorReport is how one detector did.
+type DetectorReport struct {
+	Detector string `json:"detector"`
+	Score
+	Tiers []TierReport `json:"by_tier,omitempty"`
+}
+
+// TierReport is how a detector did with one tier.
+type TierReport struct {
+	Tier         string  `json:"tier"`
+	ActiveMonths float64 `json:"active_customer_months"`
+	Score
+}
+
+// Score is how alerts did.
+type Score struct {
+	Alerts      int      `json:"alerts"`
+	PerWeek     float64  `json:"per_week"`
+	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
+	WarmingUp   int      `json:"in_first_horizon"` // alerts in the first horizon of the history, where little is known of anybody
+
+	// FewDays are alerts of customers with less than three active days: nothing can be said of their rhythm, so they are not judged.
+	FewDays   int      `json:"of_customers_with_few_days,omitempty"`
+	Right     *int     `json:"right,omitempty"`
+	Wrong     *int     `json:"wrong,omitempty"`
+	Undecided *int     `json:"undecided,omitempty"` // the horizon is not over at the end of the history, or there is nothing to compare with
+	Precision *float64 `json:"precision,omitempty"`
+	// RightOrLess counts alerts as right, too, whose customer spent less than half of before in the horizon after.
+	RightOrLess *float64 `json:"precision_or_half_spend,omitempty"`
+	LeadDays    *float64 `json:"median_lead_days,omitempty"`
+
+	Lapses     *int     `json:"lapses,omitempty"`
+	Found      *int     `json:"found,omitempty"`
+	Recall     *float64 `json:"recall,omitempty"`
+	MoneyLost  string   `json:"spend_of_lapses,omitempty"` // what those who left spent in the horizon before
+	MoneyFound string   `json:"spend_found,omitempty"`     // of those who were alerted in time
+
+	Resolved       int      `json:"resolved"`
+	Warnings       int      `json:"warnings,omitempty"`       // complaint alerts that began as info, before the breach
+	WarningsRight  int      `json:"warnings_right,omitempty"` // of them, the breach came
+	ComplaintHours *float64 `json:"median_hours_to_end,omitempty"`
+}

@@ -1,0 +1,442 @@
+package backtest
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"ebb/alerts"
+	"ebb/detectors"
+	"ebb/stream/event"
+)
+
+// daysPerMonth is the mean length of a month.
+const daysPerMonth = 30.4375
+
+// scorer holds alerts against what happened.
+type scorer struct {
+	h       *History
+	t       *Truth
+	horizon int32 // days
+	ms      int64 // the horizon in ms
+	tiers   *tiering
+	lapses  []lapse
+}
+
+// lapse is a silence of at least the horizon, after at least three active days.
+type lapse struct {
+	p      *person
+	last   *activeDay // the last activity before it
+	stated bool       // the subscription was cancelled
+	spend  event.Money
+	tier   int
+}
+
+func newScorer(h *History, horizon int32) *scorer {
+	s := &scorer{h: h, t: h.Truth, horizon: horizon, ms: int64(horizon) * dayMs}
+	s.tiers = newTiering(h.Truth, horizon)
+	s.findLapses()
+	return s
+}
+
+func (s *scorer) findLapses() {
+	if s.t.None {
+		return
+	}
+	for _, p := range s.t.list {
+		for i := leastDays - 1; i < len(p.days); i++ {
+			d := &p.days[i]
+			next := s.t.EndDay + 1 // nothing is known of the days behind the end
+			if i+1 < len(p.days) {
+				next = p.days[i+1].day
+			}
+			if next-d.day <= s.horizon {
+				continue
+			}
+			s.lapses = append(s.lapses, lapse{
+				p: p, last: d, stated: p.cancelledWithin(d.first-s.ms, d.last+s.ms),
+				spend: p.spent(d.day-s.horizon, d.day), tier: s.tiers.of(p, d.day),
+			})
+		}
+	}
+}
+
+// verdict is what became of an alert.
+type verdict uint8
+
+const (
+	undecided verdict = iota
+	right
+	wrong
+)
+
+// silence judges a silence alert: it was right if no activity followed within the horizon, or if the customer cancelled within it. less is
+// true if he spent less than half of what he had spent in the horizon before his last activity.
+func (s *scorer) silence(a *Alert, p *person) (v verdict, less bool) {
+	to := a.At + s.ms
+	if to > s.h.To {
+		return undecided, false
+	}
+	day := dayOf(a.At)
+	if i := p.upTo(day); i > 0 {
+		last := p.days[i-1].day
+		less = 2*p.spent(day, day+s.horizon) < p.spent(last-s.horizon, last)
+	}
+	if !p.active(a.At, to) || p.cancelledWithin(a.At, to) {
+		return right, true
+	}
+	return wrong, less
+}
+
+// drop judges an alert of falling spend: it was right if the spend of the next horizon stayed below half of the horizon before the fall
+// began, or if the customer cancelled within it.
+func (s *scorer) drop(a *Alert, p *person) verdict {
+	to := a.At + s.ms
+	if to > s.h.To || len(p.days) == 0 {
+		return undecided
+	}
+	if p.cancelledWithin(a.At, to) {
+		return right
+	}
+	day, since := dayOf(a.At), dayOf(a.Since)
+	known := min(s.horizon, since-p.days[0].day)
+	if known < leastReference {
+		return undecided
+	}
+	before := p.spent(since-1-known, since-1)
+	after := p.spent(day, day+s.horizon)
+	if 2*float64(after)*float64(known) < float64(before)*float64(s.horizon) {
+		return right
+	}
+	return wrong
+}
+
+// leastReference is how many days of history before a fall are needed to say what was usual.
+const leastReference = 28
+
+// tally gathers a Score.
+type tally struct {
+	Score
+	leads        []float64
+	hours        []float64
+	verdicts     [3]int
+	less         int
+	lapses       int
+	found        int
+	lost, money  event.Money
+	scored       bool // verdicts are given
+	lapsesScored bool
+}
+
+func (s *scorer) detector(name string, list []*Alert) DetectorReport {
+	all := &tally{}
+	by := make([]*tally, len(s.tiers.names))
+	for i := range by {
+		by[i] = &tally{}
+	}
+	firsts := map[*person][]*Alert{}
+	for _, a := range list {
+		p := s.t.people[a.Customer]
+		tier := s.tiers.of(p, dayOf(a.At))
+		firsts[p] = append(firsts[p], a)
+		for _, to := range []*tally{all, by[tier]} {
+			s.count(to, name, a, p)
+		}
+	}
+	if name == detectors.SilenceName {
+		for i := range s.lapses {
+			l := &s.lapses[i]
+			if l.stated {
+				continue
+			}
+			found, lead := s.found(l, firsts[l.p])
+			for _, to := range []*tally{all, by[l.tier]} {
+				to.lapse(l, found, lead)
+			}
+		}
+	}
+	weeks := float64(s.t.EndDay-s.t.FirstDay+1) / 7
+	for _, t := range append(by, all) {
+		t.scored = name != detectors.ComplaintUnresolvedName
+	}
+	out := DetectorReport{Detector: name, Score: all.score(weeks, s.tiers.activeMonths())}
+	for i, t := range by {
+		out.Tiers = append(out.Tiers, TierReport{Tier: s.tiers.names[i], ActiveMonths: round(s.tiers.months[i], 1), Score: t.score(weeks, s.tiers.months[i])})
+	}
+	return out
+}
+
+func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
+	to.Alerts++
+	if a.At < s.h.From+s.ms {
+		to.WarmingUp++
+	}
+	if a.ResolvedAt != 0 {
+		to.Resolved++
+	}
+	if name != detectors.ComplaintUnresolvedName && p.upTo(dayOf(a.At)) < leastDays {
+		to.FewDays++
+		return
+	}
+	var v verdict
+	switch name {
+	case detectors.SilenceName:
+		var less bool
+		if v, less = s.silence(a, p); less {
+			to.less++
+		}
+	case detectors.SpendDropName:
+		v = s.drop(a, p)
+	default:
+		s.complaint(to, a)
+		return
+	}
+	to.verdicts[v]++
+}
+
+// complaint counts an alert that has a clock instead of a prediction. One that began as info was a warning, and right if the breach came.
+func (s *scorer) complaint(to *tally, a *Alert) {
+	if a.ResolvedAt != 0 {
+		to.hours = append(to.hours, float64(a.ResolvedAt-a.At)/3_600_000)
+	}
+	if a.Severity != alerts.Info {
+		return
+	}
+	to.Warnings++
+	if a.Highest > alerts.Info {
+		to.WarningsRight++
+	}
+}
+
+// found reports whether a lapse was alerted before the horizon was over, and how many days before.
+func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
+	for _, a := range list { // in the order of time
+		if a.At > l.last.last && a.At <= l.last.last+s.ms {
+			return true, float64(l.last.last+s.ms-a.At) / dayMs
+		}
+	}
+	return false, 0
+}
+
+func (t *tally) lapse(l *lapse, found bool, lead float64) {
+	t.lapsesScored = true
+	t.lapses++
+	t.lost, _ = t.lost.Add(l.spend)
+	if found {
+		t.found++
+		t.money, _ = t.money.Add(l.spend)
+		t.leads = append(t.leads, lead)
+	}
+}
+
+func (t *tally) score(weeks, months float64) Score {
+	s := t.Score
+	s.PerWeek = round(float64(s.Alerts)/weeks, 2)
+	if months > 0 {
+		s.PerThousand = ratio(float64(s.Alerts)*1000, months)
+	}
+	s.LeadDays, s.ComplaintHours = median(t.leads), median(t.hours)
+	if t.scored {
+		v := t.verdicts
+		s.Right, s.Wrong, s.Undecided = &v[right], &v[wrong], &v[undecided]
+		decided := float64(v[right] + v[wrong])
+		s.Precision = ratio(float64(v[right]), decided)
+		if t.less > 0 {
+			s.RightOrLess = ratio(float64(t.less), decided)
+		}
+	}
+	if t.lapsesScored {
+		s.Lapses, s.Found = &t.lapses, &t.found
+		s.Recall = ratio(float64(t.found), float64(t.lapses))
+		s.MoneyLost, s.MoneyFound = t.lost.String(), t.money.String()
+	}
+	return s
+}
+
+// ratio is a/b to four decimals, nil where b is 0.
+func ratio(a, b float64) *float64 {
+	if b == 0 {
+		return nil
+	}
+	v := round(a/b, 4)
+	return &v
+}
+
+func round(v float64, decimals int) float64 {
+	p := math.Pow(10, float64(decimals))
+	return math.Round(v*p) / p
+}
+
+func median(v []float64) *float64 {
+	if len(v) == 0 {
+		return nil
+	}
+	slices.Sort(v)
+	m := v[len(v)/2]
+	if len(v)%2 == 0 {
+		m = (m + v[len(v)/2-1]) / 2
+	}
+	m = round(m, 1)
+	return &m
+}
+
+// method scores what one set of rules said.
+func (s *scorer) method(name string, names []string, o *Outcome) MethodReport {
+	m := MethodReport{Name: name}
+	by := map[string][]*Alert{}
+	for i := range o.Alerts {
+		a := &o.Alerts[i]
+		by[a.Detector] = append(by[a.Detector], a)
+	}
+	for _, n := range names {
+		m.Detectors = append(m.Detectors, s.detector(n, by[n]))
+	}
+	m.Weeks = s.weeks(names, o.Alerts)
+	return m
+}
+
+func (s *scorer) weeks(names []string, list []Alert) []Week {
+	n := int(s.t.EndDay-s.t.FirstDay)/7 + 1
+	out := make([]Week, n)
+	for i := range out {
+		out[i] = Week{From: date(s.t.FirstDay + int32(7*i)), Alerts: map[string]int{}}
+		for _, name := range names {
+			out[i].Alerts[name] = 0
+		}
+	}
+	for i := range list {
+		if w := int(dayOf(list[i].At)-s.t.FirstDay) / 7; w >= 0 && w < n {
+			out[w].Alerts[list[i].Detector]++
+		}
+	}
+	return out
+}
+
+func date(day int32) string { return time.UnixMilli(int64(day) * dayMs).UTC().Format(time.DateOnly) }
+
+// tiering puts customers into tiers: by their profiles where these name tiers, else into thirds by what they spent in the horizon up to their
+// last activity.
+type tiering struct {
+	t       *Truth
+	horizon int32
+	source  string
+	names   []string // the smallest first
+	of3     [2]int64 // bounds of the thirds
+	byName  map[string]int
+	months  []float64 // of active customers
+	spend   bool
+}
+
+func newTiering(t *Truth, horizon int32) *tiering {
+	g := &tiering{t: t, horizon: horizon, byName: map[string]int{}}
+	spent := map[string]event.Money{}
+	heads := map[string]int64{}
+	for _, p := range t.list {
+		if n := len(p.cum); n > 0 {
+			g.spend = g.spend || p.cum[n-1] != 0
+			spent[p.tier], _ = spent[p.tier].Add(p.cum[n-1])
+		}
+		heads[p.tier]++
+	}
+	switch {
+	case len(heads) > 1 || len(heads) == 1 && heads[""] == 0:
+		g.source = "profile"
+		for name := range heads {
+			g.names = append(g.names, name)
+		}
+		slices.SortFunc(g.names, func(a, b string) int {
+			return cmp.Or(cmp.Compare(float64(spent[a])/float64(heads[a]), float64(spent[b])/float64(heads[b])), cmp.Compare(a, b))
+		})
+		for i, name := range g.names {
+			g.byName[name] = i
+			if name == "" {
+				g.names[i] = "none"
+			}
+		}
+	default:
+		g.source = "thirds by spend"
+		if !g.spend {
+			g.source = "thirds by activity"
+		}
+		g.names = []string{"small", "middle", "large"}
+		g.bounds()
+	}
+	g.months = make([]float64, len(g.names))
+	const step = 7
+	g.sweep(step, func(p *person, day int32, _ int) { g.months[g.of(p, day)] += step / daysPerMonth })
+	return g
+}
+
+// sweep shows every customer on every step-th day on which he is active: at least three active days, the last less than a horizon ago.
+// n is how many active days there are up to then.
+func (g *tiering) sweep(step int32, f func(p *person, day int32, n int)) {
+	for _, p := range g.t.list {
+		n := leastDays
+		for day := g.t.FirstDay; day <= g.t.EndDay && n <= len(p.days); {
+			for n < len(p.days) && p.days[n].day <= day {
+				n++
+			}
+			last := p.days[n-1].day
+			if last <= day && day-last < g.horizon {
+				f(p, day, n)
+				day += step
+				continue
+			}
+			target := last // on to the next active day
+			if last <= day {
+				if n >= len(p.days) {
+					break
+				}
+				target = p.days[n].day
+			}
+			day += (target - day + step - 1) / step * step
+		}
+	}
+}
+
+func (g *tiering) bounds() {
+	const step = 28
+	var values []int64
+	g.sweep(step, func(p *person, day int32, _ int) { values = append(values, g.value(p, day)) })
+	if len(values) == 0 {
+		return
+	}
+	slices.Sort(values)
+	g.of3 = [2]int64{values[len(values)/3], values[2*len(values)/3]}
+}
+
+// value is what a customer is worth on a day: what he spent in the horizon up to his last activity.
+func (g *tiering) value(p *person, day int32) int64 {
+	i := p.upTo(day)
+	if i == 0 {
+		return 0
+	}
+	last := p.days[i-1].day
+	if !g.spend {
+		return int64(i - p.upTo(last-g.horizon))
+	}
+	return int64(p.spent(last-g.horizon, last))
+}
+
+func (g *tiering) of(p *person, day int32) int {
+	if g.source == "profile" {
+		return g.byName[p.tier]
+	}
+	v := g.value(p, day)
+	switch {
+	case v < g.of3[0]:
+		return 0
+	case v < g.of3[1]:
+		return 1
+	}
+	return 2
+}
+
+func (g *tiering) activeMonths() float64 {
+	sum := 0.0
+	for _, m := range g.months {
+		sum += m
+	}
+	return sum
+}
