@@ -1,0 +1,169 @@
+package population
+
+import (
+	"fmt"
+	"hash/fnv"
+
+	"ebb/state/customer"
+)
+
+// Model is what was learnt of a population up to an epoch. It is immutable, and safe for concurrent use.
+type Model struct {
+	epoch     int32
+	horizon   int  // days
+	purchases bool // the rhythm of purchases counts, not that of any activity
+	customers int  // in the sample
+	medianGap int  // days, of the sampled customers' mean gaps
+	below     uint64
+
+	bg          BGNBD
+	one, shaped *Renewal
+
+	gate   float64 // weight of the corrections, 0 to 1
+	linear *ridge
+	trees  *trees
+
+	version string
+}
+
+// Score is what a model says of a customer on a day.
+type Score struct {
+	// PStop is the probability that he does nothing within the horizon.
+	PStop float64
+	// Prior is PStop before any outcome is taken into account.
+	Prior float64
+	// Days is on how many days he is to be expected within the horizon.
+	Days float64
+}
+
+// Epoch is the epoch that the model was made at, its UTC day number.
+func (m *Model) Epoch() int32 { return m.epoch }
+
+// Version names the model: its epoch and a digest of its content.
+func (m *Model) Version() string { return m.version }
+
+// Horizon is the time in days that the model was taught to look ahead.
+func (m *Model) Horizon() int { return m.horizon }
+
+// MedianGap is the median over the sampled customers of their mean gap, in days, 0 where nobody has come twice.
+func (m *Model) MedianGap() int { return m.medianGap }
+
+// Customers is how many customers the model was made of.
+func (m *Model) Customers() int { return m.customers }
+
+// Evidence is how far outcomes count beside what is known without them: 0 for not at all, up to 1.
+func (m *Model) Evidence() float64 { return m.gate }
+
+// Purchases reports whether it is purchases that count, rather than any activity.
+func (m *Model) Purchases() bool { return m.purchases }
+
+// Sampled reports whether a customer of this hash belongs to the sample of the next epochs. Without a model everybody does.
+func (m *Model) Sampled(hash uint64) bool { return m == nil || hash <= m.below }
+
+// Rhythm is the one of a customer's rhythms that counts, nil if he has none.
+func (m *Model) Rhythm(r *customer.Record) *customer.Rhythm {
+	h := r.Rhythms()
+	if h == nil {
+		return nil
+	}
+	if c := m.counts(h); c.Count != 0 {
+		return c
+	}
+	return nil
+}
+
+func (m *Model) counts(h *customer.Rhythms) *customer.Rhythm {
+	if m.purchases {
+		return &h.Purchases
+	}
+	return &h.Activity
+}
+
+// Score is what is to be expected of a customer in the horizon days after a local day, when he did nothing more up to the end of that day. It is false for
+// a customer who never did anything. A horizon of 0 is the model's own.
+func (m *Model) Score(r *customer.Record, day int32, horizon int) (Score, bool) {
+	h := m.Rhythm(r)
+	if h == nil {
+		return Score{}, false
+	}
+	if horizon == 0 {
+		horizon = m.horizon
+	}
+	return m.score(h, day, float64(horizon)), true
+}
+
+func (m *Model) score(h *customer.Rhythm, day int32, horizon float64) Score {
+	v := m.view(h, day, horizon)
+	p := v.prior
+	if m.linear != nil && m.gate > 0 && v.t > 0 {
+		d := v.derive(float64(m.horizon))
+		p += m.gate * m.correct(&v, &d)
+	}
+	return Score{PStop: probability(p), Prior: probability(v.prior), Days: v.days}
+}
+
+// correct is half of what either learner would add to the log-odds.
+func (m *Model) correct(v *view, d *derived) float64 {
+	l, s := v.linear(d), v.split(d)
+	return (m.linear.correct(&l) + m.trees.correct(&s)) / 2
+}
+
+// name sets the version.
+func (m *Model) name() {
+	sum := fnv.New32a()
+	_, _ = sum.Write(AppendModel(nil, m))
+	m.version = fmt.Sprintf("%d-%08x", m.epoch, sum.Sum32())
+}
+
+const modelVersion = 1
+
+// AppendModel appends the stored form; the same model always gives the same bytes. It takes less than 20 KB.
+func AppendModel(dst []byte, m *Model) []byte {
+	w := writer{append(dst, modelVersion)}
+	w.varint(int64(m.epoch))
+	w.uvarint(uint64(m.horizon))
+	w.bool(m.purchases)
+	w.uvarint(uint64(m.customers))
+	w.uvarint(uint64(m.medianGap))
+	w.uint64(m.below)
+	w.floats(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B)
+	w.floats(m.one.weights...)
+	w.floats(m.shaped.weights...)
+	w.floats(m.gate)
+	w.bool(m.linear != nil)
+	if m.linear != nil {
+		m.linear.append(&w)
+		m.trees.append(&w)
+	}
+	return w.b
+}
+
+// DecodeModel reads what AppendModel wrote, all of b. The error is ErrDamaged or ErrNewerVersion.
+func DecodeModel(b []byte) (*Model, error) {
+	r := reader{b: b}
+	if v := r.byte(); v > modelVersion {
+		return nil, ErrNewerVersion
+	} else if v == 0 {
+		return nil, ErrDamaged
+	}
+	m := &Model{
+		epoch: r.epoch(), horizon: int(r.uvarint(customer.MaxHorizon)), purchases: r.bool(), customers: int(r.uvarint(1 << 40)),
+		medianGap: int(r.uvarint(1 << 20)), below: r.uint64(),
+	}
+	if m.horizon == 0 {
+		return nil, ErrDamaged
+	}
+	m.bg = BGNBD{r.float(), r.float(), r.float(), r.float()}
+	m.one, m.shaped = newRenewal(float64(m.horizon), memoryless()), newRenewal(float64(m.horizon), regular())
+	r.floats(m.one.weights)
+	r.floats(m.shaped.weights)
+	m.gate = r.float()
+	if r.bool() {
+		m.linear, m.trees = readRidge(&r), readTrees(&r)
+	}
+	if r.bad || len(r.b) != 0 || min(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B) <= 0 {
+		return nil, ErrDamaged
+	}
+	m.name()
+	return m, nil
+}

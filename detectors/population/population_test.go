@@ -1,0 +1,201 @@
+package population
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// crowd is a population of customers with rates and regularities of their own, of whom a part leaves after each purchase. It returns, by epoch, the samples.
+func crowd(seed uint64, customers, epochs int, horizon int) [][]Sample {
+	const start = 10003 // divisible by EpochDays
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := customer.DefaultParams(customer.NewCalendar(nil))
+	p.Horizon, p.MaxSeen = horizon, 0
+	type one struct {
+		r       *customer.Record
+		next    float64
+		mean    float64
+		regular bool
+		amount  int
+	}
+	all := make([]one, customers)
+	for i := range all {
+		mean := 3 + rng.ExpFloat64()*15
+		all[i] = one{r: &customer.Record{ID: string(rune('a' + i%26))}, next: start + rng.Float64()*60, mean: mean, regular: i%2 == 0, amount: 1 + rng.IntN(90)}
+		all[i].r.ID += string(rune('0'+i/26%10)) + string(rune('0'+i/260))
+	}
+	samples := make([][]Sample, 0, epochs)
+	for e := range epochs {
+		epoch := int32(start + (e+1)*EpochDays)
+		for i := range all {
+			c := &all[i]
+			for c.next < float64(epoch) {
+				c.r.Apply(&event.Event{Feed: event.Payments, Kind: event.KindPurchase, Time: int64(c.next * dayMs), Amount: event.Money(c.amount) * event.MoneyUnit}, &p)
+				gap := rng.ExpFloat64() * c.mean
+				if c.regular {
+					gap = c.mean * (.8 + .4*rng.Float64())
+				}
+				if rng.IntN(25) == 0 {
+					gap = 1e6
+				}
+				c.next += gap
+			}
+		}
+		var at []Sample
+		for i := range all {
+			if s, ok := SampleOf(all[i].r, epoch); ok {
+				at = append(at, s)
+			}
+		}
+		samples = append(samples, at)
+	}
+	return samples
+}
+
+func TestEpochs(t *testing.T) {
+	for day, want := range map[int32]int32{14: 14, 15: 14, 20: 14, 21: 21, 0: 0, -1: -7} {
+		if got := Epoch(day); got != want {
+			t.Errorf("epoch of day %d: %d, want %d", day, got, want)
+		}
+	}
+}
+
+func TestSamplesAreStored(t *testing.T) {
+	for _, s := range crowd(1, 50, 20, 60)[19] {
+		s.Tier, s.Segment = "gold", "north"
+		b := AppendSample(nil, &s)
+		got, err := DecodeSample(b)
+		if err != nil || got != s {
+			t.Fatalf("%+v, %v\nwant %+v", got, err, s)
+		}
+		for n := range b {
+			if _, err := DecodeSample(b[:n]); err == nil {
+				t.Fatalf("cut to %d of %d bytes: no error", n, len(b))
+			}
+		}
+		b[0]++
+		if _, err := DecodeSample(b); !errors.Is(err, ErrNewerVersion) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// The samples may come in any order, and more than once.
+func TestOrderOfSamplesDoesNotMatter(t *testing.T) {
+	samples := crowd(2, 300, 30, 28)
+	a, b := NewFold(Config{Horizon: 28}), NewFold(Config{Horizon: 28})
+	rng := rand.New(rand.NewPCG(3, 3))
+	for e, at := range samples {
+		for _, s := range at {
+			a.Observe(s)
+		}
+		mixed := slices.Concat(at, at[:10])
+		if e+1 < len(samples) {
+			mixed = append(mixed, samples[e+1][:20]...) // another partition is ahead
+		}
+		rng.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+		for _, s := range mixed {
+			b.Observe(s)
+		}
+		x, y := a.Close(at[0].Epoch), b.Close(at[0].Epoch)
+		if (x == nil) != (y == nil) || x != nil && x.Version() != y.Version() {
+			t.Fatalf("epoch %d: %v and %v", e, x, y)
+		}
+	}
+	if m := a.Model(); m == nil || m.Evidence() == 0 || !m.Purchases() || m.MedianGap() == 0 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestModelsAreStored(t *testing.T) {
+	f := NewFold(Config{Horizon: 28})
+	samples := crowd(4, 200, 30, 28)
+	for _, at := range samples {
+		for _, s := range at {
+			f.Observe(s)
+		}
+		f.Close(at[0].Epoch)
+	}
+	m := f.Model()
+	b := AppendModel(nil, m)
+	got, err := DecodeModel(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(AppendModel(nil, got), b) || got.Version() != m.Version() || len(b) > 20_000 {
+		t.Errorf("version %s of %d bytes, want %s", got.Version(), len(b), m.Version())
+	}
+	for _, s := range samples[29] {
+		if x, y := m.score(&s.Rhythms.Purchases, s.Epoch, 28), got.score(&s.Rhythms.Purchases, s.Epoch, 28); x != y {
+			t.Fatalf("%+v, want %+v", y, x)
+		}
+	}
+	for n := 0; n < len(b); n += 7 {
+		if _, err := DecodeModel(b[:n]); err == nil {
+			t.Fatalf("cut to %d of %d bytes: no error", n, len(b))
+		}
+	}
+	b[0]++
+	if _, err := DecodeModel(b); !errors.Is(err, ErrNewerVersion) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Who is silent for longer is less likely to come back, a regular customer sooner than an irregular one.
+func TestScoresFollowTheRhythm(t *testing.T) {
+	f := NewFold(Config{Horizon: 60})
+	for _, at := range crowd(5, 600, 40, 60) {
+		for _, s := range at {
+			f.Observe(s)
+		}
+		f.Close(at[0].Epoch)
+	}
+	m := f.Model()
+	rhythm := func(gaps ...int) *customer.Rhythm {
+		p := customer.DefaultParams(customer.NewCalendar(nil))
+		p.Horizon = 60
+		r := &customer.Record{}
+		day := 12000
+		for i := range 20 {
+			r.Apply(&event.Event{Feed: event.Payments, Kind: event.KindPurchase, Time: int64(day) * dayMs, Amount: event.MoneyUnit}, &p)
+			day += gaps[i%len(gaps)]
+		}
+		return m.Rhythm(r)
+	}
+	regular, irregular := rhythm(10), rhythm(1, 30, 2, 7)
+	prior := func(h *customer.Rhythm, silent int) float64 { return m.score(h, int32(h.Last)+int32(silent), 60).Prior }
+	for silent := 10; silent < 60; silent += 10 {
+		if a, b := prior(regular, silent), prior(regular, silent+10); a >= b {
+			t.Errorf("%d days of silence: %.3f, then %.3f", silent, a, b)
+		}
+	}
+	if a, b := prior(regular, 30), prior(irregular, 30); a <= b {
+		t.Errorf("regular %.3f, irregular %.3f", a, b)
+	}
+	if s := m.score(regular, int32(regular.Last), 60); s.Days < 3 || s.Days > 7 {
+		t.Errorf("%.1f days of purchase within 60 days, at one in ten days and one leaving of 25", s.Days)
+	}
+}
+
+func BenchmarkScore(b *testing.B) {
+	f := NewFold(Config{Horizon: 60})
+	samples := crowd(5, 600, 30, 60)
+	for _, at := range samples {
+		for _, s := range at {
+			f.Observe(s)
+		}
+		f.Close(at[0].Epoch)
+	}
+	m, last := f.Model(), samples[len(samples)-1]
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s := &last[i%len(last)]
+		m.score(&s.Rhythms.Purchases, s.Epoch, 60)
+	}
+}
