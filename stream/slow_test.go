@@ -136,42 +136,56 @@ func (s slowStore) Write(b *state.Batch) error {
 	return s.Store.Write(b)
 }
 
-// While the disk is slow, the membership holds and the alerts are right.
+// While the disk is slow, what waits for it is bounded, the membership holds and the alerts are right.
 func TestSlowDisk(t *testing.T) {
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		const (
+			pending, cut = 64 << 10, 16 << 10
+			// Twice the budget, and then what has been applied by the time it is used up: the cut under way and the next one. Each may be
+			// twice as large as cuts are meant to be, because it waited for the one before, and its buffer half empty.
+			bound = 2*pending + 2*2*2*cut
+		)
 		var writes atomic.Int64
-		w.dir = slowDisk{memory{w}, func() { writes.Add(1); nap(1200 * time.Millisecond) }}
+		w.dir = slowDisk{memory{w}, func() { writes.Add(1); nap(2 * time.Second) }}
 		w.adjust = func(c *stream.Config) {
 			impatient(c)
-			c.Cache, c.Pending, c.FlushAge = 256<<10, 32<<10, 20*time.Millisecond
-			c.Cut.MaxBytes, c.Cut.MaxEvents = 16<<10, 200
+			c.Cache, c.Pending, c.FlushAge = 256<<10, pending, 20*time.Millisecond
+			c.Cut.MaxBytes, c.Cut.MaxEvents = cut, 200
 		}
-		w.portion = 50
+		w.portion = 100
 		rng := rand.New(rand.NewPCG(1, 1))
 		now := time.Now().UnixMilli()
 		var events []happening
-		for c := range 1000 {
-			for k := range 3 {
+		for c := range 5000 {
+			for k := range 2 {
 				events = append(events, happening{feed: "usage", customer: fmt.Sprintf("c-%05d", c), at: now - dayMs - rng.Int64N(60*dayMs), kind: "session", id: fmt.Sprintf("%d-%d", c, k)})
 			}
 		}
 		slices.SortStableFunc(events, func(a, b happening) int { return int(min(max(a.at-b.at, -1), 1)) })
 		w.produce(events)
 		r := w.start()
+		most := 0.0
 		for w.lag() > 0 {
-			nap(50 * time.Millisecond)
+			nap(500 * time.Millisecond)
+			most = max(most, r.metric("ebb_state_pending_bytes"))
+		}
+		if most > bound || most < pending {
+			t.Errorf("at most %v bytes waited for the disk, the bound is %d", most, bound)
 		}
 		w.ended(r)
+		if customers := r.metric("ebb_state_flushed_customers_total"); customers*80 < 2*bound { // an entry takes as much beside its value
+			t.Errorf("%v customers were written: too few to tell whether anything is bounded", customers)
+		}
 		if writes.Load() < 5 {
 			t.Errorf("%d writes: the disk was not put to the test", writes.Load())
 		}
 		if n := r.log.count("generation begins"); n != 1 {
 			t.Errorf("%d generations, want one", n)
 		}
-		cut := now - dayMs - 3*3_600_000
-		compareSteps(t, w.steps(cut), reference(events, cut))
+		end := now - dayMs - 3*3_600_000
+		compareSteps(t, w.steps(end), reference(events, end))
 	})
 }
 
