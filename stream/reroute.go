@@ -287,10 +287,10 @@ func (r *reroute) record(rec *rerouteRecord) {
 
 const defaultRoom = 64_000_000
 
-// receive takes in what other tasks forwarded, until the end of the topic or of the room for it.
+// receive takes in what other tasks forwarded, until the end of the topic or of the room for it. For what an earlier life held there was room.
 func (t *task) receive() error {
 	r := t.reroute
-	for r.bytes < r.room {
+	for r.bytes < r.room || r.read < r.settled {
 		b, st := r.fetch.Poll()
 		r.status, r.ended = st, b == nil && st.AtEnd
 		if b == nil {
@@ -441,6 +441,9 @@ func (t *task) lookAtLanes() {
 			r.clock = min(r.clock, s.promise)
 			t.missing(s)
 		}
+	}
+	if r.read < r.settled { // the promises were given to an earlier life, and what it held by then is not all here again
+		r.hold = 0
 	}
 	if !r.ended { // what lies behind is not known
 		r.clock = min(r.clock, max(t.clock, 1))

@@ -1,0 +1,25 @@
+package stream
+
+import (
+	"testing"
+	"time"
+)
+
+// What other tasks promised to an earlier life holds as soon as what that life had read and not applied is here again, and there is room
+// for it: a record of the feeds that is applied before would go before forwarded ones that are earlier.
+func TestPromisesToAnEarlierLife(t *testing.T) {
+	wall := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	k := &task{partitions: 2}
+	k.cfg, k.now = &Config{Reroute: RerouteConfig{Interval: time.Second, Buffer: 1}}, func() time.Time { return wall }
+	r := k.newReroute(&rerouteRecord{topic: "reroute", position: 3, read: 9, promises: []promiseRecord{{from: 1, promise: 1000}}})
+	k.reroute = r
+	for r.read = 3; r.read < 9; r.read++ {
+		if k.lookAtLanes(); r.passes(1) || r.clock > 1 {
+			t.Fatalf("read up to %d of 9, a record may be applied, and the clock go to %d", r.read, r.clock)
+		}
+	}
+	r.ended = true
+	if k.lookAtLanes(); !r.passes(1000) || r.passes(1001) {
+		t.Errorf("up to the promise, 1000, records may be applied, not up to %d", r.hold)
+	}
+}
