@@ -232,6 +232,7 @@ func (t *task) endQuiet() error {
 		t.table.Changed(e)
 	}
 	t.ending, t.cutNow = true, true
+	t.moved = true // the end of the history is to be told, even if nothing else is
 	return nil
 }
 

@@ -171,3 +171,42 @@ func TestPublishedHistory(t *testing.T) {
 	maps.Copy(gone, lately)
 	w.firedOnce(gone)
 }
+
+// The end of a history is durable, though nothing else may change with it: who was the last to be looked at has been forgotten.
+func TestTheEndOfAQuietHistoryIsDurable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.adjust = func(cfg *stream.Config) {
+			cfg.Quiet, cfg.Stall.Expected = true, 1e9
+			cfg.Cut.MaxBytes = 1 // a cut for each alert that is told
+		}
+		now := time.Now().UnixMilli()
+		var events []happening
+		for c := range 21 {
+			at := now - 1100*dayMs
+			if c == 20 {
+				at = now - 20*dayMs
+			}
+			events = append(events, happening{feed: "usage", customer: fmt.Sprintf("c-%02d", c), at: at + int64(c), kind: "session", id: fmt.Sprint(c)})
+		}
+		w.produce(events)
+		r := w.start()
+		w.joined(r)
+		nap(5 * time.Minute)
+		r.kill()
+		w.firedOnce(map[string]int64{"c-20": events[20].at})
+		var at stream.TaskRecord
+		for _, rec := range w.broker.ReadCommitted(t, w.topic("changelog")) {
+			if string(rec.Key) != stream.TaskKey {
+				continue
+			}
+			var err error
+			if at, err = stream.ReadTaskRecord(rec.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if at.Quiet {
+			t.Errorf("the history has no end: %+v", at)
+		}
+	})
+}
