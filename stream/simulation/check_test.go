@@ -144,11 +144,11 @@ func (w *world) checkAlerts(tr *truth) {
 	w.checkOpen(last)
 }
 
-// checkOperations: operational alerts are told once and in order too, and only of what has happened.
+// checkOperations: operational alerts are told once and in order too, only of what has happened, and none stays open when it is over.
 func (w *world) checkOperations() {
 	last := map[string]told{}
 	for _, r := range w.committed("operations", 0) {
-		var a told
+		a := told{value: r.Value}
 		if err := json.Unmarshal(r.Value, &a); err != nil {
 			w.complain("unreadable operational alert", "%s: %v", r.Value, err)
 			continue
@@ -162,6 +162,11 @@ func (w *world) checkOperations() {
 		case kind == alerts.DiskReserve && w.faults[diskFull] != 0, kind == alerts.TaskStopped && w.plan.weather.fatal:
 		default:
 			w.complain("operational alert", "of nothing: %s", r.Value)
+		}
+	}
+	for _, a := range last {
+		if a.Step != "resolved" {
+			w.complain("operational alert", "still open: %s", a.value)
 		}
 	}
 }
@@ -308,7 +313,7 @@ func (w *world) checkPositions() {
 				w.complain("positions", "%s/%d ends at %d, the task record says %d, the group %d", f, p, end, at.Positions[f], committed[f][p])
 			}
 		}
-		if at.Quiet && !w.empty(p) { // of nothing there is no history
+		if at.Quiet {
 			w.complain("quiet", "the history of partition %d has no end", p)
 		}
 	}

@@ -263,10 +263,14 @@ func (w *world) aftermath() {
 // unsettled says what is still to be done.
 func (w *world) unsettled() error {
 	running := map[int32]bool{}
+	firing := 0
 	for _, in := range w.instances {
 		_, engine, ok := in.current()
 		if !ok {
 			continue
+		}
+		if s := engine.SecondStage(); s != nil {
+			firing = s.Firing
 		}
 		for _, s := range engine.Status() {
 			switch {
@@ -275,7 +279,7 @@ func (w *world) unsettled() error {
 				return fmt.Errorf("instance %d is started again", in.id)
 			case s.State == "stopped":
 				return fmt.Errorf("partition %d is stopped: %s", s.Partition, s.Error)
-			case s.State == "running" && s.Quiet && !w.empty(s.Partition):
+			case s.State == "running" && s.Quiet:
 				return fmt.Errorf("partition %d applies its history quietly", s.Partition)
 			case s.State == "running" && s.Clock.UnixMilli() > w.end+w.plan.mixed():
 				running[s.Partition] = true
@@ -284,6 +288,9 @@ func (w *world) unsettled() error {
 	}
 	if len(running) != int(w.plan.parts) {
 		return fmt.Errorf("%d of %d partitions are run and past the end", len(running), w.plan.parts)
+	}
+	if firing != 0 {
+		return fmt.Errorf("%d operational alerts are open", firing)
 	}
 	committed, err := w.phone.committed()
 	if err != nil {
@@ -297,16 +304,6 @@ func (w *world) unsettled() error {
 		}
 	}
 	return w.underWay(committed)
-}
-
-// empty says that nothing lies in a partition of the feeds.
-func (w *world) empty(p int32) bool {
-	for _, f := range feeds {
-		if w.broker.Fake.PartitionInfo(f, p).HighWatermark != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // underWay says what was forwarded and has not arrived.
