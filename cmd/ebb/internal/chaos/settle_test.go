@@ -139,10 +139,6 @@ func (r *round) operations() error {
 		if err := json.Unmarshal(rec.Value, &a); err != nil {
 			return fmt.Errorf("operational alert %s: %w", rec.Value, err)
 		}
-		// A process that is killed while its disk is full takes back nothing: the alert is that process's, not the group's.
-		if a.Detector == "disk_reserve" {
-			continue
-		}
 		if open[string(rec.Key)] = a.Detector + ": " + a.Summary; a.Status == "resolved" {
 			delete(open, string(rec.Key))
 		}
