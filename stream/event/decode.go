@@ -682,22 +682,6 @@ func (d *Decoder) profile(p *plan, e *Event) *Reject {
 	return nil
 }
 
-// MaxNoteBytes is the length of the longest Act.Note.
-const MaxNoteBytes = 4096
-
-func (d *Decoder) control(p *plan, e *Event) *Reject {
-	e.Control = &Act{
-		AlertID: d.label(&p[fieldAlertID], e), By: d.label(&p[fieldBy], e), Note: d.words(&p[fieldNote], MaxNoteBytes, e), Into: d.label(&p[fieldInto], e),
-	}
-	if e.Control.AlertID == "" && e.Kind.needsAlert() {
-		return refuse(ReasonAlertMissing, "alert_id is missing, null, empty or too long")
-	}
-	if e.Control.Into == "" && e.Kind == KindMerge {
-		return refuse(ReasonIntoMissing, "into, the customer who goes on, is missing, null, empty or too long")
-	}
-	return nil
-}
-
 // label reads a short text as long as an id may be.
 func (d *Decoder) label(s *source, e *Event) string { return d.words(s, MaxCustomerBytes, e) }
 

@@ -158,12 +158,27 @@ func TestDecodeContract(t *testing.T) {
 		{
 			rule: "an act on an alert", feed: Control,
 			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"acknowledge","alert_id":"a1","by":"kim","note":"called"}`,
-			want:   "Feed=control Kind=acknowledge Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By:kim Note:called Into:}",
+			want:   "Feed=control Kind=acknowledge Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By:kim Note:called Into: Assignee: Until:0 Result: Cause:}",
+		},
+		{
+			rule: "what became of an alert, and why", feed: Control,
+			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"outcome","alert_id":"a1","outcome":"false_alarm","cause":"Moved_or_deceased"}`,
+			want:   "Feed=control Kind=outcome Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By: Note: Into: Assignee: Until:0 Result:false_alarm Cause:moved_or_deceased}",
+		},
+		{
+			rule: "a cause that is not in the list is noted and unknown", feed: Control,
+			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"outcome","alert_id":"a1","outcome":"lost","cause":"weather"}`,
+			want:   "Feed=control Kind=outcome Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By: Note: Into: Assignee: Until:0 Result:lost Cause:unknown} Notes=invalid_field",
+		},
+		{
+			rule: "a snooze ends at a time, or with the begin of a day", feed: Control,
+			record: `{"id":"x","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"snooze","alert_id":"a1","until":"2026-02-01"}`,
+			want:   "Feed=control Kind=snooze Time=2026-01-05T10:00:00Z ID=x Customer=c Control={AlertID:a1 By: Note: Into: Assignee: Until:1769904000000 Result: Cause:}",
 		},
 		{
 			rule: "maintenance concerns no customer", feed: Control,
-			record: `{"id":"x","time":"2026-01-05T10:00:00Z","type":"maintenance"}`,
-			want:   "Feed=control Kind=maintenance Time=2026-01-05T10:00:00Z ID=x Control={AlertID: By: Note: Into:}",
+			record: `{"id":"x","time":"2026-01-05T10:00:00Z","type":"maintenance","until":"2026-01-05T10:00:01Z"}`,
+			want:   "Feed=control Kind=maintenance Time=2026-01-05T10:00:00Z ID=x Control={AlertID: By: Note: Into: Assignee: Until:1767607201000 Result: Cause:}",
 		},
 		{
 			rule: "a total in numbers and text", feed: Usage,
@@ -333,6 +348,10 @@ func TestRejects(t *testing.T) {
 		{"a complaint id too long", Complaints, `{"customer_id":"c-42","time":"2026-01-05T10:00:00Z","type":"opened","complaint_id":"` + strings.Repeat("T", 257) + `"}`, ReasonIDTooLong, "c-42"},
 		{"a linked id too long", Complaints, `{"customer_id":"c-42","time":"2026-01-05T10:00:00Z","type":"opened","complaint_id":"T","linked_id":"` + strings.Repeat("T", 257) + `"}`, ReasonIDTooLong, "c-42"},
 		{"an act on no alert", Control, with("type", `"snooze"`), ReasonAlertMissing, "c-42"},
+		{"a snooze that never ends", Control, with("type", `"snooze","alert_id":"a1"`), ReasonUntilMissing, "c-42"},
+		{"a maintenance until some day", Control, with("type", `"maintenance","until":"some day"`), ReasonUntilMissing, "c-42"},
+		{"an outcome that is none", Control, with("type", `"outcome","alert_id":"a1"`), ReasonOutcomeInvalid, "c-42"},
+		{"an outcome of a use", Control, with("type", `"outcome","alert_id":"a1","outcome":"ok"`), ReasonOutcomeInvalid, "c-42"},
 		{"an unknown act", Control, with("type", `"shout"`), ReasonUnknownType, "c-42"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {

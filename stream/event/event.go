@@ -411,12 +411,6 @@ type Profile struct {
 	Margin                                                      Money // a share: 0.3 is 3000
 }
 
-// Act is what a record of the control feed says beside its Kind. It owns its memory.
-type Act struct {
-	AlertID, By, Note string
-	Into              string // of KindMerge: the customer who goes on
-}
-
 // Position is where a record lies.
 type Position struct {
 	Topic     string

@@ -49,6 +49,9 @@ const (
 	fieldBy
 	fieldNote
 	fieldInto
+	fieldCause
+	fieldUntil
+	fieldAssignee
 
 	numFields
 )
@@ -60,7 +63,7 @@ var fieldNames = [numFields]string{
 	"complaint_id", "priority", "level", "actor", "due", "linked_id", "category", "group", "score",
 	"tier", "segment", "region", "owner", "product", "plan", "source", "status", "time_zone", "language", "since",
 	"contract_end", "committed_spend", "margin", "schedule",
-	"alert_id", "by", "note", "into",
+	"alert_id", "by", "note", "into", "cause", "until", "assignee",
 }
 
 // feedFields holds the fields that each feed reads.
@@ -79,7 +82,7 @@ var feedFields = [NumFeeds][]field{
 		fieldSource, fieldStatus, fieldTimeZone, fieldLanguage, fieldSince, fieldContractEnd, fieldCommittedSpend,
 		fieldMargin, fieldSchedule,
 	},
-	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote, fieldInto},
+	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote, fieldInto, fieldOutcome, fieldCause, fieldUntil, fieldAssignee},
 }
 
 // unreadFields holds what the contract has beside: known, so that they are not counted as unknown fields.
@@ -90,7 +93,6 @@ var unreadFields = [NumFeeds][]string{
 	},
 	Complaints: {"channel", "agent", "subject"},
 	Customers:  {"type"},
-	Control:    {"outcome", "cause", "until", "assignee"},
 }
 
 // reads reports whether a feed reads a field.

@@ -33,6 +33,8 @@ const (
 	ReasonComplaintMissing    Reason = "complaint_missing"
 	ReasonAlertMissing        Reason = "alert_missing" // an act on an alert that names none
 	ReasonIntoMissing         Reason = "into_missing"  // a merge that does not say into whom
+	ReasonUntilMissing        Reason = "until_missing" // a stretch of which nobody says when it ends
+	ReasonOutcomeInvalid      Reason = "outcome_invalid"
 
 	ReasonUnsupportedType Reason = "unsupported_type" // an act that this version does not carry out
 	ReasonMergedIntoSelf  Reason = "merged_into_self" // a merge of a customer into himself
@@ -51,6 +53,7 @@ func Reasons() []Reason {
 		ReasonTimeInFuture, ReasonPeriodInvalid, ReasonAmountMissing, ReasonAmountInvalid, ReasonAmountNegative,
 		ReasonAmountOverflow, ReasonComplaintMissing, ReasonAlertMissing, ReasonInternalError, ReasonMisplaced,
 		ReasonQuarantined, ReasonIntoMissing, ReasonUnsupportedType, ReasonMergedIntoSelf,
+		ReasonUntilMissing, ReasonOutcomeInvalid,
 	}
 }
 
