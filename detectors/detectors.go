@@ -34,8 +34,10 @@ type Env struct {
 	// KnownUntil says up to when each feed is complete: the smallest of Now (not the clock: what lies before a triggering
 	// event has been applied), the clock less the feed's completeness, the onset of a stall and the onset of blindness.
 	KnownUntil [event.NumFeeds]int64
-	// Stalls are past stretches in which a feed stood still, in any order.
+	// Stalls are stretches in which a feed stood still, in any order, and behind them those that are excused for the customer who is judged.
 	Stalls []Interval
+	// excused is how many of Stalls are the customer's.
+	excused int
 	// WindowsFrom is the time since which the windows of every customer hold all days, as long as they are kept: it is not 0 once they were made longer, and
 	// what lies before it is not known, rather than nothing.
 	WindowsFrom int64
@@ -49,6 +51,19 @@ type Env struct {
 type Interval struct {
 	Feed     event.Feed
 	From, To int64
+}
+
+// SetStalls says in which stretches a feed stood still, for all customers. Env keeps a copy.
+func (e *Env) SetStalls(stalls []Interval) {
+	e.Stalls, e.excused = append(e.Stalls[:0], stalls...), 0
+}
+
+// Excuse adds the stretch in which r's silence does not count because people said so, in place of that of the customer before. It may end in the future.
+func (e *Env) Excuse(r *customer.Record) {
+	e.Stalls, e.excused = e.Stalls[:len(e.Stalls)-e.excused], 0
+	if from, until := r.Held(); until != 0 {
+		e.Stalls, e.excused = append(e.Stalls, Interval{event.Usage, from, until}, Interval{event.Payments, from, until}), 2
+	}
 }
 
 // Signal is what one detector says of one subject.
@@ -245,6 +260,7 @@ func (s *Set) Detector(name string) Detector {
 // Evaluate asks all detectors, and returns their signals and the earliest time at which one wants to be asked again, 0 for
 // never. A customer whose profile says that the relation has ended is not judged.
 func (s *Set) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {
+	env.Excuse(r)
 	if r.Closed() {
 		return out, 0
 	}

@@ -196,7 +196,17 @@ func TestCodecBound(t *testing.T) {
 		r.Lifecycles = append(r.Lifecycles, Lifecycle{
 			Detector: strings.Repeat("d", 64), Subject: id, FiredAt: math.MaxInt64, Since: 1, ChangedAt: 1, Revision: math.MaxUint32,
 			Observed: math.MinInt64, Expected: math.MinInt64, AtRisk: math.MinInt64, Day: math.MaxInt32,
+			Work: &Work{
+				AcknowledgedAt: 1, AcknowledgedBy: id[:MaxActor], Assignee: id[:MaxActor], ContactedAt: 1, ContactedBy: id[:MaxActor], SnoozedUntil: 1, RemindedAt: 1, Note: id[:MaxNote],
+			},
 		})
+	}
+	for range MaxClosings {
+		a := r.acts()
+		a.closings = append(a.closings, Closing{Detector: strings.Repeat("d", 64), Subject: id, At: math.MaxInt64, Until: 1})
+	}
+	for range MaxPredictions {
+		r.Predict(Prediction{Detector: strings.Repeat("d", 64), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
 	}
 	if n := len(AppendRecord(nil, r)); n > MaxEncoded {
 		t.Fatalf("%d bytes, promised are %d", n, MaxEncoded)

@@ -79,7 +79,7 @@ const (
 
 // Outcome says what applying an event did. It is a set: an event may be applied and cost another something. Applied alone is
 // the empty set.
-type Outcome uint16
+type Outcome uint32
 
 // The outcomes.
 const (
@@ -111,16 +111,21 @@ const (
 	MergedAgain
 	// MergeLoop: a merge into somebody who had been merged into this one; the older merge gave way.
 	MergeLoop
+	// AlertNotOpen: an act on an alert that is over, or that nobody knows.
+	AlertNotOpen
+	// ActRepeated: an act that says what is so already.
+	ActRepeated
 
 	// Applied is the plain outcome.
 	Applied Outcome = 0
 
-	numOutcomes = 14
+	numOutcomes = 16
 )
 
 var outcomeNames = [numOutcomes]string{
 	"duplicate", "too_old", "sum_overflow", "currency_overflow", "seen_overflow", "complaint_overflow", "complaint_unknown",
 	"complaint_repeated", "stale_profile", "unknown_zone", "not_for_records", "merged", "merged_again", "merge_loop",
+	"alert_not_open", "act_repeated",
 }
 
 // OutcomeNames returns the names of the single outcomes for metric labels: name i belongs to bit 1<<i.

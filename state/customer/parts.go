@@ -21,6 +21,7 @@ type part interface {
 var parts = [...]part{
 	0: rhythmsPart{},
 	1: dropsPart{},
+	2: actsPart{},
 }
 
 // partBits says which parts a record has.

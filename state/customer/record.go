@@ -110,6 +110,7 @@ type Lifecycle struct {
 	Observed    event.Money
 	Expected    event.Money
 	AtRisk      event.Money
+	Work        *Work // what people did about it; nil: nothing
 }
 
 // Overflows counts what the caps of the record cost this customer.
@@ -138,6 +139,7 @@ type rare struct {
 	overflows  Overflows
 	blind      *[event.NumFeeds]Blind // nil for most
 	recalled   []Lifecycle            // nil for almost all
+	acts       *acts                  // nil for almost all
 }
 
 func (r *Record) rarely() *rare {
@@ -294,7 +296,14 @@ func (r *Record) DropRecalled(i int) {
 		return
 	}
 	x.recalled = nil
-	if x.zone == "" && x.nextZone == "" && x.nextFrom == 0 && x.profileAt == 0 && x.blind == nil && x.overflows == (Overflows{}) {
+	r.dropRare()
+}
+
+// dropRare gives the memory of what few customers have back, once nothing of it is left.
+func (r *Record) dropRare() {
+	x := r.rare
+	if x.mergedInto == "" && x.zone == "" && x.nextZone == "" && x.nextFrom == 0 && x.profileAt == 0 && x.blind == nil && x.overflows == (Overflows{}) &&
+		x.recalled == nil && x.acts == nil {
 		r.rare = nil
 	}
 }
