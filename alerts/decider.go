@@ -34,6 +34,16 @@ type Decision struct {
 // undecidedMs is the least time after which an undecidable deadline is looked at again.
 const undecidedMs = 60_000
 
+// closedMs is the same for a customer of whom a person closed an alert: what is past due may be what nobody wants to hear of again, perhaps for weeks.
+const closedMs = 60 * undecidedMs
+
+func undecidedFor(r *customer.Record) int64 {
+	if len(r.Closings()) != 0 {
+		return closedMs
+	}
+	return undecidedMs
+}
+
 // Decide decides at event time env.Now. trigger is the event that was just applied, nil for a deadline. clock is how far the
 // task has come in event time: a deadline that cannot be decided yet is asked again when as much more is known as the clock is
 // ahead of it.
@@ -47,7 +57,10 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 		out.Steps, out.Touched = d.steps, true
 	}
 	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
-		next = at + max(undecidedMs, clock-at)
+		next = at + max(undecidedFor(r), clock-at)
+	}
+	if due := d.Policy.Due(r, at); due != 0 && (next == 0 || due < next) {
+		next = due
 	}
 	if out.Forget = d.Policy.Forget(r, at); out.Forget {
 		return out

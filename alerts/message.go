@@ -1,8 +1,10 @@
 package alerts
 
 import (
+	"cmp"
 	"encoding/hex"
 	"strconv"
+	"strings"
 
 	"ebb/detectors"
 	"ebb/state/customer"
@@ -49,6 +51,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	o.Text("severity", s.Severity.String())
 	o.TextWith("summary", func(dst []byte) []byte { return summarize(dst, s, d, r, env) })
 	times(&o, s.At, s.Since, s.FiredAt)
+	people(&o, s)
 	if s.signal.Observed != 0 || s.signal.Expected != 0 {
 		o.Money("observed", s.signal.Observed)
 		o.Money("expected", s.signal.Expected)
@@ -91,6 +94,8 @@ func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, en
 		return append(dst, "The customer relation has ended."...)
 	case s.Reason == detectors.CustomerMerged:
 		return append(dst, "The customer was merged into another."...)
+	case s.Reason == detectors.ClosedByOutcome:
+		return closedAs(dst, s)
 	case s.Reason == detectors.CustomerErased:
 		return append(dst, "The customer was erased."...)
 	case s.Reason == detectors.Expired && s.Subject == "":
@@ -100,6 +105,41 @@ func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, en
 		return append(append(dst, s.Detector...), " is no longer configured."...)
 	}
 	return d.Summarize(dst, r, env, &s.signal)
+}
+
+// resultWords tell in a sentence what a person said became of an alert.
+var resultWords = [...]string{
+	event.ResultSaved: "Closed: the customer is saved", event.ResultLost: "Closed: the customer is lost", event.ResultFalseAlarm: "Closed: it was a false alarm",
+}
+
+// closedAs appends who closed the alert, as what, and why.
+func closedAs(dst []byte, s *Step) []byte {
+	dst = append(dst, resultWords[s.Result]...)
+	if s.By != "" {
+		dst = append(append(dst, ", says "...), s.By...)
+	}
+	if s.LossCause != event.CauseNone {
+		dst = append(append(dst, "; cause: "...), strings.ReplaceAll(s.LossCause.String(), "_", " ")...)
+	}
+	return append(dst, '.')
+}
+
+// people writes who did what about the alert.
+func people(o *detectors.Object, s *Step) {
+	o.TextIf("outcome", s.Result.String())
+	o.TextIf("cause", s.LossCause.String())
+	o.TextIf("by", s.By)
+	note := s.Note
+	if w := s.work; w != nil {
+		o.TextIf("acknowledged_by", w.AcknowledgedBy)
+		o.TimeIf("acknowledged_at", w.AcknowledgedAt)
+		o.TextIf("assignee", w.Assignee)
+		o.TextIf("contacted_by", w.ContactedBy)
+		o.TimeIf("contacted_at", w.ContactedAt)
+		o.TimeIf("snoozed_until", w.SnoozedUntil)
+		note = cmp.Or(note, w.Note)
+	}
+	o.TextIf("note", note)
 }
 
 // head writes what every step begins with.
@@ -194,7 +234,10 @@ func (p *Policy) OpenAlert(r *customer.Record, l *customer.Lifecycle, env *detec
 	s := p.held(l)
 	s.At = max(l.FiredAt, l.ChangedAt)
 	kind := StepFired
-	if l.Revision > 1 {
+	switch {
+	case l.Work != nil && l.Work.AcknowledgedAt == l.ChangedAt:
+		kind = StepAcknowledged
+	case l.Revision > 1:
 		kind = StepChanged
 	}
 	st := step(kind, l, &s)

@@ -15,6 +15,16 @@ type Alert struct {
 	Status          string          `json:"status"` // firing or resolved
 	Step            string          `json:"step"`   // fired, changed, acknowledged, reminded, resolved
 	Reason          string          `json:"reason,omitempty"`
+	Outcome         string          `json:"outcome,omitempty"` // saved, lost, false_alarm
+	Cause           string          `json:"cause,omitempty"`
+	By              string          `json:"by,omitempty"`
+	AcknowledgedBy  string          `json:"acknowledged_by,omitempty"`
+	AcknowledgedAt  time.Time       `json:"acknowledged_at,omitzero"`
+	Assignee        string          `json:"assignee,omitempty"`
+	ContactedBy     string          `json:"contacted_by,omitempty"`
+	ContactedAt     time.Time       `json:"contacted_at,omitzero"`
+	SnoozedUntil    time.Time       `json:"snoozed_until,omitzero"`
+	Note            string          `json:"note,omitempty"`
 	Detector        string          `json:"detector"`
 	Subject         *Subject        `json:"subject,omitempty"`
 	CustomerID      string          `json:"customer_id,omitempty"`

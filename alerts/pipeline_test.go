@@ -18,6 +18,7 @@ type pipeline struct {
 	params     customer.Params
 	set        *detectors.Set
 	policy     *alerts.Policy
+	policyOf   alerts.Config
 	env        detectors.Env
 	outOfOrder int64
 	known      func(at int64) [event.NumFeeds]int64
@@ -33,6 +34,13 @@ type pipeline struct {
 	msgs  bool
 }
 
+// remindAfter turns reminders on.
+func (p *pipeline) remindAfter(d detectors.Duration) {
+	cfg := p.policyOf
+	cfg.RemindAfter = d
+	p.policy = alerts.New(cfg)
+}
+
 func newPipeline(tb testing.TB, cfg detectors.Config, loc *time.Location) *pipeline {
 	tb.Helper()
 	set, err := detectors.NewSet(cfg)
@@ -40,12 +48,13 @@ func newPipeline(tb testing.TB, cfg detectors.Config, loc *time.Location) *pipel
 		tb.Fatal(err)
 	}
 	cal := customer.NewCalendar(loc)
+	policyOf := alerts.Config{
+		Group: "test", Detectors: set, Horizon: cfg.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: 800 * detectors.Day,
+		Currency: event.Currency{'E', 'U', 'R'}, ConfigHash: "c0ffee",
+	}
 	p := &pipeline{
 		customers: map[string]*customer.Record{}, params: customer.DefaultParams(cal), set: set,
-		policy: alerts.New(alerts.Config{
-			Group: "test", Detectors: set, Horizon: cfg.Horizon, MaxAlertAge: 30 * detectors.Day, ForgetAfter: 800 * detectors.Day,
-			Currency: event.Currency{'E', 'U', 'R'}, ConfigHash: "c0ffee",
-		}),
+		policy: alerts.New(policyOf), policyOf: policyOf,
 		env: detectors.Env{Calendar: cal, Rates: detectors.MustRates("EUR", map[string]string{"USD": "0.92"})}, msgs: true,
 	}
 	p.known = func(at int64) (k [event.NumFeeds]int64) {
@@ -79,6 +88,24 @@ func (p *pipeline) apply(e *event.Event) customer.Outcome {
 	}
 	p.decide(r, max(e.Time, r.Decided), e)
 	return out
+}
+
+// act carries out what a person does.
+func (p *pipeline) act(e *event.Event) customer.Outcome {
+	r := p.record(string(e.Customer))
+	p.settle(r, e.Time-p.outOfOrder)
+	out := r.Act(e, &p.params)
+	if out == customer.Duplicate {
+		return out
+	}
+	at := max(e.Time, r.Decided)
+	p.env.Now, p.env.KnownUntil = at, p.known(at)
+	var what customer.Outcome
+	p.steps, what = p.policy.Act(r, e, p.mode, p.steps[:0])
+	p.publish(r, e)
+	p.steps = p.steps[:0]
+	p.decide(r, max(at, r.Decided), nil)
+	return out | what
 }
 
 func (p *pipeline) settle(r *customer.Record, upTo int64) {
@@ -134,6 +161,9 @@ func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
 	if next != 0 && next <= at && len(p.steps) == 0 {
 		next = at + 60_000
 	}
+	if due := p.policy.Due(r, at); due != 0 && (next == 0 || due < next) {
+		next = due
+	}
 	if p.policy.Forget(r, at) {
 		delete(p.customers, r.ID)
 		return
@@ -186,6 +216,9 @@ func (p *pipeline) endQuiet(now int64) {
 		p.steps = p.policy.PublishHeld(r, &p.env, p.steps[:0])
 		p.publish(r, nil)
 		p.steps = p.steps[:0]
+		if due := p.policy.Due(r, now); due != 0 && due < r.Deadline {
+			r.Deadline, r.Armed = due, due
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
@@ -33,6 +34,9 @@ const (
 // defaultLifecycles is MaxLifecycles where it is not said.
 const defaultLifecycles = 80
 
+// defaultQuiet is QuietAfterOutcome where it is not said.
+const defaultQuiet = 30 * detectors.Day
+
 // StepKind is a step of an alert's life.
 type StepKind uint8
 
@@ -41,9 +45,13 @@ const (
 	StepFired StepKind = iota + 1
 	StepChanged
 	StepResolved
+	// StepAcknowledged: somebody has taken notice. An alert has one at most.
+	StepAcknowledged
+	// StepReminded: it still fires, and its snooze has ended or nobody has acknowledged it.
+	StepReminded
 )
 
-var stepNames = [...]string{"", "fired", "changed", "resolved"}
+var stepNames = [...]string{"", "fired", "changed", "resolved", "acknowledged", "reminded"}
 
 // String returns the step's name in events and metrics.
 func (k StepKind) String() string {
@@ -54,7 +62,9 @@ func (k StepKind) String() string {
 }
 
 // StepKinds lists the steps, for metric labels.
-func StepKinds() []StepKind { return []StepKind{StepFired, StepChanged, StepResolved} }
+func StepKinds() []StepKind {
+	return []StepKind{StepFired, StepChanged, StepAcknowledged, StepReminded, StepResolved}
+}
 
 // Mode says whether steps are published.
 type Mode uint8
@@ -80,6 +90,10 @@ type Config struct {
 	MaxAlertAge detectors.Duration
 	// ForgetAfter is how long after its last event a record without open alerts is forgotten.
 	ForgetAfter detectors.Duration
+	// RemindAfter is how long nobody must have acknowledged an alert for a reminder; 0 for none.
+	RemindAfter detectors.Duration
+	// QuietAfterOutcome is how long a condition about the customer as a whole is not told again that a person closed with an outcome; 0 is 30 days.
+	QuietAfterOutcome detectors.Duration
 	// Currency is the reporting currency.
 	Currency event.Currency
 	// ConfigHash names the configuration in events; may be empty.
@@ -93,6 +107,8 @@ type Policy struct {
 	cfg         Config
 	maxAlertAge int64 // ms
 	forgetAfter int64 // ms
+	remindAfter int64 // ms
+	quietAfter  int64 // ms
 	horizonDays int64
 	source      []byte // ce_source
 }
@@ -102,8 +118,12 @@ func New(cfg Config) *Policy {
 	if cfg.MaxLifecycles == 0 {
 		cfg.MaxLifecycles = defaultLifecycles
 	}
+	if cfg.QuietAfterOutcome == 0 {
+		cfg.QuietAfterOutcome = defaultQuiet
+	}
 	return &Policy{
 		cfg: cfg, maxAlertAge: cfg.MaxAlertAge.Ms(), forgetAfter: cfg.ForgetAfter.Ms(),
+		remindAfter: cfg.RemindAfter.Ms(), quietAfter: cfg.QuietAfterOutcome.Ms(),
 		horizonDays: int64(cfg.Horizon / detectors.Day), source: []byte("/ebb/" + cfg.Group),
 	}
 }
@@ -123,7 +143,13 @@ type Step struct {
 	// Traceparent is passed through to the event, if it is not empty.
 	Traceparent string
 
+	// By, Note, Result and LossCause are of the act that led to the step.
+	By, Note  string
+	Result    event.Result // of one that resolved the alert
+	LossCause event.Cause  // as the person said
+
 	signal detectors.Signal
+	work   *customer.Work // what people did so far; nil: nothing
 }
 
 // Decide takes what the detectors say of a customer into the lifecycles of his alerts, and appends the steps to publish, in
@@ -134,7 +160,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 	for i := range sigs {
 		switch s := &sigs[i]; s.State {
 		case detectors.Firing:
-			out = p.firing(r, s, mode, out)
+			out = p.firing(r, s, env.Now, mode, out)
 		case detectors.Clear:
 			if at := r.Lifecycle(s.Detector, s.Subject); at >= 0 {
 				out = p.resolve(r, at, s, out)
@@ -143,6 +169,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 	}
 	if len(r.Lifecycles) != 0 {
 		out = p.sweep(r, env, out)
+		out = p.remind(r, env.Now, mode, out)
 	}
 	for i := begin + 1; i < len(out); i++ {
 		for j := i; j > begin && out[j].At < out[j-1].At; j-- {
@@ -156,12 +183,12 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 }
 
 // firing begins an alert, or raises the severity of an open one.
-func (p *Policy) firing(r *customer.Record, s *detectors.Signal, mode Mode, out []Step) []Step {
+func (p *Policy) firing(r *customer.Record, s *detectors.Signal, now int64, mode Mode, out []Step) []Step {
 	at := r.Lifecycle(s.Detector, s.Subject)
 	if at >= 0 {
 		return p.goesOn(&r.Lifecycles[at], s, out)
 	}
-	if s.Subject == "" && r.Lapsed {
+	if s.Subject == "" && r.Lapsed || hushed(r, s, now) {
 		return out
 	}
 	if len(r.Lifecycles) >= p.cfg.MaxLifecycles {
@@ -219,6 +246,7 @@ func takeRecalled(r *customer.Record, l *customer.Lifecycle) bool {
 	for i := range told {
 		if told[i].AlertID == l.AlertID {
 			l.Revision, l.Severity, l.Unpublished = told[i].Revision, max(l.Severity, told[i].Severity), false
+			l.Work = cmp.Or(l.Work, told[i].Work)
 			r.DropRecalled(i)
 			return true
 		}
@@ -235,7 +263,7 @@ func mute(r *customer.Record, complaint string) {
 func step(kind StepKind, l *customer.Lifecycle, s *detectors.Signal) Step {
 	st := Step{
 		Kind: kind, Detector: l.Detector, Subject: l.Subject, At: s.At, Severity: Severity(l.Severity), AlertID: l.AlertID,
-		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s,
+		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s, work: l.Work,
 	}
 	st.signal.Since = l.Since
 	return st
@@ -288,9 +316,11 @@ func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
 // fires and was kept, with the time at which it fired. What is longer ago than MaxAlertAge (see newsOf) is no news: the alert is
 // dropped, and the customer lapsed, or the complaint muted.
 //
-// After a rewind, an alert that was told before and fires again goes on under its id; the step is only that its severity has risen, if it has. One that does not
+// After a rewind, an alert that was told before and fires again goes on under its id; the step is only that its severity has risen, or what people did about it
+// meanwhile, if there is such. One that does not
 // fire any more is resolved.
 func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step) []Step {
+	env.Excuse(r)
 	keep := r.Lifecycles[:0]
 	for i := range r.Lifecycles {
 		l := r.Lifecycles[i]
@@ -301,7 +331,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 		switch {
 		case !l.Unpublished:
 		case told >= 0:
-			if st, changed := p.toldAgain(&l, &r.Recalled()[told]); changed {
+			if st, changed := p.toldAgain(&l, &r.Recalled()[told], env.Now); changed {
 				out = append(out, st)
 			}
 			r.DropRecalled(told)
@@ -313,6 +343,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 			}
 			continue
 		default:
+			p.wake(&l, env.Now)
 			l.Unpublished = false
 			s := p.held(&l)
 			st := step(StepFired, &l, &s)
@@ -342,13 +373,17 @@ func recalledFor(r *customer.Record, l *customer.Lifecycle) int {
 	return -1
 }
 
-// toldAgain gives an alert the id and the revision under which it was told. It returns a step if its severity is higher than what was told.
-func (p *Policy) toldAgain(l, told *customer.Lifecycle) (Step, bool) {
+// toldAgain gives an alert the id and the revision under which it was told. It returns a step if its severity is higher than what was told, or people acted on it.
+func (p *Policy) toldAgain(l, told *customer.Lifecycle, now int64) (Step, bool) {
 	l.AlertID, l.Revision, l.Unpublished = told.AlertID, told.Revision, false
-	if l.Severity <= told.Severity {
+	worked := l.Work != nil && (told.Work == nil || *l.Work != *told.Work)
+	l.Work = cmp.Or(l.Work, told.Work)
+	if l.Severity <= told.Severity && !worked {
 		l.Severity = told.Severity
 		return Step{}, false
 	}
+	l.Severity = max(l.Severity, told.Severity)
+	p.wake(l, now)
 	l.Revision++
 	s := p.held(l)
 	s.At = max(l.FiredAt, l.ChangedAt)

@@ -78,13 +78,14 @@ type script struct {
 	evidence bool
 	envelope bool
 	open     map[string]string // table of open alerts: id -> last step
+	ids      map[string]string // of the newest alert of each customer, detector and subject
 	out      strings.Builder
 	n        uint64
 }
 
 func runScript(t *testing.T, text string) string {
 	t.Helper()
-	s := &script{t: t, cfg: contract(), loc: time.UTC, open: map[string]string{}}
+	s := &script{t: t, cfg: contract(), loc: time.UTC, open: map[string]string{}, ids: map[string]string{}}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "=>") {
 			continue
@@ -113,6 +114,10 @@ func (s *script) command(line string) error {
 	case "defaults":
 		s.cfg = detectors.Defaults()
 		return nil
+	case "remind-after":
+		d, err := detectors.ParseDuration(rest)
+		s.setup = append(s.setup, func(p *pipeline) { p.remindAfter(d) })
+		return err
 	case "zone":
 		loc, err := time.LoadLocation(rest)
 		s.loc = loc
@@ -257,7 +262,11 @@ func (s *script) timed(at int64, f []string) error {
 		return err
 	}
 	s.p.src = event.Position{Topic: e.Feed.String(), Partition: 3, Offset: int64(s.n)}
-	if out := s.p.apply(e); out != customer.Applied {
+	apply := s.p.apply
+	if e.Feed == event.Control {
+		apply = s.p.act
+	}
+	if out := apply(e); out != customer.Applied {
 		s.out.WriteString("=> outcome: " + out.String() + "\n")
 	}
 	return nil
@@ -269,6 +278,9 @@ var kinds = map[string]event.Kind{
 	"cancel": event.KindSubscriptionCancelled, "subscribe": event.KindSubscriptionStarted, "profile": event.KindProfile,
 	"opened": event.KindOpened, "responded": event.KindResponded, "resolved": event.KindResolved, "reopened": event.KindReopened,
 	"paused": event.KindPaused, "resumed": event.KindResumed, "escalated": event.KindEscalated, "merged": event.KindMerged,
+	"acknowledge": event.KindAcknowledge, "assign": event.KindAssign, "unassign": event.KindUnassign, "snooze": event.KindSnooze,
+	"unsnooze": event.KindUnsnooze, "contacted": event.KindContacted, "outcome": event.KindOutcome, "reopen": event.KindReopen,
+	"maintenance": event.KindMaintenance,
 }
 
 func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
@@ -300,6 +312,15 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 		if p, ok := event.ParsePriority(arg(2)); ok {
 			e.Priority = p
 		}
+	case event.Control:
+		for _, word := range f[1:] {
+			if id, is := strings.CutPrefix(word, "id="); is {
+				e.IDHash, err = strconv.ParseUint(id, 10, 64)
+			}
+		}
+		if err == nil {
+			e.Control, err = s.control(who, f[1:])
+		}
 	case event.Customers:
 		e.Profile = &event.Profile{}
 		for _, kv := range f[1:] {
@@ -321,6 +342,40 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 		}
 	}
 	return e, err
+}
+
+// control reads what a person does: "silence by=kim", "complaint_unresolved/T-9 until=2026-02-01", "outcome=lost".
+func (s *script) control(who string, f []string) (*event.Act, error) {
+	a := &event.Act{}
+	for _, word := range f {
+		k, v, is := strings.Cut(word, "=")
+		ok, err := true, error(nil)
+		switch {
+		case !is:
+			a.AlertID, ok = s.ids[who+" "+k]
+		case k == "by":
+			a.By = v
+		case k == "note":
+			a.Note = strings.ReplaceAll(v, "_", " ")
+		case k == "assignee":
+			a.Assignee = v
+		case k == "id": // read before
+		case k == "outcome":
+			a.Result, ok = event.ParseResult(v)
+		case k == "cause":
+			a.Cause, ok = event.ParseCause(v)
+		case k == "until":
+			var at time.Time
+			at, err = time.ParseInLocation(time.DateOnly, v, s.loc)
+			a.Until = at.UnixMilli()
+		default:
+			ok = false
+		}
+		if !ok || err != nil {
+			return nil, fmt.Errorf("%s: %w", word, err)
+		}
+	}
+	return a, nil
 }
 
 // step writes an alert step, as a subscriber reads it.
@@ -346,6 +401,7 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 	if a.MoneyAtRisk != nil {
 		fmt.Fprintf(w, ", %s %s at risk", a.MoneyAtRisk.Amount, a.MoneyAtRisk.Currency)
 	}
+	s.people(a)
 	fmt.Fprintf(w, "\n=>   %s\n", a.Summary)
 	if s.evidence {
 		fmt.Fprintf(w, "=>   %s\n", a.Evidence)
@@ -360,8 +416,38 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 	s.follow(a, open)
 }
 
+// people tells who did what about an alert.
+func (s *script) people(a *alerts.Alert) {
+	for _, f := range []struct{ name, text string }{
+		{"outcome", a.Outcome},
+		{"cause", a.Cause},
+		{"by", a.By},
+		{"acknowledged by", a.AcknowledgedBy},
+		{"assignee", a.Assignee},
+		{"contacted by", a.ContactedBy},
+		{"note", a.Note},
+	} {
+		if f.text != "" {
+			fmt.Fprintf(&s.out, ", %s %s", f.name, f.text)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		at   time.Time
+	}{{"acknowledged", a.AcknowledgedAt}, {"contacted", a.ContactedAt}, {"snoozed until", a.SnoozedUntil}} {
+		if !f.at.IsZero() {
+			fmt.Fprintf(&s.out, ", %s %s", f.name, f.at.In(s.loc).Format("2006-01-02 15:04"))
+		}
+	}
+}
+
 // follow keeps the table of open alerts as a subscriber would, and checks the life of each alert.
 func (s *script) follow(a *alerts.Alert, open alerts.Message) {
+	key := a.CustomerID + " " + a.Detector
+	if a.Subject != nil {
+		key += "/" + a.Subject.ID
+	}
+	s.ids[key] = a.AlertID
 	if string(open.Key) != a.AlertID {
 		s.t.Errorf("the table's key is %s, the alert's id %s", open.Key, a.AlertID)
 	}
