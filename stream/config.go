@@ -50,9 +50,6 @@ func (c *Config) checkReroute() error {
 		return errors.New("topics.reroute needs a partitioner: without one nobody knows where a record belongs")
 	}
 	for _, f := range c.Feeds {
-		if f.Feed == event.Control && c.Topics.Reroute == "" {
-			return errors.New("feeds.control needs topics.reroute, the topic through which customers who are merged move")
-		}
 		if f.Reroute && c.Topics.Reroute == "" {
 			return fmt.Errorf("feeds.%s.reroute needs topics.reroute, the topic through which its records go", f.Feed)
 		}

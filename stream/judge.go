@@ -142,10 +142,11 @@ func (t *task) partlyUnreachable(f event.Feed) bool {
 
 // gatherStalls shows the detectors every stretch that must not be counted against a customer.
 func (t *task) gatherStalls() {
-	t.env.Stalls = t.env.Stalls[:0]
+	var all []detectors.Interval
 	for i := range t.feeds {
-		t.env.Stalls = append(t.env.Stalls, t.feeds[i].stalls...)
+		all = append(all, t.feeds[i].stalls...)
 	}
+	t.env.SetStalls(all)
 }
 
 // judgeDeadLetters compares the unreadable part of a feed with what is borne.
@@ -227,6 +228,9 @@ func (t *task) endQuiet() error {
 		if t.policy.Forget(&e.Record, t.clock) { // it was there for an alert that was told before a rewind
 			t.table.Forget(e)
 			continue
+		}
+		if due := t.policy.Due(&e.Record, t.clock); due != 0 && (e.Record.Deadline == 0 || due < e.Record.Deadline) {
+			t.table.Arm(e, due) // what is told from now on may have to be told again
 		}
 		t.rec.tally.in(&e.Record)
 		t.table.Changed(e)

@@ -225,7 +225,7 @@ func TestActsThatAreNotCarriedOut(t *testing.T) {
 		at := time.Now().UnixMilli() - 1000
 		var records []kafkatest.Record
 		for i := range 200 {
-			records = append(records, kafkatest.Record{Key: []byte("c"), Timestamp: at, Value: fmt.Appendf(nil, `{"id":"a-%d","customer_id":"c","alert_id":"x","time":%q,"type":"acknowledge"}`, i, rfc3339(at))})
+			records = append(records, kafkatest.Record{Key: []byte("c"), Timestamp: at, Value: fmt.Appendf(nil, `{"id":"a-%d","customer_id":"c","alert_id":"x","time":%q,"type":"erase"}`, i, rfc3339(at))})
 		}
 		w.broker.Produce(t, w.topic("control"), records...)
 		w.decide(merge{"c", "c", at})

@@ -245,8 +245,11 @@ func (t *task) take(s *source, sl *slot) error {
 // decided before it, so that the outcome does not depend on how often timers run.
 func (t *task) apply(s *source, sl *slot) error {
 	ev := &sl.ev
-	if ev.Feed == event.Control && ev.Kind != event.KindMerge {
-		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb carries out merges only"}
+	switch {
+	case ev.Feed == event.Control && ev.Kind != event.KindMerge:
+		return t.act(s, sl)
+	case ev.Kind == event.KindMerge && t.reroute == nil:
+		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "customers who are merged move through topics.reroute, which is not set"}
 		return t.refuse(s, sl)
 	}
 	entry, err := t.table.Get(ev.Customer)

@@ -136,6 +136,7 @@ func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, e
 	policy := alerts.New(alerts.Config{
 		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
 		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
+		RemindAfter: detectors.Duration(cfg.Alerts.RemindAfter.Std()), QuietAfterOutcome: detectors.Duration(cfg.Alerts.QuietAfterOutcome.Std()),
 	})
 	sc, err := streamConfig(cfg, rates)
 	return sc, set, policy, err

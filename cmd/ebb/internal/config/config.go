@@ -171,8 +171,8 @@ type Feeds struct {
 	// Who the customers are: tier, segment, region, owner, time zone. Optional; at a first start it is read to its end
 	// before the others.
 	Customers Feed `yaml:"customers"`
-	// What people decide about customers. Optional; this version carries out merges of two customers who are one, all else goes to the dead
-	// letters as unsupported_type. Needs topics.reroute.
+	// What people do about alerts and customers: acknowledge, snooze, say what became of an alert, merge two customers who are one. Optional; `ebb alerts ack` and its
+	// like write to it. Merges need topics.reroute.
 	Control Feed `yaml:"control"`
 }
 
@@ -253,6 +253,11 @@ type Alerts struct {
 	LapseAfter Duration `yaml:"lapse_after" range:"1d..3650d"`
 	// After how long without an event a customer without open alerts is forgotten.
 	ForgetAfter Duration `yaml:"forget_after" range:"91d..36500d"`
+	// After how long an alert that nobody has acknowledged is told again, and again after each such time; at least 1h, or 0s for never.
+	RemindAfter Duration `yaml:"remind_after" range:"0s..366d"`
+	// For how long a condition is not told again that a person closed with an outcome, unless something new has happened. A complaint that was closed so is not followed
+	// any more.
+	QuietAfterOutcome Duration `yaml:"quiet_after_outcome" range:"1d..366d"`
 }
 
 // Stall is when a feed counts as silent.
@@ -403,7 +408,7 @@ func Default() Config {
 		Reroute:     Reroute{Interval: Duration(time.Second), Buffer: 64e6},
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
-		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day},
+		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{

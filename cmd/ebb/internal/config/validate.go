@@ -270,9 +270,6 @@ func (r *reader) checkReroute(c *Config) {
 		r.faultAt("feeds", "are all rerouted", "leave reroute out of one that is keyed by customer: its partitions are those of the state")
 	}
 	for _, n := range c.Feeds.Read() {
-		if n.Role == event.Control && c.Topics.Reroute == "" {
-			r.faultAt("feeds.control", "needs a topic through which customers move who are merged", "set topics.reroute, for example to "+c.Group+"-reroute")
-		}
 		if path := "feeds." + n.Role.String() + ".reroute"; n.Reroute && c.Topics.Reroute == "" {
 			r.faultAt(path, "needs a topic to forward the records through", "set topics.reroute, for example to "+c.Group+"-reroute")
 		}
@@ -370,6 +367,9 @@ func (r *reader) checkBounds(c *Config) {
 	}
 	if c.Fetch.PartitionMaxBytes > c.Fetch.MaxBytes {
 		r.faultAt("fetch.partition_max_bytes", c.Fetch.PartitionMaxBytes.String()+" is more than max_bytes", "use at most "+c.Fetch.MaxBytes.String())
+	}
+	if after := c.Alerts.RemindAfter; after != 0 && after.Std() < time.Hour {
+		r.faultAt("alerts.remind_after", after.String()+" is too short", "use 1h or more, or 0s for no reminders")
 	}
 	if c.Alerts.ForgetAfter < c.Alerts.LapseAfter {
 		r.faultAt("alerts.forget_after", c.Alerts.ForgetAfter.String()+" is shorter than lapse_after", "make it at least "+c.Alerts.LapseAfter.String())

@@ -1,0 +1,74 @@
+package stream
+
+import (
+	"fmt"
+
+	"ebb/state"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// This file carries out what people do about alerts and customers: records of the control feed, but for merges. They are taken in the order of their times among
+// the records of the other feeds, as far as those are read, and hold nobody. So a history that is read again finds each alert as it was when somebody acted on it.
+
+// act carries out one act. One on an alert that is over, or on a customer of whom nothing is known, changes nothing and is counted: it is what happens when a
+// customer comes back while somebody writes.
+func (t *task) act(s *source, sl *slot) error {
+	ev := &sl.ev
+	switch {
+	case ev.Kind == event.KindErase:
+		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb does not erase customers"}
+		return t.refuse(s, sl)
+	case len(ev.Customer) == 0:
+		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb carries out maintenance of single customers only: name one"}
+		return t.refuse(s, sl)
+	}
+	e, ok, err := t.table.Lookup(ev.Customer)
+	switch {
+	case err != nil:
+		return fmt.Errorf("customer of %s offset %d: %w", s.topic, sl.rec.Offset, err)
+	case !ok:
+		t.m.note(s.feed, ev.Notes, customer.AlertNotOpen)
+		return nil
+	case e.Record.Quarantined:
+		sl.reject = &event.Reject{Reason: event.ReasonQuarantined, Message: "this customer is quarantined", Customer: string(ev.Customer)}
+		return t.refuse(s, sl)
+	case e.Record.MergedInto() != "":
+		return t.passOn(e, s, sl)
+	}
+	t.rec.tally.out(&e.Record)
+	if t.actOn(e, s, sl) {
+		t.rec.tally.in(&e.Record)
+	}
+	return nil
+}
+
+// actOn is act once the customer is found. It is false if he was forgotten.
+func (t *task) actOn(e *state.Entry, s *source, sl *slot) bool {
+	ev, rec := &sl.ev, &e.Record
+	if due := t.dueBefore(ev.Time); rec.Deadline != 0 && rec.Deadline <= due {
+		t.settle(e, due)
+	}
+	t.table.Changed(e)
+	outcome := rec.Act(ev, &t.params)
+	if outcome.Has(customer.Duplicate) {
+		t.m.note(s.feed, ev.Notes, outcome)
+		return true
+	}
+	t.position = whereOf(s, sl)
+	at := max(ev.Time, rec.Decided)
+	t.know(at)
+	steps, what := t.policy.Act(rec, ev, t.mode(), t.steps[:0])
+	t.steps = steps
+	for i := range steps {
+		t.emit(rec, &steps[i], ev)
+	}
+	if outcome |= what; ev.Notes != 0 || outcome != customer.Applied {
+		t.m.note(s.feed, ev.Notes, outcome)
+	}
+	kept := t.decide(e, max(at, rec.Decided), nil)
+	if kept && !rec.HasUnpublished() {
+		delete(t.held, rec.ID)
+	}
+	return kept
+}
