@@ -110,7 +110,7 @@ func (d *complaintUnresolved) Evaluate(r *customer.Record, env *Env, _ *event.Ev
 		var at int64
 		if open := r.Lifecycle(ComplaintUnresolvedName, c.ID); open >= 0 {
 			out, at = d.goesOn(c, env, &r.Lifecycles[open], out)
-		} else if c.Open() && !c.Muted {
+		} else if c.Open() && !c.Muted && !c.Case.Inquiry {
 			out, at = d.begins(r, c, env, out)
 		}
 		next = earlier(next, at)

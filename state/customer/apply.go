@@ -24,6 +24,7 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	switch {
 	case e.Feed == event.Complaints:
 		out = r.applyComplaint(e, p)
+		r.noteContact(e, p)
 		r.beatComplaint(e, p)
 	case e.IsActivity():
 		if out = r.applyActivity(e, p); out == SumOverflow {
@@ -131,6 +132,9 @@ func (r *Record) applyActivity(e *event.Event, p *Params) Outcome {
 	}
 	if out.Has(TooOld) {
 		r.rarely().overflows.TooOld++
+	}
+	if e.Outcome > event.OutcomeOK && !e.Aggregate && e.Kind == event.KindUsage {
+		r.desked().noteFailure(day, e.Outcome)
 	}
 	return out
 }

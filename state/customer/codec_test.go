@@ -72,6 +72,25 @@ func randomRecord(rng *rand.Rand) *Record {
 	return r
 }
 
+// eventful is a random record with complaints of which everything is told.
+func eventful(rng *rand.Rand) *Record {
+	r, p := randomRecord(rng), testParams()
+	at := r.Latest
+	for range rng.IntN(60) {
+		at += rng.Int64N(3*dayMs) - dayMs
+		e := complain(at, event.KindInquiry+event.Kind(rng.IntN(int(event.KindMerged-event.KindInquiry))), fmt.Sprintf("T-%d", rng.IntN(5)), event.Priority(1+rng.IntN(5)))
+		if rng.IntN(2) == 0 {
+			e.Group, e.Category, e.Due = []byte{byte('a' + rng.IntN(3))}, []byte{byte('a' + rng.IntN(3))}, at+rng.Int64N(dayMs)
+			e.Score, e.Scored = event.Money(rng.IntN(50_000)), true
+		}
+		r.Apply(e, &p)
+		e = use(at, 1)
+		e.Outcome = event.Outcome(rng.IntN(8))
+		r.Apply(e, &p)
+	}
+	return r
+}
+
 func tensInt(rng *rand.Rand) int { return int(tens[rng.IntN(len(tens))]) }
 
 // same compares records but for the room in their slices.
@@ -93,7 +112,7 @@ func TestCodecRoundTrip(t *testing.T) {
 	var into Record
 	into.ID = "c-42"
 	for seed := range uint64(500) {
-		r := randomRecord(rand.New(rand.NewPCG(seed, 3)))
+		r := eventful(rand.New(rand.NewPCG(seed, 3)))
 		b := AppendRecord(nil, r)
 		if err := DecodeRecord(b, &into); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -112,7 +131,7 @@ func TestCodecDamage(t *testing.T) {
 	var into Record
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 4))
-		b := AppendRecord(nil, randomRecord(rng))
+		b := AppendRecord(nil, eventful(rng))
 		for n := range b {
 			if err := DecodeRecord(b[:n], &into); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("seed %d: cut at %d of %d: %v", seed, n, len(b), err)
@@ -124,7 +143,7 @@ func TestCodecDamage(t *testing.T) {
 		for range 300 {
 			c := bytes.Clone(b)
 			c[1+rng.IntN(len(c)-1)] ^= byte(1 + rng.IntN(255))
-			if err := DecodeRecord(c, &into); err != nil && !errors.Is(err, ErrCorrupt) {
+			if err := DecodeRecord(c, &into); err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewerVersion) {
 				t.Fatal(err)
 			}
 			EncodedDeadline(c)
@@ -144,6 +163,7 @@ func TestCodecStaysReadable(t *testing.T) {
 	path := filepath.Join("testdata", "record-v1.hex")
 	nextHash = 1_000_000
 	want := randomRecord(rand.New(rand.NewPCG(77, 77)))
+	want.desk = nil // not kept at that time
 	if *update {
 		if err := os.WriteFile(path, []byte(hex.EncodeToString(AppendRecord(nil, want))+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -190,8 +210,18 @@ func TestCodecBound(t *testing.T) {
 	}
 	id := strings.Repeat("i", event.MaxCustomerBytes)
 	for range MaxComplaints {
-		r.Complaints = append(r.Complaints, Complaint{ID: id, Opened: math.MaxInt64, Responded: 1, Resolved: 1, PausedAt: 1, PausedFor: math.MaxInt64, Reopened: math.MaxUint16})
+		c := Complaint{ID: id, Opened: math.MaxInt64, Responded: 1, Resolved: 1, PausedAt: 1, PausedFor: math.MaxInt64, Reopened: math.MaxUint16}
+		c.Case = Case{Group: strings.Repeat("g", maxGroup), GroupAt: math.MinInt64, Category: math.MaxUint32, Before: math.MinInt64, Due: math.MinInt64, Reassigned: 255}
+		for i := range MaxAllSteps / MaxComplaints {
+			c.Case.Steps = append(c.Case.Steps, Step{At: math.MinInt64 + int64(i%2)*math.MaxInt64, Arg: math.MinInt64, Kind: StepRated})
+		}
+		r.Complaints = append(r.Complaints, c)
 	}
+	for i := range troubleDays {
+		n := uint16(math.MaxUint16)
+		r.desked().days = append(r.desk.days, Trouble{Day: int32(maxDay - troubleDays + i), Failed: [numFailures]uint16{n, n, n, n, n, n}, Unreached: n, Complaints: n})
+	}
+	r.desk.broken, r.desk.ends = slices.Repeat([]int64{math.MinInt64}, maxBroken), slices.Repeat([]ended{{math.MinInt64, math.MaxUint32}}, maxEnds)
 	for range MaxLifecycles {
 		r.Lifecycles = append(r.Lifecycles, Lifecycle{
 			Detector: strings.Repeat("d", 64), Subject: id, FiredAt: math.MaxInt64, Since: 1, ChangedAt: 1, Revision: math.MaxUint32,
@@ -218,7 +248,7 @@ func TestCodecBound(t *testing.T) {
 // FuzzDecodeRecord: no input makes the decoder panic, and what it takes for a record has a stored form that means the same.
 func FuzzDecodeRecord(f *testing.F) {
 	for seed := range uint64(20) {
-		f.Add(AppendRecord(nil, randomRecord(rand.New(rand.NewPCG(seed, 9)))))
+		f.Add(AppendRecord(nil, eventful(rand.New(rand.NewPCG(seed, 9)))))
 	}
 	f.Add([]byte{})
 	f.Add([]byte{2, 0})

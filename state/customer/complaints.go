@@ -17,45 +17,134 @@ func (r *Record) applyComplaint(e *event.Event, p *Params) Outcome {
 		return ComplaintUnknown
 	}
 	i := r.complaint(e.ComplaintID)
+	var out Outcome
 	switch e.Kind {
+	case event.KindInquiry:
+		out = r.ask(i, e, at, p)
 	case event.KindOpened:
-		return r.open(i, e, at, p)
+		out = r.open(i, e, at, p)
 	case event.KindReopened:
-		return r.reopen(i, e, at, p)
-	case event.KindInquiry, event.KindAssigned, event.KindNote, event.KindPromised, event.KindReassigned, event.KindContactFailed,
-		event.KindRated, event.KindCustomerReplied:
-		return Applied // no clock starts or stops
+		out = r.reopen(i, e, at, p)
+	case event.KindNote, event.KindContactFailed: // no clock starts or stops
+	case event.KindAssigned, event.KindReassigned, event.KindPromised, event.KindCustomerReplied, event.KindRated:
+		if i >= 0 {
+			r.course(&r.Complaints[i], e, at)
+		}
+	default:
+		out = r.handle(i, e, at, p)
 	}
-	if i < 0 || r.Complaints[i].Resolved != 0 {
+	if i = r.complaint(e.ComplaintID); i >= 0 {
+		r.label(&r.Complaints[i], e, at)
+	}
+	return out
+}
+
+// handle takes a step of those who deal with a complaint.
+func (r *Record) handle(i int, e *event.Event, at int64, p *Params) Outcome {
+	if i < 0 || r.Complaints[i].Opened == 0 || r.Complaints[i].Resolved != 0 && at > r.Complaints[i].Resolved {
 		return r.unknownStep(i, e, at, p)
 	}
 	c := &r.Complaints[i]
 	switch e.Kind {
 	case event.KindResponded:
-		if e.Actor != event.ActorCustomer && (c.Responded == 0 || at < c.Responded) && at >= c.Opened {
-			c.Responded = at
-		}
+		r.respond(c, e, at)
 	case event.KindPaused:
-		if c.PausedAt == 0 {
-			c.PausedAt = max(at, c.Opened)
-		}
+		r.log(c, Step{At: at, Kind: StepPaused})
 	case event.KindResumed:
-		c.resume(at)
+		r.log(c, Step{At: at, Kind: StepResumed})
 	case event.KindEscalated, event.KindDeescalated:
 		c.rank(e)
 	case event.KindResolved, event.KindClosed, event.KindMerged:
-		c.resume(at)
-		c.Resolved = max(at, c.Opened)
+		r.end(c, at)
 	}
+	c.settle()
 	return Applied
 }
 
-// resume ends a pause.
-func (c *Complaint) resume(at int64) {
-	if c.PausedAt != 0 {
-		c.PausedFor += max(0, at-c.PausedAt)
-		c.PausedAt = 0
+// end resolves a complaint. Of several ends, however they arrive, the earliest counts.
+func (r *Record) end(c *Complaint, at int64) {
+	at = max(at, c.Opened)
+	if c.Resolved != 0 {
+		c.begin()
+		c.Case.Steps = slices.DeleteFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepResolved && s.At == c.Resolved })
 	}
+	r.log(c, Step{At: at, Kind: StepResolved})
+	c.Resolved = at
+}
+
+// respond takes a response. One by the customer himself is a reply; what answers an inquiry ends it.
+func (r *Record) respond(c *Complaint, e *event.Event, at int64) {
+	if e.Actor == event.ActorCustomer {
+		r.log(c, Step{At: at, Kind: StepReplied})
+		return
+	}
+	r.log(c, Step{At: at, Kind: StepAnswered})
+	if c.Case.Inquiry && at >= c.Opened {
+		r.end(c, at)
+	}
+}
+
+// course takes a step that starts or stops no clock of the complaint as a whole. Of a complaint that has ended it counts if it came before the end, but a
+// rating always does.
+func (r *Record) course(c *Complaint, e *event.Event, at int64) {
+	rated := e.Kind == event.KindRated && e.Scored
+	if c.Opened == 0 || c.Resolved != 0 && at > c.Resolved && !rated {
+		return
+	}
+	switch e.Kind {
+	case event.KindCustomerReplied:
+		r.log(c, Step{At: at, Kind: StepReplied})
+	case event.KindReassigned:
+		r.log(c, Step{At: at, Kind: StepReassigned, Arg: hashOf(e.Group)})
+	case event.KindPromised:
+		if e.Due > at {
+			r.log(c, Step{At: at, Kind: StepPromised, Arg: e.Due})
+		}
+	case event.KindRated:
+		if rated {
+			r.log(c, Step{At: at, Kind: StepRated, Arg: int64(e.Score)})
+		}
+	}
+	c.settle()
+}
+
+// label takes over who has the complaint, what it is about, and until when it is to be resolved.
+func (r *Record) label(c *Complaint, e *event.Event, at int64) {
+	if len(e.Group) != 0 && at >= c.Case.GroupAt {
+		c.Case.Group, c.Case.GroupAt = cutTo(string(e.Group), maxGroup), at
+	}
+	if len(e.Group) != 0 && c.Opened != 0 && e.Kind != event.KindReassigned {
+		r.log(c, Step{At: at, Kind: StepAssigned, Arg: hashOf(e.Group)})
+	}
+	if e.Due != 0 && e.Kind != event.KindPromised {
+		c.Case.Due = e.Due
+	}
+	if len(e.Category) != 0 && c.Case.Category == 0 {
+		c.Case.Category = uint32(Hash(e.Category))
+		c.Case.Before = r.endedBefore(c.Case.Category, c.Opened)
+	}
+}
+
+// hashOf is the hash of a name, 0 for none.
+func hashOf(name []byte) int64 {
+	if len(name) == 0 {
+		return 0
+	}
+	return Hash(name)
+}
+
+// ask follows an inquiry, until somebody answers. Within a complaint it is one more word of the customer.
+func (r *Record) ask(i int, e *event.Event, at int64, p *Params) Outcome {
+	if i >= 0 {
+		c := &r.Complaints[i]
+		if c.Opened != 0 && (c.Resolved == 0 || at <= c.Resolved) {
+			r.log(c, Step{At: at, Kind: StepReplied})
+		}
+		return Applied
+	}
+	out := r.follow(e, at, p)
+	r.Complaints[len(r.Complaints)-1].Case.Inquiry = true
+	return out
 }
 
 // rank takes over level and priority of an escalation, and the level of its reverse. The decoder gives a record that names no
@@ -75,16 +164,34 @@ func (r *Record) open(i int, e *event.Event, at int64, p *Params) Outcome {
 		return r.follow(e, at, p)
 	}
 	switch c := &r.Complaints[i]; {
+	case c.Case.Inquiry:
+		return r.complain(c, e, at)
 	case c.Resolved == 0:
 		if at < c.Opened { // the first opening comes late
+			if len(c.Case.Steps) != 0 {
+				c.Case.Steps = slices.DeleteFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepOpened && s.At == c.Opened })
+				r.log(c, Step{At: at, Kind: StepOpened})
+			}
 			c.Opened = at
+			c.settle()
 		}
 		return ComplaintRepeated
 	case at <= c.Resolved: // its resolution came first, or it is told again after its end
 		return ComplaintRepeated
 	}
-	r.Complaints = slices.Delete(r.Complaints, i, i+1)
+	r.drop(i)
 	return r.follow(e, at, p)
+}
+
+// complain makes a complaint of an inquiry. Its cycle goes on, its clocks begin.
+func (r *Record) complain(c *Complaint, e *event.Event, at int64) Outcome {
+	at = max(at, c.Opened)
+	c.begin()
+	c.Case.Inquiry, c.Case.Weighed, c.Case.Judged, c.Case.Told = false, false, false, false
+	c.Opened, c.Resolved, c.Priority, c.Level = at, 0, e.Priority, e.Level
+	r.log(c, Step{At: at, Kind: StepOpened})
+	c.settle()
+	return Applied
 }
 
 // reopen starts a new clock for a complaint that was resolved.
@@ -98,8 +205,13 @@ func (r *Record) reopen(i int, e *event.Event, at int64, p *Params) Outcome {
 	if c.Resolved == 0 || at < c.Resolved {
 		return ComplaintRepeated
 	}
-	priority, reopened := max(c.Priority, e.Priority), c.Reopened
-	*c = Complaint{ID: c.ID, Opened: at, Priority: priority, Level: max(c.Level, e.Level), Reopened: reopened + min(1, ^uint16(0)-reopened)}
+	c.begin()
+	c.Opened, c.Resolved, c.Muted = at, 0, false
+	c.Priority, c.Level = max(c.Priority, e.Priority), max(c.Level, e.Level)
+	c.Reopened += min(1, ^uint16(0)-c.Reopened)
+	c.Case.Due, c.Case.Weighed, c.Case.Judged, c.Case.Told = 0, false, false, false
+	r.log(c, Step{At: at, Kind: StepReopened})
+	c.settle()
 	return Applied
 }
 
@@ -158,7 +270,7 @@ func (r *Record) makeRoom(p *Params) Outcome {
 		}
 	}
 	lost := r.Complaints[oldest].Open()
-	r.Complaints = slices.Delete(r.Complaints, oldest, oldest+1)
+	r.drop(oldest)
 	if !lost {
 		return Applied
 	}
@@ -166,15 +278,23 @@ func (r *Record) makeRoom(p *Params) Outcome {
 	return ComplaintOverflow
 }
 
-// prune drops complaints that are closed and told of: those with an open alert stay until it is resolved, so that its
+// drop forgets a complaint, but for what outlives it.
+func (r *Record) drop(i int) {
+	r.retire(&r.Complaints[i])
+	r.Complaints = slices.Delete(r.Complaints, i, i+1)
+}
+
+// prune drops complaints that have ended for good: those with an open alert stay until it is resolved, so that its
 // evidence still has the timeline.
 func (r *Record) prune(now int64) {
 	for i := len(r.Complaints) - 1; i >= 0; i-- {
 		c := &r.Complaints[i]
-		if c.Resolved == 0 || r.hasSubject(c.ID) || c.Opened == 0 && now-c.Resolved < closedKept {
-			continue
+		switch {
+		case c.Resolved == 0, r.hasSubject(c.ID):
+		case c.Opened == 0 && now-c.Resolved < closedKept, c.Opened != 0 && !c.Case.Told && now-c.Resolved < SatisfiedAfter:
+		default:
+			r.drop(i)
 		}
-		r.Complaints = slices.Delete(r.Complaints, i, i+1)
 	}
 }
 

@@ -149,6 +149,7 @@ func (r *Record) joinComplaint(c Complaint, p *Params) Outcome {
 	i := r.Complaint(c.ID)
 	if i < 0 {
 		out := r.makeRoom(p)
+		c.Case.Steps = slices.Clone(c.Case.Steps)
 		r.addComplaint(c)
 		return out
 	}
@@ -158,6 +159,7 @@ func (r *Record) joinComplaint(c Complaint, p *Params) Outcome {
 	to.PausedAt, to.PausedFor = max(to.PausedAt, c.PausedAt), max(to.PausedFor, c.PausedFor)
 	to.Priority, to.Level, to.Reopened = max(to.Priority, c.Priority), max(to.Level, c.Level), max(to.Reopened, c.Reopened)
 	to.Muted = to.Muted && c.Muted
+	to.join(&c)
 	return ComplaintRepeated
 }
 

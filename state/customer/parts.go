@@ -22,6 +22,7 @@ var parts = [...]part{
 	0: rhythmsPart{},
 	1: dropsPart{},
 	2: actsPart{},
+	3: casesPart{},
 }
 
 // partBits says which parts a record has.

@@ -74,11 +74,13 @@ func profileTexts(p *event.Profile) [11]*string {
 	}
 }
 
-func cut(s string) string {
-	if len(s) <= maxText {
+func cut(s string) string { return cutTo(s, maxText) }
+
+// cutTo is the longest beginning of a text of at most n bytes, cut at a character's boundary.
+func cutTo(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	n := maxText
 	for n > 0 && s[n]&0xc0 == 0x80 {
 		n--
 	}

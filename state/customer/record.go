@@ -44,6 +44,7 @@ type Record struct {
 	rare *rare // what few customers have
 
 	rhythms *Rhythms // nil where none are kept
+	desk    *desk    // nil for most
 	drops   *Drops   // nil where none are kept
 }
 
@@ -87,6 +88,8 @@ type Complaint struct {
 	Level     uint8 // escalation level
 	// Muted: the complaint was overdue long before the history ended; it is not alerted any more.
 	Muted bool
+
+	Case Case
 }
 
 // Open reports whether the complaint waits for its resolution.

@@ -11,6 +11,10 @@ const (
 	recordBytes    = int(unsafe.Sizeof(Record{}))
 	complaintBytes = int(unsafe.Sizeof(Complaint{}))
 	lifecycleBytes = int(unsafe.Sizeof(Lifecycle{}))
+	stepBytes      = int(unsafe.Sizeof(Step{}))
+	deskBytes      = int(unsafe.Sizeof(desk{}))
+	endedBytes     = int(unsafe.Sizeof(ended{}))
+	troubleBytes   = int(unsafe.Sizeof(Trouble{}))
 	rareBytes      = int(unsafe.Sizeof(rare{}))
 	blindBytes     = int(unsafe.Sizeof(Blind{})) * event.NumFeeds
 
