@@ -50,7 +50,7 @@ func (w *world) committed(topic string, part int32) []*kgo.Record {
 	for _, r := range all {
 		switch {
 		case r.Attrs.IsControl():
-			if binary.BigEndian.Uint16(r.Key[2:]) == 1 {
+			if isCommit(r) {
 				out = append(out, open[r.ProducerID]...)
 			}
 			delete(open, r.ProducerID)
@@ -77,6 +77,9 @@ func (w *world) committed(topic string, part int32) []*kgo.Record {
 	slices.SortFunc(out, func(a, b *kgo.Record) int { return int(a.Offset - b.Offset) })
 	return out
 }
+
+// isCommit says of a control record whether it commits.
+func isCommit(r *kgo.Record) bool { return binary.BigEndian.Uint16(r.Key[2:]) == 1 }
 
 // check compares all that the run left with the truth of the feeds.
 func (w *world) check() {

@@ -159,8 +159,10 @@ func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 		w.tell(coordinatorMoved, "all of them")
 		f.RehashCoordinators()
 	case 3:
-		w.tell(compacted, "all compacted topics")
-		f.Compact()
+		if w.compactable() {
+			w.tell(compacted, "all compacted topics")
+			f.Compact()
+		}
 	case 4:
 		if w.plan.brokers > 1 && !w.absent {
 			w.leave(rng, wg)
@@ -170,6 +172,42 @@ func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 			w.refuse(rng)
 		}
 	}
+}
+
+// compactable says whether the embedded broker would compact as a real one does. What an open transaction wrote it takes for newer than what
+// was committed, so that both are gone when it is aborted. And where nothing is left of a producer it removes the markers of his aborted
+// transactions, but goes on to tell readers of them: they would then leave out what he commits later.
+func (w *world) compactable() bool {
+	for topic, parts := range map[string]int32{"changelog": w.plan.parts, "open": 3, "facts-changelog": 1} {
+		for p := range parts {
+			if info := w.broker.Fake.PartitionInfo(topic, p); info.LastStableOffset < info.HighWatermark {
+				return false
+			}
+			aborted, left, pending := map[int64]bool{}, map[int64]bool{}, map[int64]bool{}
+			all, err := w.phone.log(topic, p)
+			if err != nil { // some fault of the storm's
+				return false
+			}
+			for _, r := range all {
+				switch {
+				case !r.Attrs.IsControl():
+					pending[r.ProducerID] = true
+					continue
+				case isCommit(r):
+					left[r.ProducerID] = left[r.ProducerID] || pending[r.ProducerID]
+				default:
+					aborted[r.ProducerID] = true
+				}
+				pending[r.ProducerID] = false
+			}
+			for id := range aborted {
+				if !left[id] {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // leave takes a broker away for a while. It comes back at another address.
