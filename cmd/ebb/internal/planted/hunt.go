@@ -132,7 +132,7 @@ func (h *hunter) simulate(ctx context.Context, program string, r *result) {
 
 const (
 	// repeats is how often a seed that failed is run again, with the bug and without. Not every run of a seed is the same.
-	repeats = 20
+	repeats = 10
 	// again is in how many of them it has to fail with the bug. Without it must in none.
 	again = 2
 )
