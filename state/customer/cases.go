@@ -75,17 +75,20 @@ type Case struct {
 // Bounds of the steps that are kept.
 const (
 	MaxSteps    = 24
-	MaxAllSteps = 1024
+	MaxAllSteps = 512
 )
 
 // SatisfiedAfter is how long a complaint must have stayed resolved for its cycle to have ended, in milliseconds. So long it is kept.
 const SatisfiedAfter = 7 * dayMs
 
 // maxGroup is the longest name of a group that is kept, in bytes.
-const maxGroup = 48
+const maxGroup = 32
+
+// argBits is the length of an argument of a step that is not a time.
+const argBits = 41
 
 // Hash is what stands for a group or a category: of texts that differ it differs, for all practical purposes. It is never 0.
-func Hash(name []byte) int64 { return int64(xxhash.Sum64(name)>>1 | 1) }
+func Hash(name []byte) int64 { return int64(xxhash.Sum64(name)>>(64-argBits) | 1) }
 
 // Rated returns the newest score that the customer gave, in 1/10000, and when; at is 0 if he gave none.
 func (c *Complaint) Rated() (score event.Money, at int64) {

@@ -211,9 +211,10 @@ func TestCodecBound(t *testing.T) {
 	id := strings.Repeat("i", event.MaxCustomerBytes)
 	for range MaxComplaints {
 		c := Complaint{ID: id, Opened: math.MaxInt64, Responded: 1, Resolved: 1, PausedAt: 1, PausedFor: math.MaxInt64, Reopened: math.MaxUint16}
-		c.Case = Case{Group: strings.Repeat("g", maxGroup), GroupAt: math.MinInt64, Category: math.MaxUint32, Before: math.MinInt64, Due: math.MinInt64, Reassigned: 255}
-		for i := range MaxAllSteps / MaxComplaints {
-			c.Case.Steps = append(c.Case.Steps, Step{At: math.MinInt64 + int64(i%2)*math.MaxInt64, Arg: math.MinInt64, Kind: StepRated})
+		const newest = 253_402_300_799_999 // the last time that a record may have
+		c.Case = Case{Group: strings.Repeat("g", maxGroup), GroupAt: newest, Category: math.MaxUint32, Before: newest, Due: newest, Reassigned: 255}
+		for i := range int64(MaxAllSteps / MaxComplaints) {
+			c.Case.Steps = append(c.Case.Steps, Step{At: i % 2 * newest, Arg: 1 << argBits, Kind: StepRated})
 		}
 		r.Complaints = append(r.Complaints, c)
 	}

@@ -102,7 +102,8 @@ func (r *Record) course(c *Complaint, e *event.Event, at int64) {
 		}
 	case event.KindRated:
 		if rated {
-			r.log(c, Step{At: at, Kind: StepRated, Arg: int64(e.Score)})
+			const most = 1 << argBits
+			r.log(c, Step{At: at, Kind: StepRated, Arg: min(max(int64(e.Score), -most), most)})
 		}
 	}
 	c.settle()
