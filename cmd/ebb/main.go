@@ -42,6 +42,7 @@ func run(args []string) int {
 			return app.Demo(ctx, o, out, v.Version, outside(nil))
 		},
 		Backtest: app.Backtest,
+		Now:      time.Now,
 		Stdin:    os.Stdin,
 		Upkeep: func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error) {
 			return app.NewUpkeep(ctx, cfg, cluster, outside(log))

@@ -20,9 +20,9 @@ import (
 
 func (c *CLI) alerts() *cobra.Command {
 	return group(
-		"alerts", "See alerts",
-		"  ebb alerts tail -c ebb.yaml\n  ebb alerts tail --from-start --until-end --output json",
-		c.alertsTail(),
+		"alerts", "See alerts, and say what is done about them",
+		"  ebb alerts tail -c ebb.yaml\n  ebb alerts tail --from-start --until-end --output json\n  ebb alerts ack 3f2a91 --note 'will call tomorrow'",
+		append([]*cobra.Command{c.alertsTail(), c.alertsShow()}, c.acts()...)...,
 	)
 }
 
@@ -30,7 +30,7 @@ func (c *CLI) alertsTail() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the steps of alerts as they come",
-		Long: `tail prints each step of an alert: fired, changed, resolved. It sees committed steps
+		Long: `tail prints each step of an alert, from fired to resolved. It sees committed steps
 only, each once. With --output json it prints the data object of each step, one a line.`,
 		Example: `  ebb alerts tail
   ebb alerts tail --from-start --until-end --output json > alerts.ndjson

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,6 +49,7 @@ type Deps struct {
 	Demo     Demo                                                              // nil: there is no demo command
 	Upkeep   Upkeep                                                            // nil: there are no state commands
 	Backtest Backtest                                                          // nil: there is no backtest command
+	Now      func() time.Time                                                  // the wall clock
 	Stdin    io.Reader                                                         // what a command reads that is told to read standard input
 	Version  Version
 }

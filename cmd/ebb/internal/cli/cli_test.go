@@ -42,6 +42,7 @@ func newProgram() *program {
 				return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 			},
 		},
+		Now:  time.Now,
 		Run:  func(context.Context, *config.Config, *slog.Logger) error { return nil },
 		Demo: func(context.Context, cli.DemoOptions, cli.Streams) error { return nil },
 		Upkeep: func(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, log *slog.Logger) (*stream.Upkeep, error) {
@@ -149,7 +150,8 @@ func compare(t *testing.T, name, got, want string) {
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	for _, args := range []string{
 		"", "run", "demo", "config", "config check", "config print", "config schema", "topics", "topics check", "topics create", "alerts",
-		"alerts tail", "dlq", "dlq list", "state", "state show", "state grow", "state rewind", "state export", "state import", "version",
+		"alerts tail", "alerts show", "alerts ack", "alerts assign", "alerts unassign", "alerts contacted", "alerts snooze", "alerts unsnooze", "alerts outcome", "alerts reopen",
+		"dlq", "dlq list", "state", "state show", "state grow", "state rewind", "state export", "state import", "version",
 	} {
 		p := newProgram()
 		if code := p.run(t.Context(), append(strings.Fields(args), "--help")...); code != cli.Done {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +20,13 @@ import (
 type choice struct {
 	value   string
 	allowed []string
+	name    string // of the type in the help, where the words would be too many
 }
 
 func (c *choice) String() string { return c.value }
-func (c *choice) Type() string   { return strings.Join(c.allowed, "|") }
+
+// Type names what the flag takes.
+func (c *choice) Type() string { return cmp.Or(c.name, strings.Join(c.allowed, "|")) }
 
 // Set takes the word.
 func (c *choice) Set(s string) error {
