@@ -1,11 +1,13 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"ebb/cmd/ebb/internal/backtest"
 	"ebb/cmd/ebb/internal/cli"
@@ -37,12 +39,24 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 		return err
 	}
 	tellBadRows(out.Stderr, h)
-	report, err := backtest.Backtest(ctx, h, &backtest.Options{
+	report, rows, err := backtest.Backtest(ctx, h, &backtest.Options{
 		Variants:    variants,
-		HorizonDays: int(cfg.Alerts.Horizon.Milliseconds() / (24 * 3_600_000)), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
+		ScoreAt:     scoreDays(o.ScoreAt),
+		HorizonDays: horizonDays(cfg), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
 	})
 	if err != nil {
 		return err
+	}
+	if err := writeFile(o.Report, report.HTML); err != nil {
+		return err
+	}
+	if o.Scores != "" {
+		if len(rows) == 0 {
+			fmt.Fprintln(out.Stderr, "ebb: nobody could be scored: at these dates too little was known of the customers")
+		}
+		if err := writeFile(o.Scores, func(w io.Writer) error { return backtest.WriteScores(w, rows) }); err != nil {
+			return err
+		}
 	}
 	if o.JSON {
 		enc := json.NewEncoder(out.Stdout)
@@ -50,6 +64,31 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 		return enc.Encode(report)
 	}
 	return report.Text(out.Stdout)
+}
+
+// writeFile writes a file, if one was asked for: as a whole, or not at all.
+func writeFile(path string, write func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil { //nolint:gosec // results are there to be shown around
+		return fmt.Errorf("result: %w", err)
+	}
+	return nil
+}
+
+func horizonDays(cfg *config.Config) int { return int(cfg.Alerts.Horizon.Std() / (24 * time.Hour)) }
+
+func scoreDays(at []time.Time) []int32 {
+	var days []int32
+	for _, t := range at {
+		days = append(days, int32(t.Unix()/(24*3600)))
+	}
+	return days
 }
 
 // backtestConfig is the named configuration, or the one that holds without a name, with the horizon that was asked for.
@@ -102,6 +141,7 @@ func backtestRules(cfg *config.Config) (*backtest.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
+	sc.Customer.Horizon = horizonDays(cfg)
 	return &backtest.Rules{
 		Detectors: set, Policy: policy, Feeds: sc.Feeds, Customer: sc.Customer, Rates: sc.Rates, Zone: sc.Time.Zone,
 		MaxOutOfOrder: sc.Time.MaxOutOfOrder.Milliseconds(), MaxRecordBytes: sc.MaxRecordBytes,

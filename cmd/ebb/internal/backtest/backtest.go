@@ -21,13 +21,14 @@ type Options struct {
 	HorizonDays int
 	Config      string // hash of the configuration
 	Currency    string
+	ScoreAt     []int32 // UTC days at whose end every customer is scored, rising
 	Progress    *Progress
 }
 
-// Backtest replays the history by every variant and reports on all of them.
-func Backtest(ctx context.Context, h *History, o *Options) (*Report, error) {
+// Backtest replays the history by every variant and reports on all of them. The rows are the customers scored at the dates that were asked for.
+func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Row, err error) {
 	s := newScorer(h, int32(o.HorizonDays))
-	r := &Report{
+	r = &Report{
 		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, Activity: "any event", Tiers: s.tiers.source,
 		ActiveMonths: round(s.tiers.activeMonths(), 1), History: historyReport(h), Lapses: s.lapseReport(),
 	}
@@ -37,19 +38,27 @@ func Backtest(ctx context.Context, h *History, o *Options) (*Report, error) {
 	case h.Truth.Purchases:
 		r.Activity = "purchase"
 	}
+	var learnt models
 	for i, v := range o.Variants {
-		out, err := Run(ctx, h, v.Rules, v.Name, o.Progress)
+		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0, models: learnt, Progress: o.Progress}
+		if i == 0 {
+			task.ScoreAt = o.ScoreAt
+		}
+		out, err := Run(ctx, h, v.Rules, &task)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		m := s.method(v.Name, slices.Sorted(slices.Values(v.Rules.Detectors.Names())), out)
 		m.Rules = v.Methods
 		r.Methods = append(r.Methods, m)
-		if i == 0 {
-			r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
+		if i > 0 {
+			continue
 		}
+		learnt, rows = out.models, out.Rows
+		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
+		r.Model = s.model(out)
 	}
-	return r, nil
+	return r, rows, nil
 }
 
 func historyReport(h *History) HistoryReport {

@@ -8,12 +8,16 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/backtest"
@@ -27,8 +31,11 @@ const history = "testdata/history.csv"
 // plainRules is the configuration of the golden report: the built-in mapping with rules that do not change with the defaults.
 func plainRules(t *testing.T) string {
 	t.Helper()
-	text := string(backtest.DefaultConfig()) + "detectors: {silence: {method: plain}, spend_drop: {method: plain}}\n"
-	return write(t, "plain.yaml", text)
+	return write(t, "plain.yaml", plainText())
+}
+
+func plainText() string {
+	return string(backtest.DefaultConfig()) + "detectors: {silence: {method: plain}, spend_drop: {method: plain}}\n"
 }
 
 func write(t *testing.T, name, text string) string {
@@ -42,7 +49,11 @@ func write(t *testing.T, name, text string) string {
 
 func options(t *testing.T, files ...string) cli.BacktestOptions {
 	t.Helper()
-	return cli.BacktestOptions{Events: files, Config: plainRules(t), Horizon: 45, JSON: true, MaxBad: 5, MaxMemory: 1 << 30}
+	return with(plainRules(t), files...)
+}
+
+func with(config string, files ...string) cli.BacktestOptions {
+	return cli.BacktestOptions{Events: files, Config: config, Horizon: 45, JSON: true, MaxBad: 5, MaxMemory: 1 << 30}
 }
 
 // run returns what the command writes to standard output and standard error.
@@ -62,13 +73,19 @@ func mustRun(t *testing.T, o cli.BacktestOptions) string {
 	return out
 }
 
-// The report of a small history, member by member. What changes it changes what users are told.
+// The report of a small history, member by member. What changes it changes what users are told. The configuration's hash and what the model says are
+// left out: the one changes with every key that is added, the other has tests of its own.
 func TestGoldenReport(t *testing.T) {
-	var pretty bytes.Buffer
-	if err := json.Indent(&pretty, []byte(mustRun(t, options(t, history))), "", "  "); err != nil {
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(wholeReport(t)), &r); err != nil {
 		t.Fatal(err)
 	}
-	got := withoutConfig(t, pretty.Bytes())
+	r.Config, r.Model = "", nil
+	got, err := json.MarshalIndent(&r, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
 	const golden = "testdata/report.json"
 	if *update {
 		if err := os.WriteFile(golden, got, 0o600); err != nil {
@@ -84,58 +101,137 @@ func TestGoldenReport(t *testing.T) {
 	}
 }
 
-// withoutConfig takes the configuration's hash out, which changes with every key that is added.
-func withoutConfig(t *testing.T, report []byte) []byte {
-	t.Helper()
-	var out [][]byte
-	for line := range bytes.Lines(report) {
-		if !bytes.Contains(line, []byte(`"config":`)) {
-			out = append(out, line)
+// Probabilities are told, judged and put into bins; a higher threshold raises no more alerts and finds no more departures.
+func TestModelReport(t *testing.T) {
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(wholeReport(t)), &r); err != nil {
+		t.Fatal(err)
+	}
+	m := r.Model
+	if m == nil {
+		t.Fatal("no model")
+	}
+	looks := 0
+	for _, b := range m.Calibration {
+		looks += b.Looks
+		if b.Told < 0 || b.Told > 1 || b.Stopped < 0 || b.Stopped > 1 {
+			t.Errorf("bin %+v", b)
 		}
 	}
-	return bytes.Join(out, nil)
+	if looks != m.Looks || looks == 0 || m.BaseRate <= 0 || m.BaseRate >= 1 || m.AP == nil || *m.AP <= m.BaseRate {
+		t.Errorf("%d looks in bins of %d, base rate %v, average precision %v", looks, m.Looks, m.BaseRate, m.AP)
+	}
+	for i := 1; i < len(m.Thresholds); i++ {
+		a, b := m.Thresholds[i-1], m.Thresholds[i]
+		if b.Alerts > a.Alerts || *b.Recall > *a.Recall {
+			t.Errorf("%+v after %+v", b, a)
+		}
+	}
 }
 
-// The same events give the same bytes: in any order of rows, on any number of cores, from a file, from standard input, compressed, as JSON lines.
-func TestSameHistorySameBytes(t *testing.T) {
-	want := mustRun(t, options(t, history))
-	t.Run("one core", func(t *testing.T) {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-		same(t, want, mustRun(t, options(t, history)))
-	})
-	t.Run("four cores", func(t *testing.T) {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
-		same(t, want, mustRun(t, options(t, history)))
-	})
-	head, rows := table(t)
-	t.Run("shuffled rows and columns, in two files", func(t *testing.T) {
-		r := rand.New(rand.NewPCG(1, 2))
-		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-		columns := r.Perm(len(head))
-		half := len(rows) / 2
-		a := write(t, "a.csv", asTable(t, head, rows[:half], columns))
-		b := write(t, "b.csv", asTable(t, head, rows[half:], r.Perm(len(head))))
-		same(t, want, mustRun(t, options(t, a, b)))
-	})
-	t.Run("compressed, on standard input", func(t *testing.T) {
-		plain, err := os.ReadFile(history)
+// A score uses nothing later than the end of its day: the rows of a history that ends there are the same.
+func TestScoresDoNotSeeTheFuture(t *testing.T) {
+	at := time.Date(2024, time.June, 30, 0, 0, 0, 0, time.UTC)
+	score := func(file string, at ...time.Time) string {
+		o := options(t, file)
+		o.ScoreAt, o.Scores = at, filepath.Join(t.TempDir(), "scores.csv")
+		mustRun(t, o)
+		b, err := os.ReadFile(o.Scores)
 		if err != nil {
 			t.Fatal(err)
 		}
+		return string(b)
+	}
+	head, rows := table(t)
+	var past [][]string
+	column := slices.Index(head, "time")
+	for _, row := range rows {
+		if row[column] < "2024-07-01" {
+			past = append(past, row)
+		}
+	}
+	want := score(history, at)
+	same(t, want, score(write(t, "past.csv", asTable(t, head, past, []int{0, 1, 2, 3, 4, 5})), at))
+	if n := strings.Count(want, "\n"); n != 31 || !strings.HasPrefix(want, "customer_id,at,p_stop,expected_value,value_at_risk\nc-00,2024-06-30,0.") {
+		t.Errorf("%d lines\n%s", n, want)
+	}
+	if testing.Short() {
+		return
+	}
+	if two := score(history, at.AddDate(0, 0, -30), at); !strings.HasSuffix(two, strings.SplitAfterN(want, "\n", 2)[1]) {
+		t.Errorf("another date changes the rows of one:\n%s", two)
+	}
+}
+
+// The page needs nothing beside itself.
+func TestPageStandsAlone(t *testing.T) {
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(wholeReport(t)), &r); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := r.HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	for _, not := range []string{"<script", "http:", "https:", "src=", "href=", "NaN", "%!", "ZgotmplZ", "Inf"} {
+		if strings.Contains(page, not) {
+			t.Errorf("the page holds %q", not)
+		}
+	}
+	for _, want := range []string{"<svg", "Do the probabilities hold?", "What each threshold would have cost", "thirds of the active customers", "18, 2 of them stated"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not hold %q", want)
+		}
+	}
+}
+
+// whole is the report of the history as it lies there, made once.
+var whole = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ebb-backtest-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	config := filepath.Join(dir, "plain.yaml")
+	if err := os.WriteFile(config, []byte(plainText()), 0o600); err != nil {
+		return "", err
+	}
+	var out bytes.Buffer
+	err = app.Backtest(context.Background(), with(config, history), cli.Streams{Stdout: &out, Stderr: io.Discard})
+	return out.String(), err
+})
+
+func wholeReport(t *testing.T) string {
+	t.Helper()
+	report, err := whole()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// The same events give the same bytes: in any order of rows and columns, on any number of cores, from files or from standard input, compressed or not, as CSV
+// or as JSON lines.
+func TestSameHistorySameBytes(t *testing.T) {
+	want := wholeReport(t)
+	head, rows := table(t)
+	t.Run("four cores, shuffled, in two files", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+		r := rand.New(rand.NewPCG(1, 2))
+		r.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		half := len(rows) / 2
+		a := write(t, "a.csv", asTable(t, head, rows[:half], r.Perm(len(head))))
+		b := write(t, "b.csv", asTable(t, head, rows[half:], r.Perm(len(head))))
+		same(t, want, mustRun(t, options(t, a, b)))
+	})
+	if testing.Short() {
+		return
+	}
+	t.Run("one core, JSON lines, compressed, on standard input", func(t *testing.T) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		var packed bytes.Buffer
 		z := gzip.NewWriter(&packed)
-		if _, err := z.Write(plain); err != nil {
-			t.Fatal(err)
-		}
-		if err := z.Close(); err != nil {
-			t.Fatal(err)
-		}
-		o := options(t, "-")
-		o.Stdin = &packed
-		same(t, want, mustRun(t, o))
-	})
-	t.Run("JSON lines", func(t *testing.T) {
-		var lines strings.Builder
 		for _, row := range rows {
 			record := map[string]any{}
 			for i, name := range head {
@@ -151,9 +247,14 @@ func TestSameHistorySameBytes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(&lines, "%s\n\n", b)
+			fmt.Fprintf(z, "%s\n\n", b)
 		}
-		same(t, want, mustRun(t, options(t, write(t, "history.ndjson", lines.String()))))
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o := options(t, "-")
+		o.Stdin = &packed
+		same(t, want, mustRun(t, o))
 	})
 }
 

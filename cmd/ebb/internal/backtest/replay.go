@@ -14,6 +14,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream"
 	"ebb/stream/event"
@@ -54,18 +55,35 @@ type Outcome struct {
 	Alerts     []Alert // in the order of time, customer, id
 	Duplicates int     // events of an id that was applied before
 	Refused    int     // events that no record could take: a sum would overflow
+	Rows       []Row   // customers scored at the dates that were asked for, by date and customer
+
+	looks  []look
+	models models
+}
+
+// Task is what a replay has to do beside raising alerts.
+type Task struct {
+	What     string // for the progress
+	Horizon  int    // days that the models look ahead
+	Learn    bool   // make models, look at all customers; otherwise models holds them
+	models   models
+	ScoreAt  []int32 // UTC days at whose end every customer is scored, rising
+	Progress *Progress
 }
 
 // replay is one run over a history.
 type replay struct {
 	rules  *Rules
+	task   *Task
 	shards [shards]*shard
-	p      *Progress
+	fold   *population.Fold
+	models models
 }
 
 // shard replays the customers of one part. It belongs to one goroutine at a time.
 type shard struct {
 	rules     *Rules
+	truth     *Truth
 	entries   []entry
 	next      int
 	decoders  [event.NumFeeds]*event.Decoder
@@ -74,8 +92,14 @@ type shard struct {
 	decider   alerts.Decider
 	customers map[string]*subject
 	timers    timers
+	list      []*subject // in the order in which they came
+	known     models     // so far
 	clock     int64
 	ev        event.Event
+
+	samples []population.Sample
+	looks   []look
+	rows    []Row
 
 	alerts     []Alert
 	open       map[[16]byte]int
@@ -85,36 +109,78 @@ type shard struct {
 
 // subject is a customer with his record.
 type subject struct {
-	rec customer.Record
+	rec    customer.Record
+	hash   uint64 // population.Hash of his id
+	person int32  // index into Truth.list
 }
 
 // Run replays a history by the rules.
-func Run(ctx context.Context, h *History, rules *Rules, what string, p *Progress) (*Outcome, error) {
-	r := &replay{rules: rules, p: p}
+func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, error) {
+	r := &replay{rules: rules, task: task, models: task.models, fold: population.NewFold(population.Config{Horizon: task.Horizon})}
 	for i := range r.shards {
-		s, err := newShard(rules, h.shards[i])
+		s, err := newShard(rules, h, i)
 		if err != nil {
 			return nil, err
 		}
 		r.shards[i] = s
 	}
-	p.Begin(what, int64(h.Events))
-	defer p.End()
-	for _, to := range moments(h) {
-		if err := r.each(ctx, func(s *shard) error { return s.advance(to, h.To) }); err != nil {
+	task.Progress.Begin(task.What, int64(h.Events))
+	defer task.Progress.End()
+	for day := dayOf(h.From) + 1; day <= dayOf(h.To); day++ {
+		if !task.wants(day) {
+			continue
+		}
+		if err := r.advance(ctx, int64(day)*dayMs, h.To); err != nil {
 			return nil, err
 		}
+		if err := r.stop(ctx, day); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.advance(ctx, h.To+1, h.To); err != nil {
+		return nil, err
+	}
+	if err := r.stop(ctx, dayOf(h.To)+1); err != nil {
+		return nil, err
 	}
 	return r.outcome(), nil
 }
 
-// moments are the event times at which all shards wait for each other: the beginnings of days.
-func moments(h *History) []int64 {
-	var out []int64
-	for day := dayOf(h.From) + 1; day <= dayOf(h.To); day += 7 {
-		out = append(out, int64(day)*dayMs)
+// wants reports whether all shards have to wait for each other when a day begins: an epoch is closed, a model comes into force, or
+// customers are scored.
+func (t *Task) wants(day int32) bool {
+	epoch := population.Epoch(day)
+	return day == epoch || day == population.InForceFrom(epoch) || slices.Contains(t.ScoreAt, day-1)
+}
+
+// advance has every shard go on to a moment, with the models that are known by then.
+func (r *replay) advance(ctx context.Context, to, end int64) error {
+	return r.each(ctx, func(s *shard) error {
+		s.known = r.models
+		return s.advance(to, end)
+	})
+}
+
+// stop is what happens when a day has begun, and all that was before it is applied.
+func (r *replay) stop(ctx context.Context, day int32) error {
+	if !r.task.Learn {
+		return nil
 	}
-	return append(out, h.To+1)
+	m := r.models.at(int64(day) * dayMs)
+	if m != nil && slices.Contains(r.task.ScoreAt, day-1) {
+		if err := r.each(ctx, func(s *shard) error { s.score(day-1, m, r.task.Horizon); return nil }); err != nil {
+			return err
+		}
+	}
+	if day != population.Epoch(day) {
+		return nil
+	}
+	if m != nil && day/population.EpochDays%lookEvery(r.task.Horizon) == 0 {
+		if err := r.each(ctx, func(s *shard) error { s.lookAt(day-1, m, r.task.Horizon); return nil }); err != nil {
+			return err
+		}
+	}
+	return r.learn(ctx, day)
 }
 
 // each has every shard do something, on all cores.
@@ -131,7 +197,7 @@ func (r *replay) each(ctx context.Context, f func(*shard) error) error {
 				}
 				before := r.shards[i].next
 				errs[i] = f(r.shards[i])
-				r.p.Add(int64(r.shards[i].next - before))
+				r.task.Progress.Add(int64(r.shards[i].next - before))
 			}
 		})
 	}
@@ -151,15 +217,16 @@ func (r *replay) outcome() *Outcome {
 		out.Duplicates += s.duplicates
 		out.Refused += s.refused
 	}
+	r.gather(out)
 	slices.SortFunc(out.Alerts, func(a, b Alert) int {
 		return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Customer, b.Customer), bytes.Compare(a.ID[:], b.ID[:]))
 	})
 	return out
 }
 
-func newShard(rules *Rules, entries []entry) (*shard, error) {
+func newShard(rules *Rules, h *History, i int) (*shard, error) {
 	s := &shard{
-		rules: rules, entries: entries, params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{},
+		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{},
 		decider: alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy},
 	}
 	s.params.Calendar = customer.NewCalendar(rules.Zone)
@@ -194,8 +261,10 @@ func (s *shard) apply(e *entry) error {
 	}
 	c := s.customers[string(ev.Customer)]
 	if c == nil {
-		c = &subject{rec: customer.Record{ID: string(ev.Customer)}}
-		s.customers[c.rec.ID] = c
+		id := string(ev.Customer)
+		c = &subject{rec: customer.Record{ID: id}, hash: population.Hash(id), person: s.truth.people[id].index}
+		s.customers[id] = c
+		s.list = append(s.list, c)
 	}
 	s.clock = max(s.clock, ev.Time)
 	at := ev.Time

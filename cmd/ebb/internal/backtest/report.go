@@ -22,6 +22,7 @@ type Report struct {
 	ActiveMonths float64        `json:"active_customer_months"`
 	Lapses       LapseReport    `json:"lapses"`
 	Methods      []MethodReport `json:"methods"`
+	Model        *ModelReport   `json:"model,omitempty"` // absent while too few customers are known, or none of the rules uses it
 }
 
 // HistoryReport is what was read.
@@ -104,4 +105,39 @@ type Score struct {
 	Warnings       int      `json:"warnings,omitempty"`       // complaint alerts that began as info, before the breach
 	WarningsRight  int      `json:"warnings_right,omitempty"` // of them, the breach came
 	ComplaintHours *float64 `json:"median_hours_to_end,omitempty"`
+}
+
+// ModelReport is how good the probabilities were, whatever the rules made of them. They are looked at every LookDays days, for every customer with at
+// least three active days who is silent for less than the horizon, and judged where the horizon after is over within the history.
+type ModelReport struct {
+	From     string   `json:"from"` // first day on which there was a model; before, ebb is warming up
+	LookDays int      `json:"look_days"`
+	Looks    int      `json:"looks"`
+	BaseRate float64  `json:"base_rate"` // share of looks after which nothing came for a horizon
+	AP       *float64 `json:"average_precision,omitempty"`
+	Brier    float64  `json:"brier"`
+	Skill    *float64 `json:"brier_skill,omitempty"` // over always telling the base rate
+	ECE      float64  `json:"calibration_error"`
+	// Calibration holds ten bins of as many looks each, by rising probability.
+	Calibration []Bin `json:"calibration"`
+	// Thresholds are what alerts at fixed probabilities would have been: the first look in a silence at which the customer is overdue by his own
+	// rhythm and the probability reaches the threshold.
+	Thresholds []Threshold `json:"thresholds"`
+}
+
+// Bin is one part of the calibration curve.
+type Bin struct {
+	Looks   int     `json:"looks"`
+	Told    float64 `json:"told"`    // mean probability
+	Stopped float64 `json:"stopped"` // share that nothing came of
+}
+
+// Threshold is what one fixed probability would have cost and found.
+type Threshold struct {
+	Probability float64  `json:"probability"`
+	Alerts      int      `json:"alerts"` // those whose horizon is over
+	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
+	Precision   *float64 `json:"precision,omitempty"`
+	Recall      *float64 `json:"recall,omitempty"`
+	LeadDays    *float64 `json:"median_lead_days,omitempty"`
 }

@@ -29,6 +29,7 @@ type Truth struct {
 // person is one customer.
 type person struct {
 	id        string
+	index     int32 // into Truth.list
 	days      []activeDay
 	cum       []event.Money // spend up to and with days[i], in the reporting currency
 	cancelled []int64
@@ -110,7 +111,8 @@ func (t *Truth) close(h *History) {
 	t.None = h.ByFeed[event.Usage]+h.ByFeed[event.Payments] == 0
 	t.FirstDay, t.EndDay = dayOf(h.From), dayOf(h.To)
 	slices.SortFunc(t.list, func(a, b *person) int { return cmp.Compare(a.id, b.id) })
-	for _, p := range t.list {
+	for i, p := range t.list {
+		p.index = int32(i)
 		p.close(t.Purchases)
 	}
 }
