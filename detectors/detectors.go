@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
@@ -45,6 +46,8 @@ type Env struct {
 	Calendar *customer.Calendar
 	// Rates converts to the reporting currency.
 	Rates *Rates
+	// Population is what is known of all customers by the time of the decision; nil while too few are known.
+	Population *population.Model
 }
 
 // Interval is a stretch of one feed, [From, To) in milliseconds of event time.

@@ -9,6 +9,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/population"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/conn"
@@ -36,7 +37,8 @@ type Config struct {
 	Fetch          fetch.Config
 	Membership     GroupConfig
 	Restore        RestoreConfig
-	Customer       customer.Params // windows and caps of the customer record
+	Customer       customer.Params    // windows and caps of the customer record
+	Population     *population.Config // what is learnt from the whole group, nil: nothing
 	Rates          *detectors.Rates
 	MaxRecordBytes int           // largest record value; 0: the event package's default
 	Cache          int64         // bytes of decoded customers kept by the instance, divided by its tasks

@@ -133,6 +133,7 @@ func (t *task) startCut() {
 	if t.reroute != nil {
 		t.give()
 	}
+	t.tellSamples(false)
 	c := &cut{
 		customers: t.table.BeginCut(),
 		out:       t.outbox,

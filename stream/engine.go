@@ -57,6 +57,8 @@ type Engine struct {
 	followers  map[int32]*follower
 	gen        int32             // last generation of this member
 	generation *group.Generation // the same, while it lasts
+
+	models *models // what is known of the population; nil where nothing is learnt
 }
 
 // New builds an instance. Nothing is read or written before Run.
@@ -88,6 +90,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		copying:      make(chan struct{}, 1),
 		gen:          -1,
 	}
+	if cfg.Population != nil {
+		e.models = &models{e: e, wake: make(chan struct{}, 1)}
+	}
 	if err := deps.Registry.Register(standing{tasks: e.Status, feeds: cfg.Feeds, currency: cfg.Rates.Currency().String()}); err != nil {
 		return nil, err
 	}
@@ -116,6 +121,14 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.mindCopies(joined)
 	}()
 	defer func() { leave(); <-minding }()
+	if e.models != nil {
+		learning := make(chan struct{})
+		go func() {
+			defer close(learning)
+			e.models.run(joined)
+		}()
+		defer func() { leave(); <-learning }()
+	}
 	var err error
 	select {
 	case <-ctx.Done():
@@ -474,7 +487,7 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		partitions: e.partitions, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
-		params: e.cfg.Customer, policy: e.deps.Policy,
+		params: e.cfg.Customer, policy: e.deps.Policy, sampling: sampling{on: e.models != nil, models: e.models, vain: -1},
 		decider: alerts.Decider{Detectors: e.deps.Detectors, Policy: e.deps.Policy},
 	}
 	e.equip(&t.owner, p, strconv.Itoa(int(p)), p)

@@ -47,6 +47,8 @@ type metrics struct {
 	clock         *prometheus.GaugeVec
 	stageFiring   *prometheus.GaugeVec
 	stageLag      *prometheus.GaugeVec
+	modelEpoch    prometheus.Gauge
+	modelsMissed  prometheus.Counter
 }
 
 // latencyBuckets are for times from a millisecond to a minute, in seconds; native buckets of factor 1.1 beside them.
@@ -97,6 +99,8 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 	}
 	m.stageFiring = gauge("ebb_operational_alerts_firing", "Operational alerts of the whole group that are open. Only the instance that runs the second stage has it.", "kind")
 	m.stageLag = gauge("ebb_facts_lag_records", "Offsets between what the second stage has folded and the end of the facts. Only the instance that runs it has it.")
+	m.modelEpoch = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_model_epoch_timestamp_seconds", Help: "Event time up to which the model of the population was learnt, 0 while there is none."})
+	m.modelsMissed = prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_models_missed_total", Help: "Times that a task reading history no longer waited for the model of the population."})
 	m.zero(feeds)
 	return m, m.register(reg)
 }
@@ -106,7 +110,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag,
+		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag, m.modelEpoch, m.modelsMissed,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}

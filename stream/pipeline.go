@@ -56,7 +56,9 @@ func (t *task) round() (int, error) {
 	t.advance()
 	t.judge()
 	t.tell()
-	return taken, t.timers()
+	err = t.timers()
+	t.tellEpoch()
+	return taken, err
 }
 
 // mend goes on behind records that a topic's retention has removed, and names the loss. Other faults of a feed stop the task,
@@ -140,6 +142,9 @@ func (t *task) merge() (int, error) {
 	n := 0
 	for n < roundSize {
 		s, at := t.earliest()
+		if s != nil && !t.passes(at) {
+			return n, nil
+		}
 		if l := t.before(at); l != nil {
 			if err := t.takeParcel(l); err != nil {
 				return n, err
@@ -330,7 +335,7 @@ func (t *task) settle(e *state.Entry, upTo int64) {
 
 // timers decides every deadline that the clock has passed. The decision bears the deadline's time.
 func (t *task) timers() error {
-	limit := t.clock - t.cfg.Time.maxOutOfOrderMs()
+	limit := t.timerLimit()
 	for range roundSize {
 		e, at, ok, err := t.table.PopDue(limit)
 		if err != nil {
@@ -383,13 +388,20 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 		t.table.Forget(e)
 		return false
 	}
-	t.table.Arm(e, d.Next)
+	next := d.Next
+	if epoch := t.sample(rec, at, trigger == nil); epoch != 0 {
+		next = min(next, epoch)
+	}
+	t.table.Arm(e, next)
 	return true
 }
 
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {
 	t.env.Now = at
+	if t.sampling.on {
+		t.env.Population = t.sampling.models.at(at)
+	}
 	for f := range t.env.KnownUntil {
 		t.env.KnownUntil[f] = at // a feed that is not configured hides nothing
 	}

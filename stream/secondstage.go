@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // secondStage folds the facts that the tasks of the whole group tell within their cuts, and owns what concerns more than one customer:
-// the operational alerts. It runs on one member of the group, the owner of electedBy, and keeps the rules of a task: a transactional id of
+// the operational alerts, and the model of the population. It runs on one member of the group, the owner of electedBy, and keeps the rules of a task: a transactional id of
 // its own (GROUP-facts), fence before replay, position from its own record, and every transaction under generation and member id.
 //
 //	facts ──▶ report of a partition ──▶ fold ──▶ ONE transaction: reports and record to the changelog of facts, steps to the
@@ -27,6 +28,8 @@ import (
 // Its changelog is a topic of its own (compacted, one partition), not a key space in the changelog of a partition: a task would
 // restore it with its customers, wait at a take-over for the other's open transaction, and a fold would have to read a million customers to
 // find it. What it holds is small, so there is no local copy: it is read from the beginning at every take-over.
+//
+// A model is fitted on its goroutine: meanwhile operational alerts wait, for a second or so once an epoch.
 //
 // It reads facts only as fast as it commits them: nothing is applied while the group lends no generation.
 type secondStage struct {
@@ -38,10 +41,12 @@ type secondStage struct {
 	status     atomic.Pointer[StageStatus]
 
 	// owned
-	ops   *operations
-	rec   stageRecord
-	facts *fetch.Partition
-	out   stageOutput
+	ops    *operations
+	learn  *learning // nil where nothing is learnt
+	rec    stageRecord
+	facts  *fetch.Partition
+	out    stageOutput
+	unread []byte // of its record: what was learnt while something was
 }
 
 // electedBy is the partition of the feeds whose owner runs the second stage. The group leaves a partition where it is if it can, and
@@ -55,7 +60,7 @@ const SecondStage = -1
 const stageKey = "\x00stage"
 
 // stageVersion is the first byte of an encoded stageRecord. Older versions stay readable.
-const stageVersion = 1
+const stageVersion = 2
 
 // stageRecord is what is true of the second stage as a whole; with it are stored the open alerts.
 type stageRecord struct {
@@ -174,7 +179,7 @@ func (s *secondStage) shut() {
 	if s.facts != nil {
 		s.facts.Close()
 	}
-	s.facts, s.ops, s.out = nil, nil, stageOutput{}
+	s.facts, s.ops, s.learn, s.out = nil, nil, nil, stageOutput{}
 }
 
 // stop ends the stage for a fault that somebody has to mend. The tasks go on; what they tell is folded later.
@@ -238,10 +243,36 @@ func (s *secondStage) open() error {
 			s.out.reports[string(factKey(factConditions, p))] = nil
 		}
 	}
+	if err := s.relearn(topic, start); err != nil {
+		return err
+	}
 	s.facts = s.fetcher.Open(topic, s.partition, s.rec.position, s.wake)
 	s.m.firing(s.ops.firing())
 	s.log.Info("second stage is open", "alerts", len(s.ops.alerts), "partitions", len(s.ops.reports), "position", s.rec.position)
 	return nil
+}
+
+// relearn makes what is learnt whole again: the stored fold, and the samples that came after it was stored.
+func (s *secondStage) relearn(topic string, start int64) error {
+	l := s.learn
+	if l == nil {
+		return nil
+	}
+	l.forget(s.partitions)
+	if l.unsaved < 0 || l.unsaved >= s.rec.position {
+		return nil
+	}
+	return s.read(s.ctx, topic, max(l.unsaved, start), s.rec.position, func(rec *batch.Record) error {
+		kind, _, ok := splitFactKey(rec.Key)
+		if !ok || kind != factSamples {
+			return nil
+		}
+		f, err := decodeSamples(rec.Value)
+		if err == nil && f.group == s.cfg.Group {
+			err = l.observe(f)
+		}
+		return err
+	})
 }
 
 // gap goes on behind facts that the topic has deleted unread.
@@ -255,6 +286,9 @@ func (s *secondStage) gap(start int64) {
 // replay restores reports, alerts and position from the changelog.
 func (s *secondStage) replay() error {
 	s.ops, s.out = newOperations(), stageOutput{reports: map[string][]byte{}}
+	if s.cfg.Population != nil {
+		s.learn = newLearning(*s.cfg.Population)
+	}
 	s.rec = stageRecord{group: s.cfg.Group, cluster: s.cluster}
 	topic := s.cfg.Topics.FactsChangelog
 	start, end, err := s.bounds(s.ctx, topic)
@@ -271,6 +305,12 @@ func (s *secondStage) replay() error {
 	if err != nil {
 		return fmt.Errorf("replay of %s: %w", topic, err)
 	}
+	if s.learn == nil {
+		return nil
+	}
+	if err := s.learn.restored(); err != nil {
+		return fmt.Errorf("replay of %s: %w", topic, err)
+	}
 	return nil
 }
 
@@ -278,6 +318,12 @@ func (s *secondStage) replay() error {
 func (s *secondStage) restore(rec *batch.Record) error {
 	if string(rec.Key) == stageKey {
 		return s.decode(rec.Value)
+	}
+	if strings.HasPrefix(string(rec.Key), learntPrefix) || strings.HasPrefix(string(rec.Key), modelPrefix) {
+		if s.learn == nil { // nothing is learnt any more; it stays for when it is again
+			return nil
+		}
+		return s.learn.restore(string(rec.Key), rec.Value)
 	}
 	kind, p, ok := splitFactKey(rec.Key)
 	switch {
@@ -298,7 +344,11 @@ func (s *secondStage) encode() []byte {
 	b = appendString(b, s.rec.cluster)
 	b = binary.AppendVarint(b, s.rec.position)
 	b = binary.AppendVarint(b, s.rec.began)
-	return s.ops.append(b)
+	b = s.ops.append(b)
+	if s.learn == nil {
+		return append(b, s.unread...)
+	}
+	return s.learn.append(b)
 }
 
 func (s *secondStage) decode(b []byte) error {
@@ -312,6 +362,14 @@ func (s *secondStage) decode(b []byte) error {
 	rec := stageRecord{group: d.str(), cluster: d.str(), position: d.varint(), began: d.varint()}
 	clear(s.ops.alerts)
 	s.ops.decode(d)
+	s.unread = nil
+	switch {
+	case d.err != nil || b[0] < 2:
+	case s.learn == nil:
+		s.unread, d.b = slices.Clone(d.b), nil
+	default:
+		s.learn.decode(d)
+	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")
 	}
@@ -355,7 +413,7 @@ func (s *secondStage) step() (more bool, err error) {
 			return false, err
 		}
 	}
-	if s.rec.position == from && len(s.out.reports) == 0 {
+	if s.rec.position == from && len(s.out.reports) == 0 && (s.learn == nil || len(s.learn.out) == 0) {
 		return more, nil
 	}
 	return more, s.commit()
@@ -382,6 +440,9 @@ func (s *secondStage) end(st *fetch.Status) error {
 // fold takes in one fact.
 func (s *secondStage) fold(rec *batch.Record) error {
 	kind, p, ok := splitFactKey(rec.Key)
+	if ok && kind == factSamples {
+		return s.foldSamples(rec, p)
+	}
 	if !ok || kind != factConditions {
 		s.log.Debug("a fact of a kind that this version does not know is passed over", "offset", rec.Offset)
 		return nil
@@ -399,6 +460,28 @@ func (s *secondStage) fold(rec *batch.Record) error {
 	}
 	s.tell(s.ops.apply(p, r, s.complete(p, rec.Timestamp)))
 	s.out.reports[string(rec.Key)] = slices.Clone(rec.Value)
+	return nil
+}
+
+// foldSamples takes in a fact of samples.
+func (s *secondStage) foldSamples(rec *batch.Record, p int32) error {
+	if s.learn == nil {
+		return nil
+	}
+	f, err := decodeSamples(rec.Value)
+	switch {
+	case err != nil:
+	case f.group != s.cfg.Group:
+		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", f.group, "offset", rec.Offset)
+		return nil
+	case p >= s.partitions:
+		return nil
+	default:
+		err = s.learn.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
+	}
+	if err != nil {
+		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
+	}
 	return nil
 }
 
@@ -445,6 +528,9 @@ func (s *secondStage) commit() error {
 		s.log.Warn("operational alert", "about", op.Key(), "step", op.Step, "severity", op.Severity, "since", time.UnixMilli(op.Since).UTC(), "partitions", len(op.Partitions), "detail", op.Detail)
 	}
 	s.out = stageOutput{reports: map[string][]byte{}}
+	if s.learn != nil {
+		s.learn.out = nil
+	}
 	s.m.firing(s.ops.firing())
 	s.publish("running", nil)
 	return nil
@@ -459,6 +545,9 @@ func (s *secondStage) transaction() (*txn.Transaction, error) {
 	var err error
 	for _, key := range slices.Sorted(maps.Keys(s.out.reports)) {
 		err = errors.Join(err, w.Add(changelog, []byte(key), s.out.reports[key], nil, nowMs))
+	}
+	if s.learn != nil {
+		err = errors.Join(err, s.learn.write(func(key, value []byte) error { return w.Add(changelog, key, value, nil, nowMs) }))
 	}
 	err = errors.Join(err, w.Add(changelog, []byte(stageKey), s.encode(), nil, nowMs))
 	for _, op := range s.out.steps {

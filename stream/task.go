@@ -56,6 +56,7 @@ type task struct {
 	ending   bool                // the next cut ends the quiet history
 	diskHeld int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
 	told     told
+	sampling sampling
 	poisoned map[poison]bool // records that failed inside ebb, in this life of the process
 	cursed   map[string]bool // customers on whom a timer's decision failed
 	deaf     time.Time       // when last no feed at all could be read
@@ -398,6 +399,7 @@ func (t *task) shut() {
 	t.table, t.store, t.restored = nil, nil, time.Time{}
 	t.outbox = outbox{}
 	t.moved, t.cutNow, t.ending, t.sinceCut, t.since = false, false, false, 0, time.Time{}
+	t.sampling = sampling{on: t.sampling.on, models: t.sampling.models, vain: -1}
 	t.health = [event.NumFeeds]ratio{}
 	t.broken = nil
 }

@@ -199,3 +199,44 @@ func BenchmarkScore(b *testing.B) {
 		m.score(&s.Rhythms.Purchases, s.Epoch, 60)
 	}
 }
+
+// A fold that was stored in the midst of it goes on to the same models.
+func TestFoldsAreStored(t *testing.T) {
+	cfg := Config{Horizon: 28, Sample: 150}
+	samples := crowd(6, 300, 16, 28)
+	a := NewFold(cfg)
+	for e, at := range samples {
+		for _, s := range at[:len(at)/2] {
+			a.Observe(s)
+		}
+		chunks := a.Chunks()
+		slices.Reverse(chunks)
+		b, err := DecodeFold(cfg, chunks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range at[len(at)/2:] {
+			a.Observe(s)
+			b.Observe(s)
+		}
+		x, y := a.Close(at[0].Epoch), b.Close(at[0].Epoch)
+		if (x == nil) != (y == nil) || x != nil && x.Version() != y.Version() {
+			t.Fatalf("epoch %d: another model", e)
+		}
+		if !slices.EqualFunc(a.Chunks(), b.Chunks(), bytes.Equal) {
+			t.Fatalf("epoch %d: another state", e)
+		}
+	}
+	if a.Model().Evidence() == 0 || a.Model().Customers() > 180 {
+		t.Errorf("%d customers, evidence %v", a.Model().Customers(), a.Model().Evidence())
+	}
+	chunks := a.Chunks()
+	for i, bad := range [][][]byte{nil, {chunks[0][:len(chunks[0])-1]}, {chunks[0], chunks[0]}, {{}}} {
+		if _, err := DecodeFold(cfg, bad); !errors.Is(err, ErrDamaged) {
+			t.Errorf("case %d: %v", i, err)
+		}
+	}
+	if f, err := DecodeFold(Config{Horizon: 30}, chunks); err != nil || f.Model() != nil {
+		t.Errorf("another horizon: %v", err)
+	}
+}

@@ -1,0 +1,271 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ebb/detectors/population"
+)
+
+// factSamples is the kind of the facts that carry samples of customers (sampling.go):
+//
+//	value   version (1 byte), group (text), epoch (varint, ms): all samples up to it are told with this fact, 0: more follow;
+//	        samples (text), as package population encodes them
+const factSamples = "samples"
+
+// samplesTold is a fact of samples.
+type samplesTold struct {
+	group   string
+	epoch   int64
+	samples []byte
+}
+
+func (f *samplesTold) append(b []byte) []byte {
+	b = appendString(append(b, factVersion), f.group)
+	b = binary.AppendVarint(b, f.epoch)
+	return appendString(b, string(f.samples))
+}
+
+func decodeSamples(b []byte) (*samplesTold, error) {
+	if len(b) == 0 {
+		return nil, errors.New("fact is empty")
+	}
+	if b[0] > factVersion {
+		return nil, fmt.Errorf("format %d: %w", b[0], errNewerFact)
+	}
+	d := &decoder{b: b[1:]}
+	f := &samplesTold{group: d.str(), epoch: d.varint(), samples: []byte(d.str())}
+	if d.err == nil && len(d.b) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("fact: %w", d.err)
+	}
+	return f, nil
+}
+
+// learning folds the samples of all partitions into what is known of the population. An epoch is closed once every partition has told its samples up to
+// it; what is learnt is then the same in whatever order they came. It belongs to the second stage.
+type learning struct {
+	fold   *population.Fold
+	closed int64           // newest closed epoch, ms; 0: none
+	oldest int64           // of the epochs of which samples have come, ms; 0: none have
+	levels map[int32]int64 // epoch up to which a partition has told all samples, ms
+	began  int64           // when the first partition had told the oldest open epoch, ms of the wall clock; 0: none has
+	models []int64         // epochs of the models that are kept, ascending, ms
+	out    []epochResult   // for the next transaction
+	// unsaved is the offset of the first fact of samples that the stored fold does not hold, -1 if it holds all.
+	unsaved int64
+	chunks  int // pieces in which the fold is stored
+	cfg     population.Config
+	pieces  map[int][]byte // while the changelog is read
+}
+
+// epochResult is what closing an epoch gave: an encoded model, empty where there was not enough to learn from, nil where the model is dropped.
+type epochResult struct {
+	epoch int64
+	model []byte
+}
+
+// learntPrefix begins the keys under which the fold is stored.
+const learntPrefix = "learnt/"
+
+func newLearning(cfg population.Config) *learning {
+	return &learning{fold: population.NewFold(cfg), levels: map[int32]int64{}, unsaved: -1, cfg: cfg, pieces: map[int][]byte{}}
+}
+
+// take folds one fact of a partition, written at the given wall clock.
+func (l *learning) take(p int32, f *samplesTold, partitions int32, offset, now int64) error {
+	if err := l.observe(f); err != nil {
+		return err
+	}
+	if l.unsaved < 0 {
+		l.unsaved = offset
+	}
+	if f.epoch <= l.levels[p] {
+		return nil
+	}
+	l.levels[p] = f.epoch
+	if l.began == 0 && f.epoch > l.closed {
+		l.began = now
+	}
+	l.close(partitions, now)
+	return nil
+}
+
+// observe takes in the samples of a fact.
+func (l *learning) observe(f *samplesTold) error {
+	d := &decoder{b: f.samples}
+	for len(d.b) != 0 && d.err == nil {
+		b := []byte(d.str())
+		if d.err != nil {
+			break
+		}
+		s, err := population.DecodeSample(b)
+		if err != nil {
+			return err
+		}
+		if l.oldest == 0 || int64(s.Epoch)*24*hourMs < l.oldest {
+			l.oldest = int64(s.Epoch) * 24 * hourMs
+		}
+		l.fold.Observe(s) // what is closed stays, though history be told again
+	}
+	if d.err != nil {
+		return fmt.Errorf("samples: %w", d.err)
+	}
+	return nil
+}
+
+// close closes the epochs that every partition has told. One that has stood still for long is not waited for.
+func (l *learning) close(partitions int32, now int64) {
+	low, high := never, int64(0)
+	for p := range partitions {
+		low, high = min(low, l.levels[p]), max(high, l.levels[p])
+	}
+	if late := l.began != 0 && now-l.began > completeWithin.Milliseconds(); late {
+		low = high
+	}
+	if low <= l.closed {
+		return
+	}
+	next := l.closed + epochEvery
+	if l.closed == 0 {
+		next = low
+		if l.oldest != 0 {
+			next = min(low, l.oldest)
+		}
+	}
+	for epoch := next; epoch <= low; epoch += epochEvery {
+		var encoded []byte
+		if m := l.fold.Close(epochDay(epoch)); m != nil {
+			encoded = population.AppendModel(nil, m)
+		}
+		l.keep(epoch, encoded)
+		l.closed = epoch
+	}
+	l.began = 0
+	if high > l.closed {
+		l.began = now
+	}
+}
+
+// keep notes a model for the next transaction, and drops the oldest beyond those that are kept.
+func (l *learning) keep(epoch int64, encoded []byte) {
+	l.out = append(l.out, epochResult{epoch, append([]byte{}, encoded...)})
+	l.models = append(l.models, epoch)
+	for len(l.models) > keptModels {
+		l.out = append(l.out, epochResult{l.models[0], nil})
+		l.models = l.models[1:]
+	}
+}
+
+// forget drops partitions that do not exist any more.
+func (l *learning) forget(partitions int32) {
+	for p := range l.levels {
+		if p >= partitions {
+			delete(l.levels, p)
+		}
+	}
+}
+
+// append encodes what is not stored under keys of its own.
+func (l *learning) append(b []byte) []byte {
+	b = binary.AppendVarint(b, l.closed)
+	b = binary.AppendVarint(b, l.oldest)
+	b = binary.AppendVarint(b, l.began)
+	b = binary.AppendVarint(b, l.unsaved)
+	b = binary.AppendUvarint(b, uint64(len(l.levels)))
+	parts := make([]int32, 0, len(l.levels))
+	for p := range l.levels {
+		parts = append(parts, p)
+	}
+	slices.Sort(parts)
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(p))
+		b = binary.AppendVarint(b, l.levels[p])
+	}
+	return b
+}
+
+func (l *learning) decode(d *decoder) {
+	l.closed, l.oldest, l.began, l.unsaved = d.varint(), d.varint(), d.varint(), d.varint()
+	clear(l.levels)
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		p := int32(d.uvarint())
+		l.levels[p] = d.varint()
+	}
+}
+
+// restored makes the fold of what the changelog held.
+func (l *learning) restored() error {
+	l.chunks = len(l.pieces)
+	if l.chunks == 0 {
+		return nil
+	}
+	chunks := make([][]byte, 0, l.chunks)
+	for _, i := range slices.Sorted(maps.Keys(l.pieces)) {
+		chunks = append(chunks, l.pieces[i])
+	}
+	l.pieces = map[int][]byte{}
+	fold, err := population.DecodeFold(l.cfg, chunks)
+	if err != nil {
+		return fmt.Errorf("what is learnt of the population: %w", err)
+	}
+	l.fold = fold
+	return nil
+}
+
+// write passes on what the next transaction stores, after an epoch was closed: the fold, and models.
+func (l *learning) write(add func(key, value []byte) error) error {
+	if len(l.out) == 0 {
+		return nil
+	}
+	var err error
+	chunks := l.fold.Chunks()
+	for i := range max(len(chunks), l.chunks) {
+		var value []byte
+		if i < len(chunks) {
+			value = chunks[i]
+		}
+		err = errors.Join(err, add(strconv.AppendInt([]byte(learntPrefix), int64(i), 10), value))
+	}
+	l.chunks, l.unsaved = len(chunks), -1
+	for _, r := range l.out {
+		err = errors.Join(err, add(modelKey(r.epoch), r.model))
+	}
+	return err
+}
+
+// restore takes in a record of the changelog that holds a part of the fold, or a model.
+func (l *learning) restore(key string, value []byte) error {
+	if rest, ok := strings.CutPrefix(key, learntPrefix); ok {
+		i, err := strconv.Atoi(rest)
+		switch {
+		case err != nil:
+			return fmt.Errorf("key %q is not ebb's", key)
+		case value == nil:
+			delete(l.pieces, i)
+		default:
+			l.pieces[i] = bytes.Clone(value)
+		}
+		return nil
+	}
+	epoch, err := strconv.ParseInt(strings.TrimPrefix(key, modelPrefix), 10, 64)
+	if err != nil {
+		return fmt.Errorf("key %q is not ebb's", key)
+	}
+	i, known := slices.BinarySearch(l.models, epoch)
+	switch {
+	case value == nil && known:
+		l.models = slices.Delete(l.models, i, i+1)
+	case value != nil && !known:
+		l.models = slices.Insert(l.models, i, epoch)
+	}
+	return nil
+}

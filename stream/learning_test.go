@@ -1,0 +1,95 @@
+package stream_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/detectors/population"
+	"ebb/stream"
+	"ebb/stream/kafkatest"
+)
+
+// learns has the group learn what its customers are like.
+func learns(cfg *stream.Config) {
+	smallCuts(cfg)
+	cfg.Customer.Horizon = 21
+	cfg.Population = &population.Config{Horizon: 21}
+}
+
+// models are what was learnt, by epoch, as a subscriber of the changelog sees it.
+func (w *world) models() map[string]string {
+	w.t.Helper()
+	all := map[string]string{}
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("facts-changelog")) {
+		if epoch, ok := strings.CutPrefix(string(r.Key), "model/"); ok && r.Value != nil {
+			all[epoch] = string(r.Value)
+		}
+	}
+	return all
+}
+
+// What is learnt of the population is the same however the customers are spread over partitions and instances, and whoever dies on the way; and so are the
+// alerts, whose decisions wait for it while history is read.
+func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
+	long(t)
+	bubble(t, func(t *testing.T) {
+		events := settled(7, 60)
+		now := time.Now().UnixMilli()
+		var want map[string]string
+		for _, v := range []struct {
+			name                      string
+			parts                     int32
+			portion, instances, kills int
+		}{
+			{name: "one partition", parts: 1, instances: 1},
+			{name: "three partitions", parts: 3, portion: 30, instances: 1},
+			{name: "two instances", parts: 4, portion: 30, instances: 2},
+			{name: "killed", parts: 3, portion: 30, instances: 2, kills: 4},
+		} {
+			w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), v.parts)
+			w.group, w.adjust, w.portion = "group", learns, v.portion
+			w.produce(events)
+			first, others := w.start(), []*running(nil)
+			for range v.instances - 1 {
+				others = append(others, w.twin().start())
+			}
+			for range v.kills {
+				nap(300 * time.Millisecond)
+				first.kill()
+				w.disk.Crash()
+				first = w.start()
+			}
+			w.virtuallyCaughtUp()
+			for _, r := range append(others, first) {
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			}
+			compareSteps(t, w.steps(now), reference(events, now))
+			got := w.models()
+			learnt := 0
+			for _, m := range got {
+				if m != "" {
+					learnt++
+				}
+			}
+			if learnt < 5 {
+				t.Fatalf("%s: %d models were learnt", v.name, learnt)
+			}
+			if want == nil {
+				want = got
+			}
+			if !maps.Equal(got, want) {
+				for _, epoch := range slices.Sorted(maps.Keys(want)) {
+					if got[epoch] != want[epoch] {
+						t.Errorf("%s: epoch %s is another model (%d bytes, %d)", v.name, epoch, len(got[epoch]), len(want[epoch]))
+					}
+				}
+				t.Fatalf("%s: %d epochs, want %d", v.name, len(got), len(want))
+			}
+		}
+	})
+}

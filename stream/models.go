@@ -1,0 +1,155 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"ebb/detectors/population"
+	"ebb/stream/conn"
+)
+
+// models are what is known of the population, one model for each epoch, as the second stage tells it in its changelog. One reader serves all
+// tasks of the instance. Models are immutable and shared.
+type models struct {
+	e    *Engine
+	all  atomic.Pointer[[]epochModel] // ascending
+	wake chan struct{}
+}
+
+// epochModel is what was learnt up to an epoch. The model is nil where there was not enough to learn from.
+type epochModel struct {
+	epoch int64 // ms
+	model *population.Model
+}
+
+// modelPrefix begins the keys of models in the changelog of the second stage; what follows is the epoch in ms.
+const modelPrefix = "model/"
+
+// keptModels is how many models are kept for those who still read history: a year and more.
+const keptModels = 64
+
+func modelKey(epoch int64) []byte { return strconv.AppendInt([]byte(modelPrefix), epoch, 10) }
+
+// newest is the newest epoch of which is known what was learnt, ms; 0 while nothing is.
+func (m *models) newest() int64 {
+	if all := m.all.Load(); all != nil && len(*all) != 0 {
+		return (*all)[len(*all)-1].epoch
+	}
+	return 0
+}
+
+// at is the model that is in force at an event time, nil if there is none.
+func (m *models) at(ms int64) *population.Model {
+	all := m.all.Load()
+	if all == nil {
+		return nil
+	}
+	want := epochFor(ms)
+	for i := len(*all) - 1; i >= 0; i-- {
+		if k := &(*all)[i]; k.epoch <= want {
+			return k.model
+		}
+	}
+	return nil
+}
+
+// run reads until ctx ends. What cannot be read is tried again: tasks that read history wait for it for a while, others go on with what they have.
+func (m *models) run(ctx context.Context) {
+	wait := firstRetry
+	for ctx.Err() == nil {
+		err := m.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		m.e.log.Warn("what is learnt from the population cannot be read; trying on", "topic", m.e.cfg.Topics.FactsChangelog, "err", err)
+		_ = hold(ctx, wait)
+		wait = min(2*wait, slowestRetry)
+	}
+}
+
+func (m *models) follow(ctx context.Context) error {
+	topic := m.e.cfg.Topics.FactsChangelog
+	start, err := m.e.deps.Cluster.Offsets(ctx, topic, []int32{0}, conn.Earliest, conn.ReadUncommitted)
+	if err != nil {
+		return err
+	}
+	p := m.e.fetcher.Open(topic, 0, start[0], m.wake)
+	defer p.Close()
+	for {
+		b, st := p.Poll()
+		if b == nil {
+			if st.Err != nil {
+				return st.Err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-m.wake:
+			}
+			continue
+		}
+		for i := 0; i < b.Len() && err == nil; i++ {
+			rec := b.At(i)
+			if err = m.take(rec.Key, rec.Value); err != nil {
+				err = fmt.Errorf("offset %d: %w", rec.Offset, err)
+			}
+		}
+		b.Release()
+		if err != nil {
+			return err
+		}
+		m.e.wakeAll()
+	}
+}
+
+// take takes in one record of the changelog; most are none of its business.
+func (m *models) take(key, value []byte) error {
+	number, ok := strings.CutPrefix(string(key), modelPrefix)
+	if !ok {
+		return nil
+	}
+	epoch, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return fmt.Errorf("key %q is not ebb's", key)
+	}
+	var all []epochModel
+	if old := m.all.Load(); old != nil {
+		all = slices.Clone(*old)
+	}
+	i, known := slices.BinarySearchFunc(all, epoch, func(k epochModel, epoch int64) int { return int(k.epoch/epochEvery - epoch/epochEvery) })
+	if value == nil {
+		if known {
+			all = slices.Delete(all, i, i+1)
+		}
+		m.all.Store(&all)
+		return nil
+	}
+	k := epochModel{epoch: epoch}
+	if len(value) != 0 {
+		if k.model, err = population.DecodeModel(value); err != nil {
+			return err
+		}
+	}
+	if known {
+		all[i] = k
+	} else {
+		all = slices.Insert(all, i, k)
+	}
+	m.all.Store(&all)
+	m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
+	return nil
+}
+
+// wakeAll lets every task look for news.
+func (e *Engine) wakeAll() {
+	for _, t := range e.all() {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package stream
+
+import (
+	"time"
+
+	"ebb/alerts"
+	"ebb/detectors/population"
+	"ebb/state/customer"
+)
+
+// sampling is a task's part in what is learnt from the whole group: it tells the second stage what its sampled customers look like at
+// each epoch, and decides by the model that comes back.
+//
+//	deadline at an epoch ──▶ sample of the customer ──▶ facts ──▶ second stage: fold, fit ──▶ its changelog ──▶ models
+//	                                                                                              │
+//	decisions from a day after the epoch on ◀──────────────────── model of the epoch ◀────────────┘
+//
+// An epoch is a moment of event time, and so is the moment from which its model is in force: the outcome does not depend on the number of
+// tasks, or on when they ran. While history is read, a task therefore waits for the model of an epoch before it goes on beyond the
+// day after it. Near the present it does not wait: the model then comes seconds after the epoch, and a late one is no reason to hold
+// alerts.
+type sampling struct {
+	on     bool
+	models *models
+	epoch  int64  // newest epoch of which the samples of all customers are told, ms; 0 before the first in this life
+	buffer []byte // encoded samples that are in no fact yet
+	// held is when the task began to wait for the model of the epoch wanted, zero while it does not.
+	held   time.Time
+	wanted int64
+	// vain is the newest epoch that was known when a model was waited for in vain, ms: until another comes, none is waited for; -1 if none was.
+	vain int64
+}
+
+const (
+	// modelLag is how long after its epoch a model comes into force, ms of event time.
+	modelLag = 24 * hourMs
+	// epochEvery is the time from one epoch to the next, ms of event time.
+	epochEvery = population.EpochDays * 24 * hourMs
+	// modelPatience bounds how long history waits for a model that does not come, in the time of the process: somebody's task may
+	// stand still for a fault that only a person can mend.
+	modelPatience = 2 * time.Minute
+	// samplesFact is from which size on a fact of samples is closed, bytes.
+	samplesFact = 128 << 10
+)
+
+// epochFor is the epoch whose model is in force at an event time.
+func epochFor(at int64) int64 { return epochOf(at - modelLag) }
+
+// epochOf is the newest epoch that is not after an event time; times are in ms.
+func epochOf(at int64) int64 {
+	const dayMs = 24 * hourMs
+	day := at / dayMs
+	if at < day*dayMs {
+		day--
+	}
+	return int64(population.Epoch(int32(day))) * dayMs
+}
+
+// epochDay is an epoch as package population counts.
+func epochDay(epoch int64) int32 { return int32(epoch / (24 * hourMs)) }
+
+// passes reports whether what happened at an event time may be applied or decided: the model in force then is there, or is not waited for.
+func (t *task) passes(at int64) bool {
+	p := &t.sampling
+	if !p.on {
+		return true
+	}
+	want, known := epochFor(at), p.models.newest()
+	switch {
+	case known >= want:
+		p.held = time.Time{}
+		return true
+	case known == p.vain, at > t.now().UnixMilli()-modelLag:
+		return true
+	}
+	now := t.tick()
+	if p.held.IsZero() || p.wanted != want {
+		p.held, p.wanted = now, want
+	}
+	if now.Sub(p.held) < modelPatience {
+		return false
+	}
+	t.log.Warn("what is learnt from the population does not come; going on with what was known before, because some partition or the second stage stands still",
+		"epoch", time.UnixMilli(want).UTC(), "waited", modelPatience)
+	t.m.modelsMissed.Inc()
+	p.vain, p.held = known, time.Time{}
+	return true
+}
+
+// timerLimit is up to when deadlines may be decided.
+func (t *task) timerLimit() int64 {
+	limit := t.clock - t.cfg.Time.maxOutOfOrderMs()
+	if !t.sampling.on || t.passes(limit) {
+		return limit
+	}
+	// Up to the epoch that it has to tell before the model can come.
+	known := t.sampling.models.newest()
+	if known == 0 {
+		return min(limit, epochOf(limit)+modelLag-1)
+	}
+	return min(limit, known+epochEvery+modelLag-1)
+}
+
+// sample tells of a customer what he looks like at an epoch, if the decision is that of an epoch and he is sampled. It returns when he is
+// to be looked at again for that, 0 for never.
+func (t *task) sample(rec *customer.Record, at int64, timer bool) int64 {
+	p := &t.sampling
+	if !p.on || rec.Closed() || !t.env.Population.Sampled(population.Hash(rec.ID)) {
+		return 0
+	}
+	if timer && at == epochOf(at) {
+		if s, ok := population.SampleOf(rec, epochDay(at)); ok {
+			p.buffer = appendString(p.buffer, string(population.AppendSample(nil, &s)))
+			if len(p.buffer) >= samplesFact {
+				t.tellSamples(false)
+			}
+		}
+	}
+	return epochOf(at) + epochEvery
+}
+
+// tellEpoch tells that all samples up to an epoch are told, when the deadlines up to it are decided. The cut is then due, because others wait for it.
+func (t *task) tellEpoch() {
+	p := &t.sampling
+	if !p.on || t.timersDone <= 0 {
+		return
+	}
+	epoch := epochOf(t.timersDone)
+	if epoch <= p.epoch {
+		return
+	}
+	p.epoch = epoch
+	t.tellSamples(true)
+	t.moved = true
+	t.cutNow = true
+}
+
+// tellSamples puts the samples that wait into a fact. done says that no more follow up to the task's epoch.
+func (t *task) tellSamples(done bool) {
+	p := &t.sampling
+	if len(p.buffer) == 0 && !done {
+		return
+	}
+	f := samplesTold{group: t.cfg.Group, samples: p.buffer}
+	if done {
+		f.epoch = p.epoch
+	}
+	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factSamples, t.partition), Value: f.append(nil)})
+	p.buffer = p.buffer[:0]
+}
