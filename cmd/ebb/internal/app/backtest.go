@@ -13,6 +13,9 @@ import (
 	"ebb/cmd/ebb/internal/cli"
 	"ebb/cmd/ebb/internal/config"
 	"ebb/detectors"
+	"ebb/stream"
+	"ebb/stream/conn"
+	"ebb/stream/tail"
 )
 
 // Backtest is `ebb backtest`: the same rules as Run, on a history instead of topics.
@@ -31,10 +34,19 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 	}
 	rules := variants[0].Rules
 	progress := &backtest.Progress{Out: terminal(out.Stderr)}
-	h, err := backtest.Read(ctx, &backtest.InputOptions{
-		Files: o.Events, Stdin: o.Stdin, Feeds: rules.Feeds, Rates: rules.Rates, MaxRecordBytes: rules.MaxRecordBytes,
+	in := backtest.InputOptions{
+		Files: o.Events, From: millis(o.From), Until: millis(o.Until), Stdin: o.Stdin, Feeds: rules.Feeds, Rates: rules.Rates, MaxRecordBytes: rules.MaxRecordBytes,
 		StopAtBadRow: o.StopAtBad, MaxBadShare: o.MaxBad / 100, MaxBytes: o.MaxMemory, Progress: progress,
-	})
+	}
+	if o.Kafka {
+		cluster, err := connect(ctx, cfg, &o)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		in.Topic = topicReader(cluster)
+	}
+	h, err := backtest.Read(ctx, &in)
 	if err != nil {
 		return err
 	}
@@ -64,6 +76,41 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 		return enc.Encode(report)
 	}
 	return report.Text(out.Stdout)
+}
+
+// connect reaches the brokers that were named, or those of the configuration.
+func connect(ctx context.Context, cfg *config.Config, o *cli.BacktestOptions) (*conn.Cluster, error) {
+	settings := cfg.Connection()
+	settings.Dial = o.Dial
+	if len(o.Brokers) > 0 {
+		settings.Brokers = o.Brokers
+	}
+	cluster, err := conn.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.Check(ctx); err != nil {
+		cluster.Close()
+		return nil, err
+	}
+	return cluster, nil
+}
+
+// topicReader reads what a topic holds by now: what is committed, from its start to its end.
+func topicReader(cluster *conn.Cluster) func(context.Context, stream.FeedConfig, func(backtest.TopicRecord) error) error {
+	return func(ctx context.Context, f stream.FeedConfig, take func(backtest.TopicRecord) error) error {
+		return tail.Read(ctx, cluster, tail.Options{Topic: f.Topic, UntilEnd: true}, func(r tail.Record) error {
+			return take(backtest.TopicRecord{Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value})
+		})
+	}
+}
+
+// millis is a time in event time, 0 for none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 // writeFile writes a file, if one was asked for: as a whole, or not at all.

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/backtest"
 	"ebb/cmd/ebb/internal/cli"
+	"ebb/stream/kafkatest"
 )
 
 var update = flag.Bool("update", false, "write the golden report anew")
@@ -256,6 +258,61 @@ func TestSameHistorySameBytes(t *testing.T) {
 		o.Stdin = &packed
 		same(t, want, mustRun(t, o))
 	})
+}
+
+// A history in Kafka gives the same report as in a file, whatever partitions it lies in; nothing before --from counts, nor from --until on.
+func TestHistoryFromTopics(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	head, rows := table(t)
+	byTopic := map[string][]kafkatest.Record{}
+	var inTime [][]string
+	for _, row := range rows {
+		record := map[string]any{}
+		for i, name := range head {
+			switch {
+			case row[i] == "" || name == "topic":
+			case name == "extra":
+				record[name] = json.RawMessage(row[i])
+			default:
+				record[name] = row[i]
+			}
+		}
+		value, err := json.Marshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := row[slices.Index(head, "topic")] + "s"
+		customer := row[slices.Index(head, "customer_id")]
+		byTopic[topic] = append(byTopic[topic], kafkatest.Record{Key: []byte(customer), Value: value, Partition: int32(len(byTopic[topic]) % 2)})
+		if at := row[slices.Index(head, "time")]; at >= "2024-02-01" && at < "2024-06-01" {
+			inTime = append(inTime, row)
+		}
+	}
+	text := plainText()
+	for _, topic := range []string{"usage", "payments", "complaints", "customers"} {
+		b.CreateTopic(t, b.Name(topic), 2, nil)
+		if records := byTopic[topic]; len(records) > 0 {
+			b.Produce(t, b.Name(topic), records...)
+		}
+		text = strings.ReplaceAll(text, "topic: "+topic+"\n", "topic: "+b.Name(topic)+"\n")
+	}
+	o := with(write(t, "kafka.yaml", text))
+	o.Kafka, o.Brokers, o.Dial = true, b.Addrs, b.Dial
+	o.From, o.Until = time.Date(2024, time.February, 1, 0, 0, 0, 0, time.UTC), time.Date(2024, time.June, 1, 0, 0, 0, 0, time.UTC)
+	var got, want backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, o)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(mustRun(t, options(t, write(t, "part.csv", asTable(t, head, inTime, []int{0, 1, 2, 3, 4, 5}))))), &want); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(rows) - len(inTime); got.History.Outside != n {
+		t.Errorf("%d events are outside, want %d", got.History.Outside, n)
+	}
+	got.Config, got.History.Outside, want.Config = "", 0, ""
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("another report:\n%+v\nwant\n%+v", got, want)
+	}
 }
 
 func same(t *testing.T, want, got string) {

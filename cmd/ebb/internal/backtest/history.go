@@ -34,8 +34,12 @@ var ErrNoEvents = errors.New("the history holds no events")
 type InputOptions struct {
 	Files []string // paths; "-" is Stdin
 	Stdin io.Reader
-	Feeds []stream.FeedConfig
-	Rates *detectors.Rates
+	// Topic reads the topic of a feed from its start to its end, where the history is in Kafka; nil: it is in Files.
+	Topic func(ctx context.Context, f stream.FeedConfig, take func(TopicRecord) error) error
+	// From and Until are the event times of the first event that is used and the first that is not, ms; 0 for no bound.
+	From, Until int64
+	Feeds       []stream.FeedConfig
+	Rates       *detectors.Rates
 	// MaxRecordBytes is the largest record; 0 is the event package's default.
 	MaxRecordBytes int
 	// StopAtBadRow ends with the first bad row.
@@ -47,10 +51,19 @@ type InputOptions struct {
 	Progress *Progress
 }
 
+// TopicRecord is a record of a topic. Its slices are valid until take returns.
+type TopicRecord struct {
+	Partition  int32
+	Offset     int64
+	Timestamp  int64 // ms
+	Key, Value []byte
+}
+
 // History is what was read: events by shard in the order of their times, and what they make true of every customer.
 type History struct {
 	From, To int64 // event time of the first and the last event, ms
 	Events   int
+	Outside  int                 // events before From or from Until on
 	Ignored  int                 // rows that the mapping leaves out
 	Acts     int                 // acts of people, which are not carried out
 	ByFeed   [event.NumFeeds]int // events
@@ -67,11 +80,12 @@ type History struct {
 type entry struct {
 	time  int64
 	feed  event.Feed
+	key   []byte // nil in a file
 	value []byte
 }
 
-// entryBytes is what an entry takes beside its value.
-const entryBytes = 48
+// entryBytes is what an entry takes beside its key and value.
+const entryBytes = 72
 
 // feedOrder is the order of events of equal times: profiles first, because they hold from their time on, then as the task merges.
 var feedOrder = [event.NumFeeds]int{event.Customers: 0, event.Usage: 1, event.Payments: 2, event.Complaints: 3, event.Control: 4}
@@ -87,7 +101,25 @@ func Read(ctx context.Context, o *InputOptions) (*History, error) {
 			return nil, err
 		}
 	}
+	if o.Topic != nil {
+		for _, f := range o.Feeds {
+			if err := l.topic(f); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return l.done()
+}
+
+// topic reads the topic of a feed. Rows that cannot be used are named by their partition and offset.
+func (l *loader) topic(f stream.FeedConfig) error {
+	l.o.Progress.Begin("reading topic "+f.Topic, 0)
+	defer l.o.Progress.End()
+	return l.o.Topic(l.ctx, f, func(r TopicRecord) error {
+		l.o.Progress.Add(int64(len(r.Value)))
+		at := event.Position{Topic: f.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
+		return l.take(at, fmt.Sprintf("%s/%d", f.Topic, r.Partition), f.Feed, bytes.Clone(r.Key), bytes.Clone(r.Value))
+	})
 }
 
 type loader struct {
@@ -131,7 +163,7 @@ func (l *loader) file(name string) error {
 		in, label = f, name
 	}
 	l.o.Progress.Begin("reading "+label, size)
-	r := rows{file: label, feeds: l.names, take: l.take(label), bad: l.bad}
+	r := rows{file: label, feeds: l.names, take: l.row(label), bad: l.bad}
 	err := r.read(&meter{in, l.o.Progress})
 	l.o.Progress.End()
 	return err
@@ -173,35 +205,42 @@ func (l *loader) judge() error {
 	return nil
 }
 
-// take decodes a record for its time and customer and keeps it.
-func (l *loader) take(file string) func(int, event.Feed, []byte) error {
+// row takes the rows of a file.
+func (l *loader) row(file string) func(int, event.Feed, []byte) error {
 	return func(line int, f event.Feed, value []byte) error {
-		h := l.h
-		err := l.decoders[f].Decode(event.Position{Topic: file, Offset: int64(line), Timestamp: -1}, nil, value, &l.ev)
-		var reject *event.Reject
-		switch {
-		case errors.Is(err, event.ErrIgnored):
-			h.Ignored++
-		case errors.As(err, &reject):
-			return l.bad(BadRow{file, line, string(reject.Reason), reject.Message})
-		case err != nil:
-			return fmt.Errorf("%s:%d: %w", file, line, err)
-		case f == event.Control:
-			h.Acts++
-		default:
-			l.keep(f, value)
-		}
-		if l.rows++; l.rows%4096 == 0 {
-			if h.bytes > l.o.MaxBytes {
-				return fmt.Errorf("the history takes more than the %.1f MB of memory that are allowed: allow more, or divide it by customers", float64(l.o.MaxBytes)/1e6)
-			}
-			return l.ctx.Err()
-		}
-		return nil
+		return l.take(event.Position{Topic: file, Offset: int64(line), Timestamp: -1}, file, f, nil, value)
 	}
 }
 
-func (l *loader) keep(f event.Feed, value []byte) {
+// take decodes a record for its time and customer and keeps it.
+func (l *loader) take(at event.Position, file string, f event.Feed, key, value []byte) error {
+	h := l.h
+	err := l.decoders[f].Decode(at, key, value, &l.ev)
+	var reject *event.Reject
+	switch {
+	case errors.Is(err, event.ErrIgnored):
+		h.Ignored++
+	case errors.As(err, &reject):
+		return l.bad(BadRow{file, int(at.Offset), string(reject.Reason), reject.Message})
+	case err != nil:
+		return fmt.Errorf("%s:%d: %w", file, at.Offset, err)
+	case f == event.Control:
+		h.Acts++
+	case l.ev.Time < l.o.From || l.o.Until != 0 && l.ev.Time >= l.o.Until:
+		h.Outside++
+	default:
+		l.keep(f, key, value)
+	}
+	if l.rows++; l.rows%4096 == 0 {
+		if h.bytes > l.o.MaxBytes {
+			return fmt.Errorf("the history takes more than the %.1f MB of memory that are allowed: allow more, or divide it by customers", float64(l.o.MaxBytes)/1e6)
+		}
+		return l.ctx.Err()
+	}
+	return nil
+}
+
+func (l *loader) keep(f event.Feed, key, value []byte) {
 	h, ev := l.h, &l.ev
 	at := max(ev.Time, 1)
 	if h.Events++; h.Events == 1 || at < h.From {
@@ -210,9 +249,9 @@ func (l *loader) keep(f event.Feed, value []byte) {
 	h.To = max(h.To, at)
 	h.ByFeed[f]++
 	h.Types[f.String()+"/"+ev.Kind.String()]++
-	h.bytes += int64(len(value)) + entryBytes
+	h.bytes += int64(len(key)+len(value)) + entryBytes
 	s := xxhash.Sum64(ev.Customer) % shards
-	h.shards[s] = append(h.shards[s], entry{time: ev.Time, feed: f, value: value})
+	h.shards[s] = append(h.shards[s], entry{time: ev.Time, feed: f, key: key, value: value})
 	h.Truth.observe(ev)
 }
 
@@ -229,7 +268,7 @@ func (l *loader) done() (*History, error) {
 	}
 	for i := range h.shards {
 		slices.SortFunc(h.shards[i], func(a, b entry) int {
-			return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(feedOrder[a.feed], feedOrder[b.feed]), bytes.Compare(a.value, b.value))
+			return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(feedOrder[a.feed], feedOrder[b.feed]), bytes.Compare(a.value, b.value), bytes.Compare(a.key, b.key))
 		})
 	}
 	h.Truth.close(h)

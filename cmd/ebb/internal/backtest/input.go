@@ -23,7 +23,7 @@ const maxLine = 16 << 20
 // BadRow is a row that could not be used.
 type BadRow struct {
 	File    string `json:"file"`
-	Row     int    `json:"row"` // line of the file, from 1
+	Row     int    `json:"row"` // line of the file, from 1; in a topic the offset, and File is TOPIC/PARTITION
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }

@@ -73,7 +73,7 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 func (s *shard) sample(epoch int32, current *population.Model) {
 	s.samples = s.samples[:0]
 	for _, c := range s.list {
-		if current != nil && !current.Sampled(c.hash) {
+		if c.rec.Closed() || !current.Sampled(c.hash) {
 			continue
 		}
 		if sample, ok := population.SampleOf(&c.rec, epoch); ok {

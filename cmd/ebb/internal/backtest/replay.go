@@ -256,7 +256,7 @@ func (s *shard) advance(to, end int64) error {
 // apply is what task.applyTo does with an event: what was due before it is decided before it.
 func (s *shard) apply(e *entry) error {
 	ev := &s.ev
-	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(s.next), Timestamp: -1}, nil, e.value, ev); err != nil {
+	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(s.next), Timestamp: e.time}, e.key, e.value, ev); err != nil {
 		return fmt.Errorf("a record that could be decoded before cannot be decoded again: %w", err)
 	}
 	c := s.customers[string(ev.Customer)]
@@ -322,7 +322,7 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 // know says up to where each feed is complete for a decision at event time at: a replay has seen everything, but treats the last stretch
 // of a feed that is late by nature as not yet known, as a task does.
 func (s *shard) know(at int64) {
-	s.env.Now = at
+	s.env.Now, s.env.Population = at, s.known.at(at)
 	for f := range s.env.KnownUntil {
 		s.env.KnownUntil[f] = at
 	}

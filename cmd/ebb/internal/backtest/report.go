@@ -34,6 +34,7 @@ type HistoryReport struct {
 	Feeds     map[string]int `json:"feeds"`
 	Types     map[string]int `json:"types"` // events by feed and type of the contract
 	Ignored   int            `json:"ignored,omitempty"`
+	Outside   int            `json:"outside_of_time,omitempty"` // events before --from, or from --until on
 	Acts      int            `json:"acts_not_carried_out,omitempty"`
 	Duplicate int            `json:"duplicates,omitempty"`
 	Refused   int            `json:"refused,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -17,18 +18,22 @@ type Backtest func(ctx context.Context, o BacktestOptions, out Streams) error
 
 // BacktestOptions are the flags of ebb backtest.
 type BacktestOptions struct {
-	Events      []string    // files; "-" is Stdin
-	Stdin       io.Reader   // what "-" reads
-	Config      string      // configuration file; empty: ebb's defaults and a mapping that most tables fit
-	PrintConfig bool        // write that configuration, and stop
-	Horizon     int         // days; 0: alerts.horizon of the configuration
-	ScoreAt     []time.Time // midnights (UTC) at which the days begin whose end every customer is scored at
-	Scores      string      // file of these scores
-	Report      string      // HTML file; empty: none
-	JSON        bool        // write the report as one JSON object
-	StopAtBad   bool        // the first row that cannot be used ends the run
-	MaxBad      float64     // percent of such rows above which the history is refused
-	MaxMemory   int64       // bytes of history held in memory
+	Events      []string                                                          // files; "-" is Stdin
+	Stdin       io.Reader                                                         // what "-" reads
+	Kafka       bool                                                              // read the topics of the configuration's feeds instead of files
+	Brokers     []string                                                          // in place of the configuration's; not empty with Kafka only
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network
+	From, Until time.Time                                                         // event times of the first event that is used and the first that is not; zero: no bound
+	Config      string                                                            // configuration file; empty: ebb's defaults and a mapping that most tables fit
+	PrintConfig bool                                                              // write that configuration, and stop
+	Horizon     int                                                               // days; 0: alerts.horizon of the configuration
+	ScoreAt     []time.Time                                                       // midnights (UTC) at which the days begin whose end every customer is scored at
+	Scores      string                                                            // file of these scores
+	Report      string                                                            // HTML file; empty: none
+	JSON        bool                                                              // write the report as one JSON object
+	StopAtBad   bool                                                              // the first row that cannot be used ends the run
+	MaxBad      float64                                                           // percent of such rows above which the history is refused
+	MaxMemory   int64                                                             // bytes of history held in memory
 }
 
 func (c *CLI) backtest() *cobra.Command {
@@ -40,18 +45,25 @@ func (c *CLI) backtest() *cobra.Command {
 history's own clock, and reports what ebb would have alerted, what came of it, and
 what was missed. The history is CSV (customer_id,time,topic,type,amount,extra), JSON
 lines with a member "topic", or either of them compressed by gzip; - is standard
-input, which then has to be one of them. Rows may be in any order.
+input, which then has to be one of them. Rows may be in any order. --kafka reads the
+topics of a configuration's feeds instead.
 
 Without -c, ebb's defaults apply, and a mapping that most tables fit
 (--print-config shows it). docs/backtest.md has every definition.`,
 		Example: `  ebb backtest --events history.csv.gz --report report.html
   ebb backtest -c ebb.yaml --events payments.csv --events usage.ndjson --output json
+  ebb backtest -c ebb.yaml --kafka --from 2026-01-01 --report report.html
   zcat history.csv.gz | ebb backtest --events - --horizon 90
   ebb backtest --events history.csv --score-at 2026-01-01,2026-02-01 --horizon 90 --scores scores.csv`,
 		Args: cobra.NoArgs,
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.Events, "events", "e", nil, "file to read; several times for several files, - for standard input")
+	f.BoolVar(&o.Kafka, "kafka", false, "read the topics of the configuration's feeds, from their starts to their ends")
+	f.StringSliceVar(&o.Brokers, "brokers", nil, "read the topics from these brokers (host:port), instead of the configuration's")
+	var from, until moment
+	f.Var(&from, "from", "leave events before this time out (2006-01-02, or RFC 3339)")
+	f.Var(&until, "until", "leave events from this time on out")
 	f.StringVarP(&o.Config, "config", "c", "", "configuration file (default: ebb's defaults, and a mapping that most tables fit)")
 	f.BoolVar(&o.PrintConfig, "print-config", false, "write the configuration that holds without -c, and stop")
 	f.IntVar(&o.Horizon, "horizon", 0, "days without activity that make a departure (default: alerts.horizon of the configuration)")
@@ -66,7 +78,9 @@ Without -c, ebb's defaults apply, and a mapping that most tables fit
 	f.Var(memory, "max-memory", "memory that the history may take; a larger one is refused")
 	asJSON := output(cmd)
 	cmd.PreRunE = func(*cobra.Command, []string) error {
-		o.JSON, o.StopAtBad, o.Stdin, o.MaxMemory = asJSON(), badRows.value == "stop", c.deps.Stdin, memory.value
+		o.Kafka = o.Kafka || len(o.Brokers) > 0
+		o.From, o.Until = from.Time, until.Time
+		o.JSON, o.StopAtBad, o.Stdin, o.Dial, o.MaxMemory = asJSON(), badRows.value == "stop", c.deps.Stdin, c.deps.Dial, memory.value
 		if err := o.check(f.Changed("horizon")); err != nil {
 			return wrong{err}
 		}
@@ -93,8 +107,12 @@ func (o *BacktestOptions) check(horizonSet bool) error {
 	switch {
 	case o.PrintConfig:
 		return nil
-	case len(o.Events) == 0:
-		return errors.New("--events is missing: name the file with the history, or - for standard input")
+	case len(o.Events) == 0 && !o.Kafka:
+		return errors.New("--events is missing: name the file with the history, or - for standard input; --kafka reads topics")
+	case len(o.Events) > 0 && o.Kafka:
+		return errors.New("--events and --kafka exclude each other: a history is in files, or in topics")
+	case !o.From.IsZero() && !o.Until.IsZero() && !o.From.Before(o.Until):
+		return errors.New("--from is not before --until")
 	case stdin > 1:
 		return errors.New("standard input can be read once only: write --events - once")
 	case horizonSet && (o.Horizon < 1 || o.Horizon > 366):

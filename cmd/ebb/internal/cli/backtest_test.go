@@ -40,6 +40,10 @@ func TestBacktestFlags(t *testing.T) {
 		{"--events", "a", "--max-bad-rows", "101"},
 		{"--events", "a", "--max-memory", "0"},
 		{"--events", "a", "b"},
+		{"--events", "a", "--kafka"},
+		{"--events", "a", "--brokers", "b:1"},
+		{"--kafka", "--from", "soon"},
+		{"--kafka", "--from", "2024-02-01", "--until", "2024-02-01"},
 	} {
 		if code := p.run(context.Background(), append([]string{"backtest"}, wrong...)...); code != cli.Wrong {
 			t.Errorf("%q: exit code %d, want %d", wrong, code, cli.Wrong)
