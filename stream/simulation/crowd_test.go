@@ -70,6 +70,10 @@ func (p *plan) items(rng *rand.Rand, h *happening, id string, end int64, count f
 		it.due = min(h.at+1+rng.Int64N(late), end)
 		count(belated)
 	}
+	if p.mingled != 0 && it.due == h.at && rng.Float64() < p.mingled { // nobody may notice
+		it.due = min(h.at+1+rng.Int64N(p.mixed()-1), end)
+		count(belated)
+	}
 	if rng.Float64() < p.astray {
 		it.part = rng.Int32N(p.parts)
 		count(misplaced)
@@ -150,9 +154,17 @@ func (p *plan) life(rng *rand.Rand, id string, start, end int64) []happening {
 		if rng.IntN(14) == 0 { // gone for good, it seems
 			gap = float64(r.silence) * (1 + 0.6*rng.Float64())
 		}
+		if p.edgy && rng.IntN(5) == 0 { // the silence was just due, or would have been
+			gap = float64(r.silence + p.beside(rng))
+		}
 		at += 1 + int64(gap)
 	}
 	return h
+}
+
+// beside is a little before or after a deadline, ms.
+func (p *plan) beside(rng *rand.Rand) int64 {
+	return pick(rng, 1, max(p.mixed(), 1000)) * (rng.Int64N(4001) - 2000) / 1000
 }
 
 func (p *plan) complaint(rng *rand.Rand, id, ticket string, unique func(int64) int64, at, end int64) []happening {
@@ -162,7 +174,11 @@ func (p *plan) complaint(rng *rand.Rand, id, ticket string, unique func(int64) i
 		return nil
 	}
 	h := []happening{{feed: "complaints", customer: id, at: opened, kind: "opened", ticket: ticket, priority: prio}}
-	if resolved := unique(opened + 1 + rng.Int64N(2*p.rules.complaint)); rng.IntN(8) > 0 && resolved < end {
+	after := 1 + rng.Int64N(2*p.rules.complaint)
+	if p.edgy && rng.IntN(2) == 0 {
+		after = p.rules.complaint + p.beside(rng)
+	}
+	if resolved := unique(opened + after); rng.IntN(8) > 0 && resolved < end {
 		h = append(h, happening{feed: "complaints", customer: id, at: resolved, kind: "resolved", ticket: ticket, priority: prio})
 	}
 	return h

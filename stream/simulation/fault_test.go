@@ -72,19 +72,30 @@ type weather struct {
 	pause   time.Duration // between two faults by the clock
 	latency time.Duration // of every request, at most
 	longest time.Duration // of a delay
+	worse   int16         // a kind of request that fares worse than others, -1: none
 }
 
 func newWeather(rng *rand.Rand) weather {
 	return weather{
 		share: pick(rng, 0, 0.1, 0.2, 0.4, 0.5), kills: pick(rng, 0, 0.01, 0.05), steps: pick(rng, 0, 0.005, 0.02),
 		latency: pick(rng, 0, 2*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond), writes: pick(rng, 0, 0.3),
-		errors: pick(rng, 0, 2, 5), fatal: rng.IntN(8) == 0, pause: pick(rng, 400*time.Millisecond, time.Second, 5*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second),
+		errors: pick(rng, 0, 2, 5), fatal: rng.IntN(8) == 0, pause: pick(rng, 400*time.Millisecond, time.Second, 5*time.Second), longest: pick(rng, 20*time.Millisecond, time.Second, 8*time.Second), worse: -1,
 	}
 }
 
 func (w weather) String() string {
-	return fmt.Sprintf("weather: %.0f %% of the requests, %.1f %% of the steps, %d broker errors, every %v something by the clock, latency %v", 100*w.share, 100*w.steps, w.errors, w.pause, w.latency)
+	s := fmt.Sprintf("weather: %.0f %% of the requests, %.1f %% of the steps, %d broker errors, every %v something by the clock, latency %v", 100*w.share, 100*w.steps, w.errors, w.pause, w.latency)
+	if w.worse >= 0 {
+		s += ", worst for " + kmsg.NameForKey(w.worse)
+	}
+	return s
 }
+
+// worst are the requests of which one kind may fare worse: those whose fate decides who may write, and what was written.
+var worst = []kmsg.Key{kmsg.EndTxn, kmsg.EndTxn, kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.Fetch, kmsg.Heartbeat}
+
+// worseShare is the share of these requests that meet with something.
+const worseShare = 0.4
 
 // chance is a random source that depends on nothing but what it is asked for: so what befalls the third EndTxn of the second life of an
 // instance does not depend on which goroutine came first.
@@ -109,7 +120,11 @@ func (w *world) fateOf(l *line, key int16) fate {
 	if wt.latency > 0 {
 		usual = time.Duration(rng.Int64N(int64(wt.latency)))
 	}
-	if rng.Float64() >= wt.share {
+	share := wt.share
+	if key == wt.worse {
+		share = max(share, worseShare)
+	}
+	if rng.Float64() >= share {
 		return fate{usual: usual}
 	}
 	f := fate{usual: usual, delay: time.Duration(rng.Int64N(int64(wt.longest)))}

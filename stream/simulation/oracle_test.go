@@ -304,8 +304,8 @@ func (p *person) silences(f *frame) []episode {
 		if !x.activity() {
 			continue
 		}
-		if due := last + f.rules.silence; last != 0 && x.at >= due {
-			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse)})
+		if due := last + f.rules.silence; last != 0 && x.at >= due { // what came out of order may have ended it
+			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse), slack: f.mixed})
 		}
 		last = x.at
 	}

@@ -107,6 +107,10 @@ type plan struct {
 	dups float64 // shares of records that come twice, late, or cannot be read
 	late float64
 	bad  float64
+	// mingled is the share of the records that come late, but by no more than is borne.
+	mingled float64
+	// edgy customers do much just before or after a deadline.
+	edgy bool
 	// astray is the share of the records that lie in another partition than their customer's; with reroute they are forwarded.
 	astray  float64
 	reroute bool
@@ -162,8 +166,21 @@ func newPlan(seed uint64) *plan {
 		p.cfg.Reroute = stream.RerouteConfig{Interval: p.cfg.Time.Grace / 4}
 		p.cfg.Time.MaxOutOfOrder = 8 * p.cfg.Time.Grace // promises are behind by the grace
 	}
+	p.vary()
 	p.blur = p.scale*time.Minute.Milliseconds() + p.cfg.Time.Grace.Milliseconds() + mostBehind.Milliseconds()
 	return p
+}
+
+// vary decides what some seeds have besides.
+func (p *plan) vary() {
+	rng := chance(p.seed, 82)
+	if rng.IntN(3) == 0 {
+		p.weather.worse = int16(worst[rng.IntN(len(worst))])
+	}
+	p.edgy = rng.IntN(3) == 0
+	if p.mixed() != 0 && p.rules.forget >= 800*dayMs {
+		p.mingled = pick(rng, 0, 0.05, 0.3)
+	}
 }
 
 // linger makes a plan one of hours.

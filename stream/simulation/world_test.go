@@ -258,6 +258,20 @@ func (w *world) aftermath() {
 	w.leapt.Add(far)
 	w.end += far
 	w.settle()
+	w.rest()
+}
+
+// rest waits until the group has been at rest for a while, so that whatever was decided is written too.
+func (w *world) rest() {
+	for range 60 {
+		before := w.broker.Fake.GroupInfo(group)
+		nap(10 * time.Second)
+		after := w.broker.Fake.GroupInfo(group)
+		if before != nil && after != nil && before.State == "Stable" && after.State == "Stable" && before.Epoch == after.Epoch {
+			break
+		}
+	}
+	w.settle()
 }
 
 // unsettled says what is still to be done.
