@@ -204,6 +204,7 @@ func readTrees(r *reader) *trees {
 		for _, f := range t.feature {
 			r.bad = r.bad || f >= numSplit
 		}
+		r.bad = r.bad || !m.prepare(&t)
 		m.each = append(m.each, t)
 	}
 	return m

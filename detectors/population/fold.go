@@ -13,12 +13,13 @@ import (
 type Config struct {
 	// Horizon is the time in days that the models look ahead, 1 to customer.MaxHorizon. The samples' rhythms are kept for the same.
 	Horizon int
-	// Sample is how many customers the sample aims at; 0 is 5000.
+	// Sample is how many customers of whom something can be learnt the sample aims at; 0 is 5000.
 	Sample int
 }
 
 const (
 	defaultSample = 5000
+	mostSampled   = 8     // customers of all kinds for each of whom something can be learnt, at most
 	fitCustomers  = 3000  // of the sample, those with the smallest hashes, that the label-free models are fitted to
 	leastFit      = 15    // customers without whom there is no model
 	mostExamples  = 20000 // whose outcome is known
@@ -114,15 +115,14 @@ func (f *Fold) Close(epoch int32) *Model {
 	if epoch <= f.epoch {
 		return f.model
 	}
-	samples := f.take(epoch)
 	f.epoch = epoch
+	samples := f.take(epoch)
 	f.choose(samples)
 	f.follow(samples)
-	if epoch/EpochDays%f.every() != 0 && f.model != nil {
-		return f.model
-	}
-	if m := f.fit(samples); m != nil {
-		f.model = m
+	if epoch/EpochDays%f.every() == 0 || f.model == nil {
+		if m := f.fit(samples); m != nil {
+			f.model = m
+		}
 	}
 	f.remember(samples)
 	return f.model
@@ -153,15 +153,28 @@ func (f *Fold) take(epoch int32) []Sample {
 	return all[:n]
 }
 
-// narrow lowers the limit of the sample where it has become too large. It never rises, so that who is in the sample was in it before.
+// narrow lowers the limit of the sample where it has become too large: where it holds many more than Sample customers of whom something can be learnt, or
+// mostSampled times as many of all. It never rises, so that who is in the sample was in it before.
 func (f *Fold) narrow(all []Sample) {
-	n := 0
-	for n < len(all) && all[n].Customer <= f.limit {
-		n++
+	teach, last, n := 0, 0, 0
+	for ; n < len(all) && all[n].Customer <= f.limit; n++ {
+		if h := f.counts(&all[n]); f.teaches(h) {
+			if teach++; teach == f.cfg.Sample {
+				last = n
+			}
+		}
 	}
-	if n > f.cfg.Sample+f.cfg.Sample/5 {
-		f.limit = all[f.cfg.Sample-1].Customer
+	switch {
+	case teach > f.cfg.Sample+f.cfg.Sample/5:
+		f.limit = all[last].Customer
+	case n > mostSampled*f.cfg.Sample:
+		f.limit = all[mostSampled*f.cfg.Sample-1].Customer
 	}
+}
+
+// teaches reports whether something may be learnt from what becomes of a customer: he came at least twice, and not longer ago than the horizon.
+func (f *Fold) teaches(h *customer.Rhythm) bool {
+	return h.Count >= 2 && f.epoch-1-int32(h.Last) < int32(f.cfg.Horizon)
 }
 
 // choose decides which rhythm counts: that of purchases where more than half of what customers do are purchases. What was learnt of the other is forgotten.
@@ -248,16 +261,20 @@ func (f *Fold) forget(day int32) {
 	f.matured = slices.DeleteFunc(f.matured, func(s snapshot) bool { return s.key() > most })
 }
 
-// remember takes a snapshot of everybody of whom an outcome may be learnt: who came at least twice, and not longer ago than the horizon.
+// remember takes snapshots of those of whom an outcome may be learnt: who came at least twice, and not longer ago than the horizon. Of each of them there is one
+// for each fit on average, at an epoch that the hash chooses, so that examples are from all weeks of the year.
 func (f *Fold) remember(samples []Sample) {
 	day := f.epoch - 1
+	every := uint64(f.every())
 	for i := range samples {
 		s := &samples[i]
 		h := f.counts(s)
-		if h.Count < 2 || day-int32(h.Last) >= int32(f.cfg.Horizon) {
+		if !f.teaches(h) {
 			continue
 		}
-		f.pending = append(f.pending, snapshot{customer: s.Customer, day: day, rhythm: *h, tier: s.Tier, segment: s.Segment})
+		if one := (snapshot{customer: s.Customer, day: day, rhythm: *h, tier: s.Tier, segment: s.Segment}); one.key()%every == 0 {
+			f.pending = append(f.pending, one)
+		}
 	}
 }
 

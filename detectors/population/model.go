@@ -157,6 +157,8 @@ func DecodeModel(b []byte) (*Model, error) {
 	m.one, m.shaped = newRenewal(float64(m.horizon), memoryless()), newRenewal(float64(m.horizon), regular())
 	r.floats(m.one.weights)
 	r.floats(m.shaped.weights)
+	m.one.prepare()
+	m.shaped.prepare()
 	m.gate = r.float()
 	if r.bool() {
 		m.linear, m.trees = readRidge(&r), readTrees(&r)

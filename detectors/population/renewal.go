@@ -13,20 +13,21 @@ type Renewal struct {
 	// weights of the cells by rate, shape and drop-out, the last fastest. They add up to 1.
 	weights []float64
 	cells   []cell // by rate and shape
-	// coming is, by rate and drop-out, how often a customer comes within the horizon who is one now.
-	coming []float64
 }
 
 // shape of the time between purchases.
 type shape struct {
 	k, lnK, lgK float64
-	survival    []float64 // Q(k, k e^z) for z on the grid of lnTimes
+	survival    *[numLnTimes]float64 // Q(k, k e^z) for z on the grid of lnTimes
 }
 
 // cell is one rate and shape.
 type cell struct {
 	perGap float64 // k ln(k rate) - ln Gamma(k)
 	decay  float64 // k rate
+	// What predict needs of the weights, by drop-out: of those who left after the last purchase, of those who did not, and of these times how often they come
+	// within the horizon.
+	left, stay, come [len(drops)]float64
 }
 
 // drops are the chances to leave after a purchase.
@@ -55,7 +56,7 @@ func newRenewal(horizon float64, ks []float64) *Renewal {
 		m.rates = append(m.rates, math.Exp(ln))
 	}
 	for _, k := range ks {
-		s := shape{k: k, lnK: math.Log(k), lgK: lgamma(k), survival: make([]float64, numLnTimes)}
+		s := shape{k: k, lnK: math.Log(k), lgK: lgamma(k), survival: new([numLnTimes]float64)}
 		for i := range s.survival {
 			s.survival[i] = gammaSurvival(k, k*math.Exp(lnTimesFrom+float64(i)/lnTimesPerUnit))
 		}
@@ -65,18 +66,26 @@ func newRenewal(horizon float64, ks []float64) *Renewal {
 	for i := range m.weights {
 		m.weights[i] = 1 / float64(len(m.weights))
 	}
-	for _, rate := range m.rates {
-		for _, q := range drops {
-			m.coming = append(m.coming, -math.Expm1(rate*horizon*math.Log1p(-q))/q)
-		}
-	}
 	for _, ln := range m.lnRates {
 		for i := range m.shapes {
 			s := &m.shapes[i]
 			m.cells = append(m.cells, cell{perGap: s.k*(s.lnK+ln) - s.lgK, decay: s.k * math.Exp(ln)})
 		}
 	}
+	m.prepare()
 	return m
+}
+
+// prepare takes the weights into the cells. It must be called when they have changed.
+func (m *Renewal) prepare() {
+	for i := range m.cells {
+		c, rate := &m.cells[i], m.rates[i/len(m.shapes)]
+		for d, q := range drops {
+			w := m.weights[i*len(drops)+d]
+			c.left[d], c.stay[d] = w*q, w*(1-q)
+			c.come[d] = c.stay[d] * -math.Expm1(rate*m.horizon*math.Log1p(-q)) / q
+		}
+	}
 }
 
 // gammaSurvival is the regularised upper incomplete gamma function Q(k, x) for k = 1/2 or a whole number.
@@ -92,18 +101,29 @@ func gammaSurvival(k, x float64) float64 {
 	return math.Exp(-x) * sum
 }
 
-// at is Q(k, k rate time) for ln = ln(rate time), between the points of the grid by a straight line.
-func (s *shape) at(ln float64) float64 {
+// place is a point on the grid of survival: between i and i+1, so far from i.
+type place struct {
+	i   int
+	far float64
+}
+
+// placeOf ln(rate time).
+func placeOf(ln float64) place {
 	z := (ln - lnTimesFrom) * lnTimesPerUnit
-	if z <= 0 {
-		return s.survival[0]
+	switch i := int(z); {
+	case z <= 0:
+		return place{}
+	case i >= numLnTimes-1:
+		return place{numLnTimes - 2, 1}
+	default:
+		return place{i, z - float64(i)}
 	}
-	i := int(z)
-	if i >= numLnTimes-1 {
-		return s.survival[numLnTimes-1]
-	}
-	a, b := s.survival[i], s.survival[i+1]
-	return a + (b-a)*(z-float64(i))
+}
+
+// at is Q(k, k rate time), between the points of the grid by a straight line.
+func (s *shape) at(p place) float64 {
+	a, b := s.survival[p.i], s.survival[p.i+1]
+	return a + (b-a)*p.far
 }
 
 func lnTime(days float64) float64 { return math.Log(max(days, 1e-3)) }
@@ -114,12 +134,16 @@ const maxCells = numRates * 5
 // logLikelihoods writes, by rate and shape, the logarithm of the likelihood but for the drop-out, and the chance that a customer who stays is silent for as
 // long as he is. The largest logarithm is taken off all.
 func (m *Renewal) logLikelihoods(c *history, ll, silent *[maxCells]float64) {
-	ln, most := lnTime(c.since), math.Inf(-1)
-	for i := range m.cells {
-		s := i % len(m.shapes)
-		ll[i] = c.x*m.cells[i].perGap + (m.shapes[s].k-1)*c.sumLn - m.cells[i].decay*c.tx
-		most = max(most, ll[i])
-		silent[i] = m.shapes[s].at(ln + m.lnRates[i/len(m.shapes)])
+	ln, most, i := lnTime(c.since), math.Inf(-1), 0
+	for _, lnRate := range m.lnRates {
+		at := placeOf(ln + lnRate)
+		for j := range m.shapes {
+			s, cell := &m.shapes[j], &m.cells[i]
+			ll[i] = c.x*cell.perGap + (s.k-1)*c.sumLn - cell.decay*c.tx
+			most = max(most, ll[i])
+			silent[i] = s.at(at)
+			i++
+		}
 	}
 	for i := range m.cells {
 		ll[i] -= most
@@ -172,6 +196,7 @@ func (m *Renewal) fit(all []history, rounds int) {
 			m.weights[j] = (sum[j] + mass/float64(n)) / (float64(len(all)) + mass)
 		}
 	}
+	m.prepare()
 }
 
 // outlook is what a mixture says of a customer.
@@ -182,33 +207,37 @@ type outlook struct {
 	days    float64 // expected number of days of purchase within the horizon
 }
 
+// negligible is the logarithm of a likelihood, relative to the largest, that is left out.
+const negligible = -25
+
 // predict is the outlook of a customer for the next h days.
 func (m *Renewal) predict(c *history, h float64) outlook {
 	var ll, silent [maxCells]float64
 	m.logLikelihoods(c, &ll, &silent)
 	stay := stays(c.x)
-	ln := lnTime(c.since + h)
+	ln, i := lnTime(c.since+h), -1
 	var all, quiet, rate, shape, days float64
-	for i := range m.cells {
-		if ll[i] < -40 {
-			continue
+	for r, lnRate := range m.lnRates {
+		at := placeOf(ln + lnRate)
+		for j := range m.shapes {
+			if i++; ll[i] < negligible {
+				continue
+			}
+			s, cell := &m.shapes[j], &m.cells[i]
+			left, here, come := 0.0, 0.0, 0.0 // left after the last purchase, or still a customer if silent for so long
+			for d, p := range stay {
+				left += p * cell.left[d]
+				here += p * cell.stay[d]
+				come += p * cell.come[d]
+			}
+			e := math.Exp(ll[i])
+			mass := e * (left + here*silent[i])
+			all += mass
+			quiet += e * (left + here*s.at(at))
+			days += e * come * silent[i]
+			rate += mass * m.rates[r]
+			shape += mass * s.lnK
 		}
-		s, coming := &m.shapes[i%len(m.shapes)], m.coming[i/len(m.shapes)*len(drops):]
-		w := m.weights[i*len(drops) : (i+1)*len(drops)]
-		gone, here, comes := 0.0, 0.0, 0.0 // left after the last purchase, or still a customer if silent for so long
-		for d, q := range drops {
-			p := w[d] * stay[d]
-			gone += p * q
-			here += p * (1 - q)
-			comes += p * (1 - q) * coming[d]
-		}
-		e := math.Exp(ll[i])
-		days += e * comes * silent[i]
-		mass := e * (gone + here*silent[i])
-		all += mass
-		quiet += e * (gone + here*s.at(ln+m.lnRates[i/len(m.shapes)]))
-		rate += mass * m.rates[i/len(m.shapes)]
-		shape += mass * s.lnK
 	}
 	if all <= 0 {
 		return outlook{quiet: 1, lnRate: m.lnRates[0]}

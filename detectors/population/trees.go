@@ -16,6 +16,8 @@ type tree struct {
 	feature [1<<treeDepth - 1]uint8
 	least   [1<<treeDepth - 1]uint8 // go to the second child if the bin is larger
 	leaves  [1 << treeDepth]float32
+	// above is the same as least: go to the second child if the value is larger.
+	above [1<<treeDepth - 1]float32
 }
 
 const (
@@ -53,6 +55,7 @@ func fitTrees(all []example) *trees {
 		for i := range f {
 			f[i] += float64(t.leaves[t.leaf(&binned[i])])
 		}
+		m.prepare(&t)
 		m.each = append(m.each, t)
 	}
 	return m
@@ -98,12 +101,34 @@ func (m *trees) bin(f *[numSplit]float32) (b [numSplit]uint8) {
 
 // correct is what is to be added to the prior.
 func (m *trees) correct(f *[numSplit]float32) float64 {
-	b := m.bin(f)
 	sum := 0.0
 	for i := range m.each {
-		sum += float64(m.each[i].leaves[m.each[i].leaf(&b)])
+		t, node := &m.each[i], 0
+		for range treeDepth {
+			next := 2*node + 1
+			if f[t.feature[node]] > t.above[node] {
+				next++
+			}
+			node = next
+		}
+		sum += float64(t.leaves[node-len(t.feature)])
 	}
 	return sum
+}
+
+// prepare sets what correct needs of a tree. It is false if the tree has a feature or an edge that there is not.
+func (m *trees) prepare(t *tree) bool {
+	for i, j := range t.feature {
+		switch k := t.least[i]; {
+		case k == math.MaxUint8:
+			t.above[i] = float32(math.Inf(1))
+		case int(j) >= len(m.edges) || int(k) >= len(m.edges[j]):
+			return false
+		default:
+			t.above[i] = m.edges[j][k]
+		}
+	}
+	return true
 }
 
 func (t *tree) leaf(b *[numSplit]uint8) int {
