@@ -29,6 +29,7 @@ const (
 	gateEvidence  = 100.0 // weight of the rarer outcome at which the corrections count by half
 	memoryOf      = 4.0   // horizons after which an outcome counts half
 	forgetAfter   = 16.0  // horizons after which it is forgotten
+	weightOfTwo   = 0.3   // of an example of somebody who came twice: too little is known of him to decide anything, but there are many
 	refitsOf      = 6.0   // refits a horizon, as near as epochs allow
 )
 
@@ -342,6 +343,12 @@ func (f *Fold) learn(m *Model) {
 	rarer := min(weightStopped, weight-weightStopped)
 	m.gate = rarer / (rarer + gateEvidence)
 	m.linear, m.trees = fitRidge(examples), fitTrees(examples)
+	p, days := make([]float64, len(examples)), make([]int32, len(examples))
+	for i := range examples {
+		e := &examples[i]
+		p[i], days[i] = probability(e.prior+m.gate*m.learnt(&e.linear, &e.split)), f.matured[i].day
+	}
+	m.season = fitSeason(examples, days, p)
 }
 
 // examples are the outcomes that are known, with the label-free models as they are by now. Refits overlap: their weight is the part of a horizon that each
@@ -357,6 +364,9 @@ func (f *Fold) examples(m *Model) []example {
 		e := &all[i]
 		age := float64(f.epoch-1-s.day) - horizon
 		*e = example{prior: v.prior, weight: overlap * math.Exp2(-age/(memoryOf*horizon)), key: s.key(), linear: v.linear(&d), split: v.split(&d)}
+		if s.rhythm.Count < 3 {
+			e.weight *= weightOfTwo
+		}
 		if s.stopped(int32(f.cfg.Horizon)) {
 			e.stopped = 1
 		}

@@ -22,6 +22,7 @@ type Model struct {
 	gate   float64 // weight of the corrections, 0 to 1
 	linear *ridge
 	trees  *trees
+	season *season
 
 	version string
 }
@@ -97,15 +98,18 @@ func (m *Model) score(h *customer.Rhythm, day int32, horizon float64) Score {
 	p := v.prior
 	if m.linear != nil && m.gate > 0 && v.t > 0 {
 		d := v.derive(float64(m.horizon))
-		p += m.gate * m.correct(&v, &d)
+		l, s := v.linear(&d), v.split(&d)
+		p += m.gate * (m.learnt(&l, &s) + m.season[weekOf(day)])
 	}
 	return Score{PStop: probability(p), Prior: probability(v.prior), Days: v.days}
 }
 
-// correct is half of what either learner would add to the log-odds.
-func (m *Model) correct(v *view, d *derived) float64 {
-	l, s := v.linear(d), v.split(d)
-	return (m.linear.correct(&l) + m.trees.correct(&s)) / 2
+// linearShare is the weight of the regression beside the trees.
+const linearShare = 0.6
+
+// learnt is what the two learners together would add to the log-odds.
+func (m *Model) learnt(l *[numLinear]float64, s *[numSplit]float32) float64 {
+	return linearShare*m.linear.correct(l) + (1-linearShare)*m.trees.correct(s)
 }
 
 // name sets the version.
@@ -134,6 +138,7 @@ func AppendModel(dst []byte, m *Model) []byte {
 	if m.linear != nil {
 		m.linear.append(&w)
 		m.trees.append(&w)
+		w.floats(m.season[:]...)
 	}
 	return w.b
 }
@@ -161,7 +166,8 @@ func DecodeModel(b []byte) (*Model, error) {
 	m.shaped.prepare()
 	m.gate = r.float()
 	if r.bool() {
-		m.linear, m.trees = readRidge(&r), readTrees(&r)
+		m.linear, m.trees, m.season = readRidge(&r), readTrees(&r), new(season)
+		r.floats(m.season[:])
 	}
 	if r.bad || len(r.b) != 0 || min(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B) <= 0 {
 		return nil, ErrDamaged

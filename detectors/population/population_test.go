@@ -227,7 +227,7 @@ func TestFoldsAreStored(t *testing.T) {
 			t.Fatalf("epoch %d: another state", e)
 		}
 	}
-	if a.Model().Evidence() == 0 || a.Model().Customers() > 180 {
+	if a.Model().Evidence() == 0 || a.Model().Customers() > 250 {
 		t.Errorf("%d customers, evidence %v", a.Model().Customers(), a.Model().Evidence())
 	}
 	chunks := a.Chunks()
