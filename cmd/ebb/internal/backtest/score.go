@@ -158,7 +158,7 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 	}
 	weeks := float64(s.t.EndDay-s.t.FirstDay+1) / 7
 	for _, t := range append(by, all) {
-		t.scored = name != detectors.ComplaintUnresolvedName
+		t.scored, t.lapsesScored = name != detectors.ComplaintUnresolvedName, name == detectors.SilenceName && !s.t.None
 	}
 	out := DetectorReport{Detector: name, Score: all.score(weeks, s.tiers.activeMonths())}
 	for i, t := range by {
@@ -220,7 +220,6 @@ func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
 }
 
 func (t *tally) lapse(l *lapse, found bool, lead float64) {
-	t.lapsesScored = true
 	t.lapses++
 	t.lost, _ = t.lost.Add(l.spend)
 	if found {

@@ -1,0 +1,196 @@
+package backtest
+
+import (
+	"bytes"
+	"math"
+	"testing"
+
+	"ebb/alerts"
+	"ebb/detectors"
+	"ebb/stream/event"
+)
+
+const testHorizon = 30
+
+// told is a history of purchases: customer, days, amount.
+type told struct {
+	customer string
+	days     []int32
+	amount   int64
+}
+
+func historyOf(t *testing.T, until int32, list ...told) *History {
+	t.Helper()
+	h := &History{Types: map[string]int{}, Truth: newTruth(detectors.MustRates("EUR", nil)), From: math.MaxInt64, To: int64(until)*dayMs + 1}
+	for _, c := range list {
+		for _, day := range c.days {
+			at := int64(day)*dayMs + 1
+			h.From = min(h.From, at)
+			h.Events++
+			h.ByFeed[event.Payments]++
+			h.Types["payments/purchase"]++
+			h.Truth.observe(&event.Event{Feed: event.Payments, Kind: event.KindPurchase, Customer: []byte(c.customer), Time: at, Amount: event.Money(c.amount) * event.MoneyUnit})
+		}
+	}
+	h.Truth.close(h)
+	return h
+}
+
+func every(from, to, step int32) (days []int32) {
+	for d := from; d <= to; d += step {
+		days = append(days, d)
+	}
+	return days
+}
+
+func fires(customer, detector string, day int32) *Alert {
+	return &Alert{Customer: customer, Detector: detector, At: int64(day)*dayMs + 2, Since: int64(day-5) * dayMs, Severity: alerts.Warning, Highest: alerts.Warning}
+}
+
+func TestDepartures(t *testing.T) {
+	h := historyOf(
+		t, 300,
+		told{"stays", every(0, 300, 10), 10},
+		told{"leaves on day 100", every(0, 100, 10), 10},
+		told{"pauses for 31 days, comes back", append(every(0, 100, 10), every(131, 300, 10)...), 10},
+		told{"pauses for 30 days", append(every(0, 100, 10), every(130, 300, 10)...), 10},
+		told{"has two days only", []int32{0, 10}, 10},
+		told{"was there last 29 days before the end", every(0, 271, 1), 10},
+		told{"was there last 30 days before the end", every(0, 270, 1), 10},
+	)
+	s := newScorer(h, testHorizon)
+	got := map[string]int32{}
+	for _, l := range s.lapses {
+		got[l.p.id] = l.last.day
+	}
+	want := map[string]int32{"leaves on day 100": 100, "pauses for 31 days, comes back": 100, "was there last 30 days before the end": 270}
+	if len(got) != len(want) || len(s.lapses) != len(want) {
+		t.Errorf("departures %v, want %v", got, want)
+	}
+	for who, day := range want {
+		if got[who] != day {
+			t.Errorf("%s: departure on day %d, want %d", who, got[who], day)
+		}
+	}
+}
+
+func TestSilenceAlertsAreJudged(t *testing.T) {
+	h := historyOf(
+		t, 300,
+		told{"gone", every(0, 100, 10), 30},
+		told{"back", append(every(0, 100, 10), 140, 150, 300), 10},
+		told{"new", []int32{0, 200}, 10},
+	)
+	s := newScorer(h, testHorizon)
+	for name, c := range map[string]struct {
+		alert                               *Alert
+		right, wrong, undecided, few, found int
+	}{
+		"nothing came":                        {fires("gone", "silence", 120), 1, 0, 0, 0, 1},
+		"on the last day that counts":         {fires("gone", "silence", 129), 1, 0, 0, 0, 1},
+		"too late for the departure":          {fires("gone", "silence", 131), 1, 0, 0, 0, 0},
+		"before the last activity":            {fires("gone", "silence", 95), 0, 1, 0, 0, 0},
+		"came back within the horizon":        {fires("back", "silence", 115), 0, 1, 0, 0, 1},
+		"came back after it":                  {fires("back", "silence", 109), 1, 0, 0, 0, 1},
+		"the horizon ends behind the history": {fires("gone", "silence", 271), 0, 0, 1, 0, 0},
+		"of whom too little is known":         {fires("new", "silence", 220), 0, 0, 0, 1, 0},
+	} {
+		r := s.detector("silence", []*Alert{c.alert})
+		if *r.Right != c.right || *r.Wrong != c.wrong || *r.Undecided != c.undecided || r.FewDays != c.few || *r.Found != c.found {
+			t.Errorf("%s: right %d, wrong %d, undecided %d, few days %d, found %d; want %+v", name, *r.Right, *r.Wrong, *r.Undecided, r.FewDays, *r.Found, c)
+		}
+	}
+	r := s.detector("silence", []*Alert{fires("gone", "silence", 120)})
+	if *r.Lapses != 3 || *r.Recall != 0.3333 || *r.LeadDays != 10 {
+		t.Errorf("%d departures, recall %v, lead %v; want 3, a third, 10 days", *r.Lapses, *r.Recall, *r.LeadDays)
+	}
+	// Three purchases of 30 in the horizon up to day 100, and of the other twice 10 in (70, 100] and (120, 150].
+	if r.MoneyFound != "90.00" || r.MoneyLost != "140.00" {
+		t.Errorf("found %s of %s", r.MoneyFound, r.MoneyLost)
+	}
+}
+
+func TestACancelledSubscriptionIsADepartureThatWasStated(t *testing.T) {
+	h := historyOf(t, 300, told{"a", every(0, 100, 10), 10})
+	h.Truth.people["a"].cancelled = []int64{110 * dayMs}
+	s := newScorer(h, testHorizon)
+	if r := s.lapseReport(); r.Lapses != 1 || r.Stated != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r := s.detector("silence", nil); *r.Lapses != 0 || r.Recall != nil {
+		t.Errorf("%d departures to be found, want none", *r.Lapses)
+	}
+}
+
+func TestSpendDropsAreJudged(t *testing.T) {
+	var fell []told
+	fell = append(fell, told{"fell", every(0, 100, 5), 10}, told{"fell", every(110, 300, 20), 2}, told{"kept", every(0, 300, 5), 10}, told{"young", every(90, 300, 5), 10})
+	s := newScorer(historyOf(t, 300, fell...), testHorizon)
+	for name, c := range map[string]struct {
+		alert *Alert
+		want  verdict
+	}{
+		"stayed below half":                   {fires("fell", "spend_drop", 120), right},
+		"went on as before":                   {fires("kept", "spend_drop", 120), wrong},
+		"nothing to compare with":             {fires("young", "spend_drop", 100), undecided},
+		"the horizon ends behind the history": {fires("fell", "spend_drop", 280), undecided},
+	} {
+		if got := s.drop(c.alert, s.t.people[c.alert.Customer]); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestTiers(t *testing.T) {
+	h := historyOf(t, 300, told{"small", every(0, 300, 10), 1}, told{"middle", every(0, 300, 10), 10}, told{"large", every(0, 300, 10), 100})
+	g := newTiering(h.Truth, testHorizon)
+	for i, name := range []string{"small", "middle", "large"} {
+		if got := g.of(h.Truth.people[name], 200); got != i || g.names[i] != name {
+			t.Errorf("%s is tier %d", name, got)
+		}
+	}
+	// Forty looks from day 21 to day 294, a week each, at each of them.
+	if want := 3 * 40 * 7 / daysPerMonth; math.Abs(g.activeMonths()-want) > 1e-9 || g.source != "thirds by spend" {
+		t.Errorf("%v active months by %s, want about %v", g.activeMonths(), g.source, want)
+	}
+	for _, p := range h.Truth.list {
+		p.tier = map[string]string{"small": "silver", "large": "gold"}[p.id]
+	}
+	g = newTiering(h.Truth, testHorizon)
+	if g.source != "profile" || len(g.names) != 3 || g.names[0] != "silver" || g.names[1] != "none" || g.names[2] != "gold" {
+		t.Errorf("tiers %v by %s", g.names, g.source)
+	}
+}
+
+func TestProbabilitiesAreJudged(t *testing.T) {
+	list := []judged{{0.1, false}, {0.2, false}, {0.2, true}, {0.5, false}, {0.9, true}}
+	// From above: one of one, one of two (the step of 0.5 finds none), two of four at the step of 0.2.
+	if got, want := *averagePrecision(list, 2), round(0.5*1+0.5*2.0/4, 4); got != want {
+		t.Errorf("average precision %v, want %v", got, want)
+	}
+	score, skill := brier(list, 0.4)
+	if want := (.01 + .04 + .64 + .25 + .01) / 5; math.Abs(score-want) > 1e-9 || math.Abs(*skill-(1-want/.24)) > 1e-4 {
+		t.Errorf("Brier %v, skill %v", score, *skill)
+	}
+	var twenty []judged
+	for i := range 20 {
+		twenty = append(twenty, judged{float64(i/2) / 10, i%2 == 0})
+	}
+	bins, ece := calibrate(twenty)
+	if len(bins) != 10 || bins[3] != (Bin{2, 0.3, 0.5}) || ece != 0.25 {
+		t.Errorf("bins %v, error %v", bins, ece)
+	}
+	if averagePrecision(list[:1], 0) != nil {
+		t.Error("an average precision without anybody who stopped")
+	}
+}
+
+func TestScoresAreCSV(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteScores(&b, []Row{{Customer: `a,"b"`, Day: 19723, PStop: 0.25, Expected: 80}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "customer_id,at,p_stop,expected_value,value_at_risk\n\"a,\"\"b\"\"\",2024-01-01,0.250000,80.00,20.00\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
