@@ -98,7 +98,7 @@ func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, en
 		return closedAs(dst, s)
 	case s.Reason == detectors.CustomerErased:
 		return append(dst, "The customer was erased."...)
-	case s.Reason == detectors.Expired && s.Subject == "":
+	case s.Reason == detectors.Expired && s.Subject == "" && r.First == 0:
 		return append(dst, "Nothing is known of the customer since the time that the history was rewound to."...)
 	case d == nil || s.Reason == detectors.RuleRemoved:
 		dst = append(dst, "The rule "...)

@@ -57,6 +57,7 @@ func newPipeline(tb testing.TB, cfg detectors.Config, loc *time.Location) *pipel
 		policy: alerts.New(policyOf), policyOf: policyOf,
 		env: detectors.Env{Calendar: cal, Rates: detectors.MustRates("EUR", map[string]string{"USD": "0.92"})}, msgs: true,
 	}
+	set.Keep(&p.params, &p.env)
 	p.known = func(at int64) (k [event.NumFeeds]int64) {
 		for i := range k {
 			k[i] = at

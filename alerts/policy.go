@@ -201,6 +201,7 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, now int64, mode
 		Unpublished: mode == Quiet, Observed: s.Observed, Expected: s.Expected, AtRisk: s.AtRisk,
 	})
 	r.Decided = max(r.Decided, s.At)
+	p.cfg.Detectors.Remember(r, s)
 	if mode == Quiet {
 		return out
 	}
@@ -225,6 +226,7 @@ func (p *Policy) goesOn(l *customer.Lifecycle, s *detectors.Signal, out []Step) 
 func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []Step) []Step {
 	l := r.Lifecycles[at]
 	r.Lifecycles = append(r.Lifecycles[:at], r.Lifecycles[at+1:]...)
+	p.cfg.Detectors.Remember(r, s)
 	switch {
 	case s.Reason == ReasonChurned && l.Subject == "":
 		r.Lapsed = true

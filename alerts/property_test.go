@@ -91,7 +91,9 @@ func TestMetamorphic(t *testing.T) {
 	rich := detectors.Defaults()
 	rich.Silence.Method, rich.SpendDrop.Method = detectors.Plain, detectors.Plain
 	rich.Silence.CriticalAfter = 80 * detectors.Day
-	for name, cfg := range map[string]detectors.Config{"contract": contract(), "defaults": rich} {
+	model := rich
+	model.SpendDrop.Method, model.SpendDrop.MinHistoryDays, model.SpendDrop.FalseAlarms = detectors.Model, 30, 10
+	for name, cfg := range map[string]detectors.Config{"contract": contract(), "defaults": rich, "model": model} {
 		for seed := range uint64(4) {
 			t.Run(fmt.Sprintf("%s %d", name, seed), func(t *testing.T) {
 				events := crowd(seed, 25, 150)

@@ -48,7 +48,35 @@ type Env struct {
 	Rates *Rates
 	// Population is what is known of all customers by the time of the decision; nil while too few are known.
 	Population *population.Model
+
+	drop *customer.DropParams // made when it is asked for
+	self *Env                 // for whom
 }
+
+// DropParams is what the drop tests of a record need to know. It follows the Env as it changes.
+func (e *Env) DropParams() *customer.DropParams {
+	if e.self != e {
+		e.self = e
+		e.drop = &customer.DropParams{
+			Value:   func(c event.Currency, m event.Money) (event.Money, bool) { return e.Rates.Convert(c, m) },
+			Elapsed: e.elapsed,
+		}
+	}
+	return e.drop
+}
+
+// elapsed is how many days passed for the drop tests from one local day to a later one: not those in which the feed stood still. It is above 0.
+func (e *Env) elapsed(r *customer.Record, f event.Feed, from, to int32) float64 {
+	days := float64(to - from)
+	if len(e.Stalls) != 0 {
+		stalled := e.stalledWithin(e.Calendar.StartOf(r, from, e.Now), e.Calendar.StartOf(r, to, e.Now), f)
+		days -= float64(stalled) / float64(Day.Ms())
+	}
+	return max(days, leastElapsed)
+}
+
+// leastElapsed is how many days pass at least between two payments, or uses.
+const leastElapsed = 0.25
 
 // Interval is a stretch of one feed, [From, To) in milliseconds of event time.
 type Interval struct {
@@ -162,6 +190,8 @@ type Config struct {
 const (
 	// Plain: by limits that are the same for everybody, or a multiple of what is usual for the customer.
 	Plain = "plain"
+	// Model: by what is to be expected of the customer, and of customers like him, with a stated rate of error.
+	Model = "model"
 )
 
 // Defaults returns the documented defaults.
@@ -203,6 +233,12 @@ func (f *faults) number(field string, v, low, high int) {
 	}
 }
 
+func (f *faults) share(field string, v, low, high float64) {
+	if !(v >= low && v <= high) {
+		f.add(field, "is %v; allowed is %v to %v", v, low, high)
+	}
+}
+
 func (f *faults) method(field, v string, allowed ...string) {
 	if !slices.Contains(allowed, v) {
 		f.add(field, "is %q; allowed is %s", v, strings.Join(allowed, " or "))
@@ -236,6 +272,28 @@ func NewSet(cfg Config) (*Set, error) {
 		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Horizon))
 	}
 	return s, nil
+}
+
+// Keep sets what the records have to keep for these detectors, as far as an Env tells what that needs to know. The parameters must not be used beyond the Env.
+func (s *Set) Keep(p *customer.Params, env *Env) {
+	for _, x := range s.list {
+		if d, ok := x.(*drop); ok {
+			p.Drop = env.DropParams()
+			p.Drop.Usage = p.Drop.Usage || d.feed == event.Usage
+		}
+	}
+}
+
+// rememberer is a detector that keeps in the record that an alert of its began or ended.
+type rememberer interface {
+	Remember(r *customer.Record, sig *Signal)
+}
+
+// Remember tells the detector of a signal that it became an alert, or ended one.
+func (s *Set) Remember(r *customer.Record, sig *Signal) {
+	if d, ok := s.Detector(sig.Detector).(rememberer); ok {
+		d.Remember(r, sig)
+	}
 }
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.

@@ -460,7 +460,7 @@ func TestAppendTime(t *testing.T) {
 func TestJudgedDay(t *testing.T) {
 	p := customer.DefaultParams(customer.NewCalendar(nil))
 	r, at := regular(&p) // noon
-	d := newSpendDrop(DefaultSpendDrop(), 60*Day, 180*Day)
+	d := newPlainSpendDrop(DefaultSpendDrop(), 60*Day, 180*Day)
 	for _, c := range []struct {
 		rule  string
 		known int64

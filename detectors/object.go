@@ -1,6 +1,7 @@
 package detectors
 
 import (
+	"math"
 	"strconv"
 	"unicode/utf8"
 
@@ -64,6 +65,13 @@ func (o *Object) TextIf(k, v string) {
 func (o *Object) Int(k string, v int64) {
 	o.key(k)
 	o.b = strconv.AppendInt(o.b, v, 10)
+}
+
+// Number writes a number with at most so many decimals.
+func (o *Object) Number(k string, v float64, decimals int) {
+	o.key(k)
+	scale := math.Pow10(decimals)
+	o.b = strconv.AppendFloat(o.b, math.Round(v*scale)/scale, 'f', -1, 64)
 }
 
 // Bool writes true or false.

@@ -24,6 +24,21 @@ func spendOf(r *customer.Record, t *Rates, from, mid, to int32) (older, newer ev
 	return older, newer
 }
 
+// usageOf sums how much a customer used on the local days [from, to); a day on which uses have no quantity counts those.
+func usageOf(r *customer.Record, from, to int32) event.Money {
+	sum := event.Money(0)
+	for i := len(r.Usage) - 1; i >= 0 && r.Usage[i].Day >= from; i-- {
+		switch u := &r.Usage[i]; {
+		case u.Day >= to:
+		case u.Quantity > 0:
+			sum = add(sum, u.Quantity)
+		default:
+			sum = add(sum, event.Money(u.Count)*event.MoneyUnit)
+		}
+	}
+	return sum
+}
+
 // spendIn is spendOf for one currency, not converted.
 func spendIn(r *customer.Record, cur int, from, mid, to int32) (older, newer event.Money) {
 	for i := len(r.Spend) - 1; i >= 0; i-- {

@@ -495,6 +495,7 @@ func (e *Engine) newTask(p int32) (*task, error) {
 	t.remaining = func(offsets int64) { t.m.restoreRemaining.Set(float64(offsets)) }
 	t.params.Calendar = customer.NewCalendar(e.cfg.Time.Zone)
 	t.env.Calendar, t.env.Rates = t.params.Calendar, e.cfg.Rates
+	e.deps.Detectors.Keep(&t.params, &t.env)
 	t.age = t.cutAge()
 	for _, f := range e.cfg.Feeds {
 		for _, q := range t.partsOf(f) {

@@ -1,6 +1,9 @@
 package customer
 
-import "math"
+import (
+	"math"
+	"sync"
+)
 
 // Drop is a sequential test of whether a customer has begun to spend less, or to use less: a mixture Shiryaev-Roberts statistic
 // over nine sizes of drop, of how often, of how much, or of both (Shiryaev 1963, Roberts 1966, Pollak 1985; mixtures: Shin,
@@ -27,8 +30,8 @@ const (
 	drops    = 9
 	oddsUnit = 1024.0
 
-	// oddsLeast stands for R = 0.
-	oddsLeast, oddsMost = -20.0, 20.7
+	// oddsLeast stands for R = 0. oddsMost is more than any threshold, and not so much that it takes long to come down from there.
+	oddsLeast, oddsMost = -20.0, 13.0
 
 	// dropMemory discounts what is older: the baseline is made of about so many payments.
 	dropMemory = 60.0
@@ -117,21 +120,27 @@ func (d *Drop) Take(gap, amount float64) {
 	}
 }
 
-// weigh updates the odds of each size of drop by one payment: R = (1+R) L, L the ratio of the predictive densities of gap and amount.
+// weigh updates the odds of each size of drop by one payment: R = (1+R) L.
 func (d *Drop) weigh(gap, amount float64) {
 	x := d.base()
-	kg, sa := x.gapShape*gap, x.amountShape*amount
 	for i := range dropSizes {
-		z := &dropSizes[i]
-		l := 0.0
-		if z.rate != 1 {
-			l -= x.a*z.lnRate + (x.a+x.gapShape)*math.Log((x.b/z.rate+kg)/(x.b+kg))
-		}
-		if z.amount != 1 {
-			l += x.p*z.lnAmount - (x.p+x.amountShape)*math.Log((z.amount*x.q+sa)/(x.q+sa))
-		}
-		d.odds[i] = odds(math.Log1p(d.ratio(i)) + min(max(l, -dropStep), dropStep))
+		d.odds[i] = odds(math.Log1p(d.ratio(i)) + min(max(x.says(i, gap, amount), -dropStep), dropStep))
 	}
+}
+
+// says is ln L, L the ratio of the predictive densities of gap and amount with and without a size of drop.
+func (x *dropBase) says(size int, gap, amount float64) float64 {
+	z := &dropSizes[size]
+	l := 0.0
+	if z.rate != 1 {
+		kg := x.gapShape * gap
+		l -= x.a*z.lnRate + (x.a+x.gapShape)*math.Log((x.b/z.rate+kg)/(x.b+kg))
+	}
+	if z.amount != 1 {
+		sa := x.amountShape * amount
+		l += x.p*z.lnAmount - (x.p+x.amountShape)*math.Log((z.amount*x.q+sa)/(x.q+sa))
+	}
+	return l
 }
 
 func odds(ln float64) int16 { return int16(math.Round(min(max(ln, oddsLeast), oddsMost) * oddsUnit)) }
@@ -172,20 +181,38 @@ func (d *Drop) Silent(days float64) float64 {
 	if !d.Ready() || days <= 0 {
 		return d.Statistic()
 	}
+	sum := 0.0
+	for _, r := range d.silent(days) {
+		sum += r
+	}
+	return max(math.Log(sum/drops), oddsLeast)
+}
+
+// silent is R of each size of drop after so many days without a payment.
+func (d *Drop) silent(days float64) (ratios [drops]float64) {
 	x := d.base()
 	usual := min(x.gapShape*x.a/x.b*days, 50)
 	none := math.Log(gammaTail(x.gapShape, usual) + 1e-22)
-	sum := 0.0
 	for i := range dropSizes {
-		r := dropSizes[i].rate
-		ratio := d.ratio(i)
-		if r != 1 {
-			l := math.Log(gammaTail(x.gapShape, usual*r)+1e-22) - none
-			ratio = (1 + ratio) * math.Exp(min(max(min(l, -x.a*math.Log(r)), 0), 30))
+		z := &dropSizes[i]
+		ratios[i] = d.ratio(i)
+		if z.rate != 1 {
+			l := math.Log(gammaTail(x.gapShape, usual*z.rate)+1e-22) - none
+			ratios[i] = (1 + ratios[i]) * math.Exp(min(max(min(l, -x.a*z.lnRate), 0), 30))
 		}
-		sum += ratio
 	}
-	return max(math.Log(sum/drops), oddsLeast)
+	return ratios
+}
+
+// priced is the size of drop for which the evidence is strongest after so many days without a payment.
+func (d *Drop) priced(days float64) int {
+	best, ratios := 0, d.silent(days)
+	for i, r := range ratios {
+		if r > ratios[best] {
+			best = i
+		}
+	}
+	return best
 }
 
 // Excess is how far the statistic is above the threshold of one false alarm a year, after so many days without a payment.
@@ -198,9 +225,88 @@ func (d *Drop) Threshold(perYear float64) float64 {
 	gap := max(d.Gap(), 1)
 	// Gaps are whole days: of who pays nearly every day they vary little, without his being regular.
 	regular := between(math.Log(x.gapShape)+math.Log(1.01-1/(gap+0.5)), 0.25, 1)
-	t := 4.55 + 0.2*math.Log(30.44/gap) - math.Log(perYear)
+	t := 4.35 + 0.2*math.Log(30.44/gap) - math.Log(perYear)
 	t += 1.1 * between(-math.Log(x.amountShape), -0.45, 0.05)
 	return t - regular*(1.2+0.8*between(math.Log(x.amountShape), 1.8, 2.5))
+}
+
+// Quiet is a lower bound of the number of days without a payment before the statistic can reach a threshold, DropNever if it never does. It is close
+// for who pays irregularly, and costs little.
+func (d *Drop) Quiet(threshold float64) float64 {
+	if !d.Ready() {
+		return DropNever
+	}
+	x := d.base()
+	sum := 0.0
+	for i := range d.odds {
+		sum += 1 + d.ratio(i)
+	}
+	// Each R is multiplied by no more than 1/Q(k, k lambda u): it takes a silence that is as unlikely as that.
+	need := threshold - math.Log(sum/drops)
+	if need <= 0 {
+		return 0
+	}
+	return unlikely().days(x.gapShape, need) * x.b / x.a
+}
+
+// DropNever is more days than anybody waits.
+const DropNever = 1e6
+
+// tails holds, for shapes of the gamma distribution and steps of unlikeliness, after how many usual gaps of silence it is reached.
+type tails [tailShapes][tailSteps]float64
+
+const (
+	tailShapes, tailSteps = 24, 64
+	tailStep              = 0.5 // in -ln Q
+)
+
+func tailShape(i int) float64 {
+	return shapeLeast * math.Pow(shapeMost/shapeLeast, float64(i)/(tailShapes-1))
+}
+
+var unlikely = sync.OnceValue(func() *tails {
+	t := &tails{}
+	for i := range t {
+		k := tailShape(i)
+		gaps := 0.0
+		for j := range t[i] {
+			for gaps < 200 && -math.Log(gammaTail(k, k*(gaps+0.02))) < float64(j)*tailStep {
+				gaps += 0.02 + gaps/50
+			}
+			t[i][j] = gaps
+		}
+	}
+	return t
+})
+
+// days is a lower bound of the number of usual gaps after which a silence has the probability e^-need.
+func (t *tails) days(shape, need float64) float64 {
+	i := int(math.Log(shape/shapeLeast) / math.Log(shapeMost/shapeLeast) * (tailShapes - 1))
+	i = min(max(i, 0), tailShapes-2)
+	j := min(int(need/tailStep), tailSteps-1)
+	return min(t[i][j], t[i+1][j])
+}
+
+// onset is the index of the first of some observations from which on they speak for a drop, in the order of time: of the size of drop for which the evidence is
+// strongest, the index from which on the likelihood ratios multiply to the most. It is len(gaps) if only the silence after them does.
+func (d *Drop) onset(gaps, amounts []float64, silent float64) int {
+	best := 0
+	for i := range d.odds {
+		if d.odds[i] > d.odds[best] {
+			best = i
+		}
+	}
+	if silent > 0 {
+		best = d.priced(silent)
+	}
+	x := d.base()
+	sum, most, at := 0.0, 0.0, len(gaps)
+	for i := len(gaps) - 1; i >= 0; i-- {
+		if sum += x.says(best, gaps[i], amounts[i]); sum > most {
+			most, at = sum, i
+		}
+	}
+	return at
 }
 
 // between is 0 up to low, 1 from high on, and linear between.

@@ -24,6 +24,49 @@ type DropParams struct {
 	Usage bool
 }
 
+// keptDrops are the tests of a record, and what saves work.
+type keptDrops struct {
+	Drops
+	plans [2]DropPlan // of spend and of usage; not stored: it follows from the rest
+}
+
+// DropPlan says when a test is due. It is void once the customer does something of its kind, or an alert of its begins or ends.
+type DropPlan struct {
+	// Ask is the event time before which nothing changes, 0 if it is not known.
+	Ask int64
+	// Version is that of the population's model by which it was planned.
+	Version uint64
+}
+
+// DropPlan returns the plan of a test.
+func (r *Record) DropPlan(f event.Feed) DropPlan {
+	if r.drops == nil {
+		return DropPlan{}
+	}
+	return *r.drops.plan(f)
+}
+
+// PlanDrop notes when a test is due.
+func (r *Record) PlanDrop(f event.Feed, p DropPlan) {
+	if r.drops != nil {
+		*r.drops.plan(f) = p
+	}
+}
+
+func (s *keptDrops) plan(f event.Feed) *DropPlan {
+	if f == event.Usage {
+		return &s.plans[1]
+	}
+	return &s.plans[0]
+}
+
+// forgetPlan makes the plan of a test void: something of its kind happened.
+func (r *Record) forgetPlan(f event.Feed) {
+	if r.drops != nil {
+		*r.drops.plan(f) = DropPlan{}
+	}
+}
+
 const (
 	// DropSettles is for how many days a payment or a use may come late and still count in the tests on the day to which it belongs. What comes later is
 	// in the windows only.
@@ -33,7 +76,12 @@ const (
 )
 
 // Drops returns the customer's drop tests as of DropSettles days before his newest event, nil if none are kept. They must not be changed.
-func (r *Record) Drops() *Drops { return r.drops }
+func (r *Record) Drops() *Drops {
+	if r.drops == nil {
+		return nil
+	}
+	return &r.drops.Drops
+}
 
 // Drop returns a test of the customer as of the end of the day before a given one, which is not known to the test otherwise. It is false if none is kept.
 // f is Payments or Usage.
@@ -50,6 +98,7 @@ func (r *Record) Drop(f event.Feed, before int32, p *DropParams) (Drop, bool) {
 func (r *Record) BeginDrop(f event.Feed, day int32) {
 	if r.drops != nil {
 		r.drops.of(f).fired = dropDay(day)
+		r.forgetPlan(f)
 	}
 }
 
@@ -58,6 +107,7 @@ func (r *Record) EndDrop(f event.Feed, settled bool) {
 	if r.drops == nil {
 		return
 	}
+	r.forgetPlan(f)
 	d := r.drops.of(f)
 	d.restart()
 	if settled {
@@ -78,7 +128,7 @@ func dropDay(day int32) uint16 { return uint16(min(max(day, 0), math.MaxUint16))
 func (r *Record) learnDrops(day int32, p *DropParams) {
 	var s Drops
 	if r.drops != nil {
-		s = *r.drops
+		s = r.drops.Drops
 	}
 	r.learn(&s.Spend, event.Payments, day-DropSettles, p)
 	if p.Usage {
@@ -86,27 +136,31 @@ func (r *Record) learnDrops(day int32, p *DropParams) {
 	}
 	switch {
 	case r.drops != nil:
-		*r.drops = s
+		r.drops.Drops = s
 	case s != Drops{}:
-		r.drops = new(Drops)
-		*r.drops = s
+		r.drops = &keptDrops{Drops: s}
 	}
 }
 
 // learn takes the days of the windows before a given one into a test that does not have them yet. A day before one that it has is too late.
 func (r *Record) learn(d *Drop, f event.Feed, before int32, p *DropParams) {
+	r.observations(f, d.last, before, p, func(day int32, amount float64) { r.observe(d, f, day, amount, p) })
+}
+
+// observations calls yield for each day of the windows after one, 0 being none, and before another, on which something was bought or used.
+func (r *Record) observations(f event.Feed, after uint16, before int32, p *DropParams, yield func(day int32, amount float64)) {
 	if f == event.Usage {
-		for i := firstAfter(len(r.Usage), d.last, func(i int) int32 { return r.Usage[i].Day }); i < len(r.Usage) && r.Usage[i].Day < before; i++ {
+		for i := firstAfter(len(r.Usage), after, func(i int) int32 { return r.Usage[i].Day }); i < len(r.Usage) && r.Usage[i].Day < before; i++ {
 			u := &r.Usage[i]
 			amount := float64(u.Quantity) / float64(event.MoneyUnit)
 			if u.Quantity <= 0 {
 				amount = float64(u.Count)
 			}
-			r.observe(d, f, u.Day, amount, p)
+			yield(u.Day, amount)
 		}
 		return
 	}
-	for i := firstAfter(len(r.Spend), d.last, func(i int) int32 { return r.Spend[i].Day() }); i < len(r.Spend) && r.Spend[i].Day() < before; {
+	for i := firstAfter(len(r.Spend), after, func(i int) int32 { return r.Spend[i].Day() }); i < len(r.Spend) && r.Spend[i].Day() < before; {
 		day, sum, paid := r.Spend[i].Day(), 0.0, false
 		for ; i < len(r.Spend) && r.Spend[i].Day() == day; i++ {
 			s := &r.Spend[i]
@@ -120,9 +174,41 @@ func (r *Record) learn(d *Drop, f event.Feed, before int32, p *DropParams) {
 			}
 		}
 		if paid { // a refund alone is no visit; one that takes back all of the day leaves the visit
-			r.observe(d, f, day, sum, p)
+			yield(day, sum)
 		}
 	}
+}
+
+// DropOnset is the local day on which a drop began that a test tells of, as of the end of the day before a given one: that after the last payment, or use, that
+// was as usual. It is no earlier than the windows.
+func (r *Record) DropOnset(f event.Feed, d *Drop, before int32, p *DropParams) int32 {
+	var days []int32
+	var gaps, amounts []float64
+	r.observations(f, 0, before, p, func(day int32, amount float64) {
+		if n := len(days); n != 0 {
+			gaps = append(gaps, p.elapsed(r, f, days[n-1], day))
+			if amount <= 0 {
+				amount = d.Amount()
+			}
+			amounts = append(amounts, amount)
+		}
+		days = append(days, day)
+	})
+	if len(days) == 0 {
+		return before
+	}
+	silent := 0.0
+	if last := days[len(days)-1]; before-1 > last {
+		silent = p.elapsed(r, f, last, before-1)
+	}
+	return days[d.onset(gaps, amounts, silent)] + 1
+}
+
+func (p *DropParams) elapsed(r *Record, f event.Feed, from, to int32) float64 {
+	if p.Elapsed == nil {
+		return float64(to - from)
+	}
+	return p.Elapsed(r, f, from, to)
 }
 
 // firstAfter is the index of the first of n days in ascending order that is after last, 0 being none. It is looked for from the end.
@@ -137,10 +223,7 @@ func firstAfter(n int, last uint16, day func(i int) int32) int {
 func (r *Record) observe(d *Drop, f event.Feed, day int32, amount float64, p *DropParams) {
 	to := dropDay(day)
 	if d.last != 0 {
-		gap := float64(day - int32(d.last))
-		if p.Elapsed != nil {
-			gap = p.Elapsed(r, f, int32(d.last), day)
-		}
+		gap := p.elapsed(r, f, int32(d.last), day)
 		d.watch(to, gap)
 		d.Take(gap, amount)
 		d.mark()
@@ -204,8 +287,8 @@ type dropsPart struct{}
 
 var _ part = dropsPart{}
 
-func (dropsPart) has(r *Record) bool { return r.drops != nil && *r.drops != Drops{} }
-func (dropsPart) size(*Record) int   { return int(unsafe.Sizeof(Drops{})) }
+func (dropsPart) has(r *Record) bool { return r.drops != nil && r.drops.Drops != Drops{} }
+func (dropsPart) size(*Record) int   { return int(unsafe.Sizeof(keptDrops{})) }
 
 func (dropsPart) append(dst []byte, r *Record) []byte {
 	both := [...]*Drop{&r.drops.Spend, &r.drops.Usage}
@@ -241,7 +324,7 @@ func (d *Drop) append(dst []byte) []byte {
 }
 
 func (dropsPart) decode(d *decoder, r *Record) {
-	r.drops = &Drops{}
+	r.drops = &keptDrops{}
 	set := d.byte()
 	d.bad = d.bad || set == 0 || set > 3
 	for i, x := range [...]*Drop{&r.drops.Spend, &r.drops.Usage} {
@@ -279,11 +362,11 @@ func (dropsPart) join(r, o *Record, _ *Params) {
 	case o.drops == nil:
 		return
 	case r.drops == nil:
-		own := *o.drops
-		r.drops = &own
+		r.drops = &keptDrops{Drops: o.drops.Drops}
 	default:
 		r.drops.Spend.join(&o.drops.Spend)
 		r.drops.Usage.join(&o.drops.Usage)
+		r.drops.plans = [2]DropPlan{}
 	}
 	r.drops.Spend.restart()
 	r.drops.Usage.restart()

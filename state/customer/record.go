@@ -43,9 +43,9 @@ type Record struct {
 
 	rare *rare // what few customers have
 
-	rhythms *Rhythms // nil where none are kept
-	desk    *desk    // nil for most
-	drops   *Drops   // nil where none are kept
+	rhythms *Rhythms   // nil where none are kept
+	desk    *desk      // nil for most
+	drops   *keptDrops // nil where none are kept
 }
 
 // UsageDay is the use of one local day.

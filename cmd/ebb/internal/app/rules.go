@@ -13,7 +13,9 @@ import (
 func rules(cfg *config.Config) []console.Rule {
 	var all []console.Rule
 	currency := cfg.Money.Currency
-	if d := cfg.Detectors.SpendDrop; d.Enabled {
+	if d := cfg.Detectors.SpendDrop; d.Enabled && d.Method == detectors.Model {
+		all = append(all, spendDropRule(d, currency))
+	} else if d.Enabled {
 		all = append(all, console.Rule{
 			Detector: detectors.SpendDropName, Version: "1",
 			Sentence: fmt.Sprintf("A customer who is still active spent less than %d %% of his usual in the last %d days; usual is the mean of the %d days before, at least %s %s a week.",
@@ -40,6 +42,21 @@ func rules(cfg *config.Config) []console.Rule {
 		})
 	}
 	return all
+}
+
+func spendDropRule(d detectors.SpendDropConfig, currency string) console.Rule {
+	return console.Rule{
+		Detector: detectors.SpendDropName, Version: "2",
+		Sentence: fmt.Sprintf("A customer who is still active spends at least %d %% less than is usual for him, by evidence that customers whose spend does not change would give %v times a year.",
+			d.LeastFallPercent, d.FalseAlarms),
+		Thresholds: []console.Threshold{
+			{Name: "false alarms a customer and year", Value: strconv.FormatFloat(d.FalseAlarms, 'f', -1, 64)},
+			{Name: "least fall", Value: percent(d.LeastFallPercent)},
+			{Name: "known for at least", Value: days(d.MinHistoryDays)},
+			{Name: "least usual spend a week", Value: d.MinWeekly.String() + " " + currency},
+			{Name: "critical below", Value: percent(d.CriticalBelowPercent)},
+		},
+	}
 }
 
 func silenceRule(d detectors.SilenceConfig) console.Rule {
