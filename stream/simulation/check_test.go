@@ -162,7 +162,7 @@ func (w *world) checkOperations() {
 		}
 		last[a.ID] = a
 		switch kind := alerts.OperationalKind(a.Detector); {
-		case kind == alerts.DiskReserve && w.faults[diskFull] != 0, kind == alerts.TaskStopped && w.plan.weather.fatal:
+		case kind == alerts.DiskReserve && w.faults[diskFull] != 0, kind == alerts.TaskStopped && (w.plan.weather.fatal || w.faults[offsetsReset] != 0):
 		default:
 			w.complain("operational alert", "of nothing: %s", r.Value)
 		}

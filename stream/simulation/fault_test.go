@@ -44,6 +44,7 @@ const (
 	diskFull
 	joined
 	left
+	offsetsReset
 	// In the load.
 	duplicated
 	belated
@@ -56,7 +57,7 @@ const (
 var faultNames = [numFaults]string{
 	"none", "request delayed", "answer delayed", "request lost", "answer lost", "request vanished", "answer vanished", "request late", "killed before a request",
 	"killed before an answer", "broker error", "killed at a step", "frozen at a step", "stalled at a step", "killed at a write", "killed", "restarted", "connections cut", "parted from the brokers", "frozen",
-	"leader moved", "coordinator moved", "broker gone", "log compacted", "clock stepped", "disk lost", "disk full", "instance joined", "instance left", "duplicate record", "late record", "unreadable record", "misplaced record",
+	"leader moved", "coordinator moved", "broker gone", "log compacted", "clock stepped", "disk lost", "disk full", "instance joined", "instance left", "offsets reset", "duplicate record", "late record", "unreadable record", "misplaced record",
 }
 
 func (f fault) String() string { return faultNames[f] }

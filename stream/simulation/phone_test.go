@@ -186,3 +186,18 @@ func (p *phone) committed() (map[string]map[int32]int64, error) {
 	}
 	return out, nil
 }
+
+// reset sets an offset of the group from outside, as kafka-consumer-groups.sh does. The broker refuses it while the group has members.
+func (p *phone) reset(topic string, part int32, offset int64) error {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 7, group, -1
+	rt, rp := kmsg.NewOffsetCommitRequestTopic(), kmsg.NewOffsetCommitRequestTopicPartition()
+	rt.Topic, rp.Partition, rp.Offset = topic, part, offset
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := p.ask(p.broker.Fake.CoordinatorFor(group), req)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode)
+}

@@ -186,14 +186,10 @@ func (w *world) run() {
 	<-fed
 	w.settle()
 	w.aftermath()
+	w.meddle()
 	close(over)
 	w.stopped = w.clock().UnixMilli() + w.plan.cfg.Time.Grace.Milliseconds()
-	for _, in := range w.instances {
-		in.tell(false)
-	}
-	for _, in := range w.instances {
-		<-in.done
-	}
+	w.stop()
 	w.wg.Wait()
 }
 
@@ -272,6 +268,73 @@ func (w *world) rest() {
 		}
 	}
 	w.settle()
+}
+
+// stop ends all processes for good.
+func (w *world) stop() {
+	for _, in := range w.instances {
+		in.tell(false)
+	}
+	for _, in := range w.instances {
+		<-in.done
+		in.left = true
+	}
+}
+
+// meddle has somebody set an offset of the group back, in one seed of eight, while nobody runs. The task must refuse to run, until it is
+// put where the task record says.
+func (w *world) meddle() {
+	rng := chance(w.plan.seed, 83)
+	if rng.IntN(8) != 0 {
+		return
+	}
+	feed, part := feeds[rng.IntN(len(feeds))], rng.Int32N(w.plan.parts)
+	end := w.broker.Fake.PartitionInfo(feed, part).HighWatermark
+	if end == 0 {
+		return
+	}
+	w.stop()
+	back := rng.Int64N(end)
+	w.tell(offsetsReset, "%s/%d from %d to %d", feed, part, end, back)
+	w.reset(feed, part, back)
+	in := w.join()
+	if !w.refuses(in, part) {
+		w.complain("offsets that were reset", "%s/%d at %d instead of %d is not refused", feed, part, back, end)
+	}
+	w.stop()
+	w.reset(feed, part, end)
+	w.join()
+	w.settle()
+	w.rest()
+}
+
+// reset sets an offset of the group once its members are gone.
+func (w *world) reset(feed string, part int32, offset int64) {
+	var err error
+	for range 120 {
+		if err = w.phone.reset(feed, part, offset); err == nil {
+			return
+		}
+		nap(500 * time.Millisecond)
+	}
+	w.t.Errorf("set the offset of %s/%d: %v", feed, part, err)
+}
+
+// refuses waits until an instance has stopped the work on a partition.
+func (w *world) refuses(in *instance, part int32) bool {
+	for range 240 {
+		nap(500 * time.Millisecond)
+		_, engine, ok := in.current()
+		if !ok {
+			continue
+		}
+		for _, s := range engine.Status() {
+			if s.Partition == part && s.State == "stopped" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unsettled says what is still to be done.
