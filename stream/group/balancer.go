@@ -28,7 +28,8 @@ type balancer struct {
 
 	mu      sync.Mutex
 	last    claim
-	members int // of the last assignment made here, 0 if none was
+	members int  // of the last assignment made here, 0 if none was
+	blank   bool // that had nothing to give out
 }
 
 var _ kafka.GroupBalancer = (*balancer)(nil)
@@ -41,7 +42,7 @@ func (b *balancer) UserData() ([]byte, error) {
 	b.joining()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.members = 0
+	b.members, b.blank = 0, false
 	c := b.last
 	c.warm = b.warm()
 	return c.encode(), nil
@@ -54,7 +55,7 @@ func (b *balancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.
 		members = slices.DeleteFunc(slices.Clone(members), func(m kafka.GroupMember) bool { return m.ID == dead })
 	}
 	b.mu.Lock()
-	b.members = len(members)
+	b.members, b.blank = len(members), len(partitions) == 0
 	b.mu.Unlock()
 	return assign(members, partitions, b.rules)
 }
@@ -71,6 +72,14 @@ func (b *balancer) alone() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.members == 1
+}
+
+// blankly says that this member made the last assignment, and knew of no partition. A broker that has just been started answers for a moment
+// as if there were no topics; kafka-go takes that for a topic that is still to be made, and leaves it to others to join again then.
+func (b *balancer) blankly() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.blank
 }
 
 const claimVersion = 1

@@ -21,6 +21,9 @@ var (
 	ErrCaughtUp = errors.New("group: caught up with the partitions that are to come")
 )
 
+// errNoPartitions ends a generation in which nothing could be given out.
+var errNoPartitions = errors.New("group: the broker knew none of the topics when the partitions were given out")
+
 // ErrNotCopartitioned says that the assignment does not hold the same partitions of every topic: topics of unequal partition counts, or a
 // member of another program in the group.
 var ErrNotCopartitioned = errors.New("group: the topics are not co-partitioned")

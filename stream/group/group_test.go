@@ -12,6 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"ebb/stream/conn"
 	"ebb/stream/group"
 	"ebb/stream/kafkatest"
@@ -295,6 +299,24 @@ func TestRejoinEndsTheGeneration(t *testing.T) {
 }
 
 // TestDrain: a rebalance waits for the commits in flight, and the new owner begins only after that.
+// TestTopicsUnknownForAMoment: a broker that has just come up knows no topics yet. Whoever gives the partitions out then has nothing to give, and does it
+// again.
+func TestTopicsUnknownForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		topics(t, b)
+		f := b.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.UnknownTopicOrPartition, Count: 1000})
+		j := newJournal()
+		start(t, b, &handler{who: "A", j: j}, nil)
+		start(t, b, &handler{who: "B", j: j}, nil)
+		j.await(t, "a generation without partitions", func(held map[string][]int32) bool {
+			return len(j.list()) > 4 && len(held["A"])+len(held["B"]) == 0
+		})
+		f.Remove()
+		j.await(t, "A and B share", holds(map[string]int{"A": 3, "B": 3}))
+	})
+}
+
 func TestDrain(t *testing.T) {
 	everywhere(t, func(t *testing.T, b *kafkatest.Broker) {
 		topics(t, b)

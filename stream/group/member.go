@@ -197,6 +197,9 @@ func (m *member) serve(ctx, ended context.Context, gen *kafka.Generation) error 
 	lent, endLent := context.WithCancelCause(ended)
 	defer endLent(ErrRebalance)
 	m.handler.Assigned(lent, g)
+	if m.balancer.blankly() {
+		g.Rejoin(errNoPartitions)
+	}
 
 	longLived := time.NewTimer(steady)
 	defer longLived.Stop()
