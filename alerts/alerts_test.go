@@ -252,3 +252,55 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
 }
+
+// TestNoTwoAlertsBearTheSameID: what was due at a time, was taken back, and is due again at the same time is another alert.
+func TestNoTwoAlertsBearTheSameID(t *testing.T) {
+	set, err := detectors.NewSet(contract())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := alerts.New(alerts.Config{Group: "g", Detectors: set, MaxAlertAge: 30 * detectors.Day})
+	r := &customer.Record{ID: "c", First: t0, Latest: t0}
+	revisions := map[[16]byte]uint32{}
+	over := map[[16]byte]bool{}
+	told := 0
+	say := func(mode alerts.Mode, state detectors.State, subject string, at int64) {
+		s := detectors.Signal{Detector: "complaint_unresolved", Subject: subject, State: state, At: at, Since: t0, Severity: alerts.Warning, Reason: detectors.CorrectedByLateData}
+		for _, st := range p.Decide(r, []detectors.Signal{s}, &detectors.Env{Now: at}, mode, nil) {
+			told++
+			if st.Revision != revisions[st.AlertID]+1 || over[st.AlertID] || st.At < st.FiredAt {
+				t.Errorf("%v of %s at %d with revision %d after %d", st.Kind, st.Subject, st.At, st.Revision, revisions[st.AlertID])
+			}
+			revisions[st.AlertID], over[st.AlertID] = st.Revision, st.Kind == alerts.StepResolved
+		}
+		b := customer.AppendRecord(nil, r)
+		if err := customer.DecodeRecord(b, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		say(alerts.Publish, detectors.Firing, "T-1", t0)
+		say(alerts.Publish, detectors.Firing, "T-2", t0)
+		say(alerts.Publish, detectors.Clear, "T-1", t0+5)
+		say(alerts.Publish, detectors.Clear, "T-2", t0+5)
+	}
+	if told != 12 || len(revisions) != 6 {
+		t.Errorf("%d steps of %d alerts, want 12 of 6", told, len(revisions))
+	}
+	// After a rewind the history brings about what was told before, and it still fires.
+	say(alerts.Publish, detectors.Firing, "T-3", t0)
+	r.Rewind()
+	say(alerts.Quiet, detectors.Firing, "T-1", t0)
+	say(alerts.Quiet, detectors.Firing, "T-3", t0+1) // it was told with an id of t0
+	for _, st := range p.PublishHeld(r, &detectors.Env{Now: t0 + 10}, nil) {
+		if st.Revision != revisions[st.AlertID]+1 {
+			t.Errorf("%v of %s with revision %d after %d", st.Kind, st.Subject, st.Revision, revisions[st.AlertID])
+		}
+		revisions[st.AlertID] = st.Revision
+	}
+	say(alerts.Publish, detectors.Clear, "T-3", t0+12)
+	say(alerts.Publish, detectors.Firing, "T-3", t0)
+	if len(revisions) != 9 {
+		t.Errorf("%d alerts, want 9", len(revisions))
+	}
+}

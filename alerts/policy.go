@@ -195,17 +195,20 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, now int64, mode
 		r.CountLifecycleOverflow()
 		return out
 	}
+	fired := r.UnusedTime(s.Detector, s.Subject, s.At)
 	r.Lifecycles = append(r.Lifecycles, customer.Lifecycle{
-		Detector: s.Detector, Subject: s.Subject, AlertID: p.alertID(r.ID, s.Detector, s.Subject, s.At), FiredAt: s.At,
-		Since: s.Since, ChangedAt: s.At, Revision: 1, Severity: uint8(s.Severity), Cause: s.Cause, Day: s.Day,
+		Detector: s.Detector, Subject: s.Subject, AlertID: p.alertID(r.ID, s.Detector, s.Subject, fired), FiredAt: fired,
+		Since: s.Since, ChangedAt: fired, Revision: 1, Severity: uint8(s.Severity), Cause: s.Cause, Day: s.Day,
 		Unpublished: mode == Quiet, Observed: s.Observed, Expected: s.Expected, AtRisk: s.AtRisk,
 	})
-	r.Decided = max(r.Decided, s.At)
+	r.Decided = max(r.Decided, fired)
 	p.cfg.Detectors.Remember(r, s)
 	if mode == Quiet {
 		return out
 	}
-	return append(out, step(StepFired, &r.Lifecycles[len(r.Lifecycles)-1], s))
+	st := step(StepFired, &r.Lifecycles[len(r.Lifecycles)-1], s)
+	st.At = fired
+	return append(out, st)
 }
 
 // goesOn takes over what is new about an open alert. Only a higher severity is a step of its own.
@@ -236,6 +239,7 @@ func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []
 	if l.Unpublished && !takeRecalled(r, &l) {
 		return out
 	}
+	r.RememberFired(l.Detector, l.Subject, l.FiredAt)
 	l.Revision++
 	st := step(StepResolved, &l, s)
 	st.Reason = s.Reason
@@ -333,7 +337,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 		switch {
 		case !l.Unpublished:
 		case told >= 0:
-			if st, changed := p.toldAgain(&l, &r.Recalled()[told], env.Now); changed {
+			if st, changed := p.toldAgain(r, &l, &r.Recalled()[told], env.Now); changed {
 				out = append(out, st)
 			}
 			r.DropRecalled(told)
@@ -376,7 +380,10 @@ func recalledFor(r *customer.Record, l *customer.Lifecycle) int {
 }
 
 // toldAgain gives an alert the id and the revision under which it was told. It returns a step if its severity is higher than what was told, or people acted on it.
-func (p *Policy) toldAgain(l, told *customer.Lifecycle, now int64) (Step, bool) {
+func (p *Policy) toldAgain(r *customer.Record, l, told *customer.Lifecycle, now int64) (Step, bool) {
+	if told.FiredAt != l.FiredAt { // the id is of that time
+		r.RememberFired(told.Detector, told.Subject, told.FiredAt)
+	}
 	l.AlertID, l.Revision, l.Unpublished = told.AlertID, told.Revision, false
 	worked := l.Work != nil && (told.Work == nil || *l.Work != *told.Work)
 	l.Work = cmp.Or(l.Work, told.Work)
@@ -407,6 +414,7 @@ func (p *Policy) unfounded(r *customer.Record, l *customer.Lifecycle, env *detec
 	s.State, s.Reason, s.At = detectors.Clear, reason, max(env.Now, l.ChangedAt)
 	l.Revision++
 	r.Decided = max(r.Decided, s.At)
+	r.RememberFired(l.Detector, l.Subject, l.FiredAt)
 	st := step(StepResolved, l, &s)
 	st.Reason = reason
 	return st
@@ -442,10 +450,17 @@ func (p *Policy) needed(r *customer.Record) bool {
 	return len(r.Lifecycles) != 0 || len(r.Recalled()) != 0 || r.Quarantined || r.First == 0 && r.Profile() != nil && !r.Closed()
 }
 
-func (p *Policy) lastHeard(r *customer.Record) int64 { return max(r.Latest, r.ProfileAt()) }
+// lastHeard is the time of the newest event or profile. Of a customer of whom a rewind has left nothing else it is when he was alerted.
+func (p *Policy) lastHeard(r *customer.Record) int64 {
+	at := max(r.Latest, r.ProfileAt())
+	if r.First == 0 {
+		at = max(at, r.LastFired())
+	}
+	return at
+}
 
 // alertID is the first 16 bytes of SHA-256 over group, customer, detector and subject, each behind its length in four bytes,
-// and the event time in milliseconds in eight bytes, all big-endian.
+// and the event time in milliseconds in eight bytes, all big-endian. No two alerts bear the same: see customer.Record.UnusedTime.
 func (p *Policy) alertID(customer, detector, subject string, firedAt int64) [16]byte {
 	b := make([]byte, 0, 256)
 	for _, part := range [...]string{p.cfg.Group, customer, detector, subject} {

@@ -232,6 +232,9 @@ func (t *task) endQuiet() error {
 		if due := t.policy.Due(&e.Record, t.clock); due != 0 && (e.Record.Deadline == 0 || due < e.Record.Deadline) {
 			t.table.Arm(e, due) // what is told from now on may have to be told again
 		}
+		if e.Record.First == 0 { // nothing else has him looked at
+			t.table.Arm(e, t.policy.ForgetAt(&e.Record))
+		}
 		t.rec.tally.in(&e.Record)
 		t.table.Changed(e)
 	}

@@ -154,7 +154,7 @@ func (u *Upkeep) boundsAt(ctx context.Context, f FeedConfig, to time.Time) (b bo
 	return b, nil
 }
 
-// forget removes the customers of a partition, but for alerts that were told.
+// forget removes the customers of a partition, but for what is kept of alerts that were told.
 func (u *Upkeep) forget(ctx context.Context, p int32) error {
 	img, err := u.image(ctx, p)
 	if err != nil {
@@ -168,6 +168,10 @@ func (u *Upkeep) forget(ctx context.Context, p int32) error {
 		}
 		var left []byte
 		if rec.Rewind() {
+			if len(rec.Recalled()) == 0 { // the end of the quiet history does not look at him
+				rec.Deadline = u.deps.Policy.ForgetAt(rec)
+				rec.Armed = rec.Deadline
+			}
 			left = customer.AppendRecord(nil, rec)
 		}
 		if err := s.changelog(p, []byte(id), left); err != nil {

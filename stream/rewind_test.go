@@ -232,9 +232,13 @@ func TestRewindToALaterTime(t *testing.T) {
 		if expired == 0 {
 			t.Error("nobody was forgotten")
 		}
-		for id := range w.outcome().customers {
-			if !seen[id] {
-				t.Errorf("%s is still known", id)
+		for id, value := range w.outcome().customers {
+			var rec customer.Record
+			if err := customer.DecodeRecord([]byte(value), &rec); err != nil {
+				t.Fatal(err)
+			}
+			if !seen[id] && (rec.First != 0 || rec.LastFired() == 0 || rec.Deadline != rec.LastFired()+800*dayMs) {
+				t.Errorf("of %s more is known than when alerts fired, or for longer: %+v", id, rec)
 			}
 		}
 		w.tableIs(after)

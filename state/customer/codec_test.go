@@ -239,6 +239,9 @@ func TestCodecBound(t *testing.T) {
 	for range MaxPredictions {
 		r.Predict(Prediction{Detector: strings.Repeat("d", 64), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
 	}
+	for i := range int64(maxFired + 1) {
+		r.RememberFired("d", id, (i+1)*(math.MaxInt64/(maxFired+2)))
+	}
 	if n := len(AppendRecord(nil, r)); n > MaxEncoded {
 		t.Fatalf("%d bytes, promised are %d", n, MaxEncoded)
 	} else {
@@ -251,6 +254,10 @@ func FuzzDecodeRecord(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(AppendRecord(nil, eventful(rand.New(rand.NewPCG(seed, 9)))))
 	}
+	over := randomRecord(rand.New(rand.NewPCG(1, 9)))
+	over.RememberFired("d", "", t0)
+	over.RememberFired("d", "", t0+5)
+	f.Add(AppendRecord(nil, over))
 	f.Add([]byte{})
 	f.Add([]byte{2, 0})
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})

@@ -23,6 +23,7 @@ var parts = [...]part{
 	1: dropsPart{},
 	2: actsPart{},
 	3: casesPart{},
+	4: firedPart{},
 }
 
 // partBits says which parts a record has.

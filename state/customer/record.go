@@ -46,6 +46,7 @@ type Record struct {
 	rhythms *Rhythms   // nil where none are kept
 	desk    *desk      // nil for most
 	drops   *keptDrops // nil where none are kept
+	fired   *fired     // nil where no alert was told and is over
 }
 
 // UsageDay is the use of one local day.
@@ -266,8 +267,8 @@ func (r *Record) Lifecycle(detector, subject string) int {
 	return -1
 }
 
-// Rewind forgets everything but the alerts that somebody was told of and that are open: what is known of the customer is to be computed anew. It reports
-// whether anything is left.
+// Rewind forgets everything but the alerts that somebody was told of: those that are open, and the times of those that are over. What is known of the customer
+// is to be computed anew. It reports whether anything is left.
 func (r *Record) Rewind() bool {
 	told := r.Recalled()
 	for i := range r.Lifecycles {
@@ -275,12 +276,11 @@ func (r *Record) Rewind() bool {
 			told = append(told, l)
 		}
 	}
-	*r = Record{ID: r.ID}
-	if len(told) == 0 {
-		return false
+	*r = Record{ID: r.ID, fired: r.fired}
+	if len(told) != 0 {
+		r.rarely().recalled = told
 	}
-	r.rarely().recalled = told
-	return true
+	return len(told) != 0 || r.fired != nil
 }
 
 // Recalled are the alerts that were open, and told, when the record was rewound. They say nothing of the customer as he is known by now; whoever ends the
