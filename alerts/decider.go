@@ -15,14 +15,17 @@ type Decider struct {
 	Detectors *detectors.Set
 	Policy    *Policy
 
-	signals []detectors.Signal
-	steps   []Step
+	signals  []detectors.Signal
+	steps    []Step
+	findings []detectors.Finding
 }
 
 // Decision is what came of asking.
 type Decision struct {
 	// Steps are what is to be published, in the order of their event times. They are valid until the next decision.
 	Steps []Step
+	// Findings are what was learnt of his complaints. They are valid until the next decision.
+	Findings []detectors.Finding
 	// Touched: the lifecycles of the customer may have changed.
 	Touched bool
 	// Next is when he wants to be looked at again, in event time; never 0 unless Forget is true.
@@ -56,6 +59,8 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 		d.steps = d.Policy.Decide(r, sigs, env, mode, d.steps[:0])
 		out.Steps, out.Touched = d.steps, true
 	}
+	d.findings = d.Detectors.Settle(r, env, d.findings[:0])
+	out.Findings = d.findings
 	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
 		next = at + max(undecidedFor(r), clock-at)
 	}
@@ -72,8 +77,8 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	return out
 }
 
-// maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has two, and at most 64 are open.
-const maxSettle = 256
+// maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has a dozen or so, and at most 128 are open.
+const maxSettle = 2048
 
 // Settle has the deadlines of one customer up to a time decided, each at its own moment. decide decides at the moment that it
 // is given, and arms the next deadline.

@@ -28,10 +28,11 @@ type pipeline struct {
 	codec      bool             // every record goes through its stored form after every change
 	checks     func(r *customer.Record)
 
-	sigs  []detectors.Signal
-	steps []alerts.Step
-	src   event.Position
-	msgs  bool
+	sigs     []detectors.Signal
+	findings []detectors.Finding // all of them
+	steps    []alerts.Step
+	src      event.Position
+	msgs     bool
 }
 
 // remindAfter turns reminders on.
@@ -159,6 +160,7 @@ func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
 		p.steps = p.policy.Decide(r, sigs, &p.env, p.mode, p.steps[:0])
 		p.publish(r, trigger)
 	}
+	p.findings = p.set.Settle(r, &p.env, p.findings)
 	if next != 0 && next <= at && len(p.steps) == 0 {
 		next = at + 60_000
 	}

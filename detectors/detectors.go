@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"ebb/detectors/hours"
 	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -48,9 +49,20 @@ type Env struct {
 	Rates *Rates
 	// Population is what is known of all customers by the time of the decision; nil while too few are known.
 	Population *population.Model
+	// Misses is how often groups miss their targets; nil: nothing is known of that yet.
+	Misses MissRates
 
 	drop *customer.DropParams // made when it is asked for
 	self *Env                 // for whom
+}
+
+// MissRates tells how often complaints miss the target of their resolution. It does not change while a customer is judged.
+type MissRates interface {
+	// MissRate is the share of those that missed it among the complaints of a group (customer.Hash of its name, 0 for none) that were still open when the
+	// early moment of their target had come. It is false while too little is known.
+	MissRate(group int64) (float64, bool)
+	// Version names what it was learnt from, in evidence.
+	Version() string
 }
 
 // DropParams is what the drop tests of a record need to know. It follows the Env as it changes.
@@ -182,6 +194,8 @@ type Config struct {
 	Horizon Duration `yaml:"-"`
 	// LapseAfter is when a customer without activity counts as churned. It belongs to the alerts' configuration.
 	LapseAfter Duration `yaml:"-"`
+	// Calendars are the calendars by name that working time is told by. They belong to the configuration as a whole.
+	Calendars map[string]*hours.Calendar `yaml:"-"`
 	// KeptDays is the length of the record's windows. It belongs to the state's configuration.
 	KeptDays int `yaml:"-"`
 }
@@ -214,7 +228,7 @@ func (c *Config) Validate() error {
 	f := faults{}
 	c.SpendDrop.validate(&f, c.KeptDays)
 	c.Silence.validate(&f, c.LapseAfter)
-	c.ComplaintUnresolved.validate(&f)
+	c.ComplaintUnresolved.validate(&f, c.Calendars)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -233,15 +247,15 @@ func (f *faults) number(field string, v, low, high int) {
 	}
 }
 
-func (f *faults) share(field string, v, low, high float64) {
-	if !(v >= low && v <= high) {
-		f.add(field, "is %v; allowed is %v to %v", v, low, high)
-	}
-}
-
 func (f *faults) method(field, v string, allowed ...string) {
 	if !slices.Contains(allowed, v) {
 		f.add(field, "is %q; allowed is %s", v, strings.Join(allowed, " or "))
+	}
+}
+
+func (f *faults) share(field string, v, low, high float64) {
+	if !(v >= low && v <= high) {
+		f.add(field, "is %v; allowed is %v to %v", v, low, high)
 	}
 }
 
@@ -269,7 +283,7 @@ func NewSet(cfg Config) (*Set, error) {
 		s.list = append(s.list, newSilence(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
 	}
 	if cfg.ComplaintUnresolved.Enabled {
-		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Horizon))
+		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Calendars, cfg.Horizon))
 	}
 	return s, nil
 }

@@ -311,6 +311,13 @@ func (c *Complaint) begin() {
 	}
 }
 
+// FirstSteps are the steps that stand for those of a complaint that has none: see Case.Steps.
+func (c *Complaint) FirstSteps() []Step {
+	x := *c
+	x.begin()
+	return x.Case.Steps
+}
+
 // shorten drops the oldest step that the clocks can do without, but for the first. Where there are only pauses the first two become one as long as
 // both.
 func (c *Complaint) shorten() {

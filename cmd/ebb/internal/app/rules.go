@@ -2,6 +2,8 @@ package app
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 
 	"ebb/cmd/ebb/internal/config"
@@ -36,9 +38,9 @@ func rules(cfg *config.Config) []console.Rule {
 	}
 	if d := cfg.Detectors.ComplaintUnresolved; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.ComplaintUnresolvedName, Version: "1",
-			Sentence:   "A complaint was not answered, or not resolved, within the time for its priority.",
-			Thresholds: append(targets("first response", d.FirstResponse), targets("resolution", d.Resolution)...),
+			Detector: detectors.ComplaintUnresolvedName, Version: "2",
+			Sentence:   "A complaint was not answered, or not resolved, within the time for its priority, a promise was not kept, or an inquiry got no answer.",
+			Thresholds: complaintThresholds(&d),
 		})
 	}
 	return all
@@ -75,6 +77,20 @@ func silenceRule(d detectors.SilenceConfig) console.Rule {
 		console.Threshold{Name: "times the usual gap", Value: multiple}, console.Threshold{Name: "gaps needed", Value: strconv.Itoa(d.MinGaps)},
 		console.Threshold{Name: "at least", Value: d.MinAfter.String()}, console.Threshold{Name: "at most", Value: d.MaxAfter.String()})
 	return r
+}
+
+func complaintThresholds(d *detectors.ComplaintUnresolvedConfig) []console.Threshold {
+	all := slices.Concat(targets("first response", d.FirstResponse), targets("next reply", d.NextReply), targets("resolution", d.Resolution))
+	if _, on := d.Inquiry.Limit(); on {
+		all = append(all, console.Threshold{Name: "inquiry", Value: d.Inquiry.String()})
+	}
+	if n := len(d.Targets); n != 0 {
+		all = append(all, console.Threshold{Name: "targets of their own", Value: strconv.Itoa(n)})
+	}
+	if d.Warn.Late != 0 {
+		all = append(all, console.Threshold{Name: "warns at", Value: percent(int(math.Round(100 * d.Warn.Late)))})
+	}
+	return all
 }
 
 func targets(what string, t detectors.Targets) []console.Threshold {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ebb/detectors"
+	"ebb/detectors/hours"
 	"ebb/stream/event"
 )
 
@@ -51,6 +52,9 @@ type Config struct {
 	Reroute Reroute `yaml:"reroute"`
 	// Currencies.
 	Money Money `yaml:"money"`
+	// Working hours by name, for the clocks of complaints: detectors.complaint_unresolved.calendar, the calendar of one of its
+	// targets, or a customer's schedule names one of them.
+	Calendars map[string]Calendar `yaml:"calendars"`
 	// The rules by which customers are judged.
 	Detectors detectors.Config `yaml:"detectors"`
 	// The life of an alert.
@@ -73,9 +77,10 @@ type Config struct {
 	// What ebb says on standard error.
 	Log Log `yaml:"log"`
 
-	file string
-	hash string
-	tls  *tls.Config
+	file          string
+	hash          string
+	tls           *tls.Config
+	calendarFiles map[string]string // by calendar: the digest of what its file held
 }
 
 // Security is how the brokers are talked to.
@@ -228,6 +233,14 @@ type Reroute struct {
 	// Memory for forwarded records that wait for their turn, of all partitions of this instance together. When it is full, and
 	// nothing else can go on, the earliest is applied before its turn, and counted.
 	Buffer Bytes `yaml:"buffer" range:"1MB..64GB"`
+}
+
+// Calendar is when people work.
+type Calendar struct {
+	hours.Config `yaml:",inline"`
+	// File with days on which nobody works, or that have hours of their own: iCalendar if its name ends in .ics, of which events that last whole days
+	// count; else CSV with a date, the day's hours as 09:00-13:00 or nothing, and a name.
+	File File `yaml:"file"`
 }
 
 // FactsChangelog is the topic beside Facts.

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"reflect"
 
 	"ebb/detectors"
@@ -25,18 +26,25 @@ func hash(c *Config) string {
 			f.Topic = "read"
 		}
 	}
+	calendars := maps.Clone(c.Calendars)
+	for name, x := range calendars { // what the file holds decides, not where it lies
+		x.File = ""
+		calendars[name] = x
+	}
 	deciding := struct {
-		Group       string           `yaml:"group"`
-		KeptDays    int              `yaml:"kept_days"`
-		History     string           `yaml:"history"`
-		Time        Time             `yaml:"time"`
-		Feeds       Feeds            `yaml:"feeds"`
-		Money       Money            `yaml:"money"`
-		Detectors   detectors.Config `yaml:"detectors"`
-		Alerts      Alerts           `yaml:"alerts"`
-		Stall       Stall            `yaml:"stall"`
-		DeadLetters DeadLetters      `yaml:"dead_letters"`
-	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, c.Detectors, c.Alerts, c.Stall, c.DeadLetters}
+		Group       string              `yaml:"group"`
+		KeptDays    int                 `yaml:"kept_days"`
+		History     string              `yaml:"history"`
+		Time        Time                `yaml:"time"`
+		Feeds       Feeds               `yaml:"feeds"`
+		Money       Money               `yaml:"money"`
+		Calendars   map[string]Calendar `yaml:"calendars"`
+		Files       map[string]string   `yaml:"calendar_files"`
+		Detectors   detectors.Config    `yaml:"detectors"`
+		Alerts      Alerts              `yaml:"alerts"`
+		Stall       Stall               `yaml:"stall"`
+		DeadLetters DeadLetters         `yaml:"dead_letters"`
+	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, calendars, c.calendarFiles, c.Detectors, c.Alerts, c.Stall, c.DeadLetters}
 	var p printer
 	p.structure(reflect.ValueOf(&deciding).Elem(), "")
 	sum := sha256.Sum256(p.buf.Bytes())

@@ -231,6 +231,39 @@ webhooks: [{name: crm, url: "https://crm.example.com", secret_file: /run/secrets
 	}
 }
 
+func TestCalendarsAreReadWithTheFile(t *testing.T) {
+	text := essentials + `
+calendars:
+  desk: {zone: Europe/Berlin, hours: ["mon-fri 09:00-17:00"], holidays: [DE], file: days.csv}
+detectors:
+  complaint_unresolved:
+    calendar: desk
+    targets: [{tier: gold, priority: high, first_response: 1h, resolution: off}]
+`
+	read := func(days string) *config.Config {
+		c, err := config.Load("conf/ebb.yaml", source(map[string]string{"conf/ebb.yaml": text, "conf/days.csv": days}, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := read("2026-01-13\n")
+	from := time.Date(2026, 1, 12, 0, 0, 0, 0, time.UTC).UnixMilli()
+	if got := c.Detectors.Calendars["desk"].Between(from, from+7*24*3_600_000); got != 4*8*3_600_000 {
+		t.Errorf("a week with a holiday in it has %d ms", got)
+	}
+	rule := c.Detectors.ComplaintUnresolved.Targets[0]
+	if ms, on := rule.FirstResponse.Limit(); ms != 3_600_000 || !on || rule.NextReply != nil {
+		t.Errorf("%+v", rule)
+	}
+	if _, on := rule.Resolution.Limit(); on {
+		t.Error("off is off")
+	}
+	if c.Hash() == read("2026-01-14\n").Hash() {
+		t.Error("what the file holds decides")
+	}
+}
+
 func TestAnchorsAndMergeKeys(t *testing.T) {
 	c := load(t, `
 group: ebb

@@ -124,7 +124,7 @@ func (f *field) defaultJSON() (any, bool) {
 		return f.fallback, true
 	}
 	v := f.value
-	if !v.IsValid() || f.required || len(f.children) > 0 || v.IsZero() && v.Kind() == reflect.String {
+	if !v.IsValid() || f.required || len(f.children) > 0 || v.IsZero() && (v.Kind() == reflect.String || v.Kind() == reflect.Pointer) {
 		return nil, false
 	}
 	switch {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestEveryKeyDoesSomething: a key that nothing reads would be a promise that is not kept. What a configuration becomes is
-// made in package app and in kafka.go; files are read, and TLS is set up, while loading.
+// made in package app and in kafka.go; files are read, calendars made, and TLS is set up, while loading.
 func TestEveryKeyDoesSomething(t *testing.T) {
 	read := map[string]bool{}
 	for _, pattern := range []string{"../app/*.go", "../cli/*.go", "kafka.go"} {
@@ -36,6 +36,7 @@ func TestEveryKeyDoesSomething(t *testing.T) {
 	}
 	// What has another name in package app than in the configuration.
 	read["Secret"] = read["Secrets"]
+	read["Calendars"] = read["Detectors"] // see checkCalendars
 	for f := range reflect.TypeFor[config.Feeds]().Fields() {
 		read[f.Name] = read["Read"]
 	}

@@ -2,10 +2,13 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"reflect"
@@ -16,6 +19,7 @@ import (
 	"time"
 
 	"ebb/detectors"
+	"ebb/detectors/hours"
 	"ebb/stream/event"
 )
 
@@ -37,6 +41,7 @@ func (r *reader) check(c *Config, src Source) {
 	r.checkTopics(c)
 	r.checkReroute(c)
 	r.checkMoney(&c.Money)
+	r.checkCalendars(c, src)
 	r.checkDetectors(c)
 	r.checkBounds(c)
 	r.checkHTTP(&c.HTTP)
@@ -334,6 +339,37 @@ func (r *reader) checkMoney(m *Money) {
 				r.faultAt(path, strconv.Quote(rate)+" is not a rate", "write what one "+code+" is worth in "+m.Currency+", as a decimal above 0 such as 0.92")
 			}
 		}
+	}
+}
+
+// checkCalendars makes the calendars, files included.
+func (r *reader) checkCalendars(c *Config, src Source) {
+	c.Detectors.Calendars, c.calendarFiles = map[string]*hours.Calendar{}, map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Calendars)) {
+		x, path := c.Calendars[name], "calendars."+name
+		var content []byte
+		if x.File != "" {
+			r.resolve(&x.File)
+			c.Calendars[name] = x
+			var ok bool
+			if content, ok = r.readFile(x.File, path+".file", src); !ok {
+				content = nil
+			}
+			sum := sha256.Sum256(content)
+			c.calendarFiles[name] = hex.EncodeToString(sum[:])
+		}
+		calendar, err := hours.New(name, x.Config, string(x.File), content)
+		for _, e := range unjoin(err) {
+			var f *hours.FieldError
+			at := path
+			if errors.As(e, &f) && f.Field != "" {
+				at = join(path, f.Field)
+			}
+			if !r.faulted(at) {
+				r.faultErr(r.position(at), at, errors.New(f.Message))
+			}
+		}
+		c.Detectors.Calendars[name] = calendar // nil where it is faulty: that it is named is no second fault
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 // Packages are the folders, from the root of the module, whose structs can be configured.
 func Packages() []string {
-	return []string{"cmd/ebb/internal/config", "stream/event", "detectors"}
+	return []string{"cmd/ebb/internal/config", "stream/event", "detectors", "detectors/hours"}
 }
 
 // Span follows the name of a field in the key of its range: what the source says behind the field, in the same line.
