@@ -134,6 +134,11 @@ func (p *plan) life(rng *rand.Rand, id string, start, end int64) []happening {
 		used[at] = true
 		return at
 	}
+	live := end - p.storm.Milliseconds()*p.scale
+	brink := int64(0) // after an event at this time the silence is due while faults happen
+	if p.edgy {
+		brink = live + rng.Int64N(end-live) - r.silence
+	}
 	var h []happening
 	for at := start + rng.Int64N(2*int64(mean)); at < min(quits, end); {
 		e := happening{feed: "usage", customer: id, at: unique(at), kind: "session", cents: rng.Int64N(10000)}
@@ -157,7 +162,14 @@ func (p *plan) life(rng *rand.Rand, id string, start, end int64) []happening {
 		if p.edgy && rng.IntN(5) == 0 { // the silence was just due, or would have been
 			gap = float64(r.silence + p.beside(rng))
 		}
-		at += 1 + int64(gap)
+		switch next := at + 1 + int64(gap); {
+		case at == brink:
+			at += r.silence + p.scale*(rng.Int64N(20_000)-10_000)
+		case at < brink && next > brink:
+			at = brink
+		default:
+			at = next
+		}
 	}
 	return h
 }

@@ -74,6 +74,7 @@ type weather struct {
 	latency time.Duration // of every request, at most
 	longest time.Duration // of a delay
 	worse   int16         // a kind of request that fares worse than others, -1: none
+	rivals  bool          // transactions are slow on their way, and take-overs slow to begin: two owners meet
 }
 
 func newWeather(rng *rand.Rand) weather {
@@ -86,6 +87,9 @@ func newWeather(rng *rand.Rand) weather {
 
 func (w weather) String() string {
 	s := fmt.Sprintf("weather: %.0f %% of the requests, %.1f %% of the steps, %d broker errors, every %v something by the clock, latency %v", 100*w.share, 100*w.steps, w.errors, w.pause, w.latency)
+	if w.rivals {
+		s += ", rivals"
+	}
 	if w.worse >= 0 {
 		s += ", worst for " + kmsg.NameForKey(w.worse)
 	}

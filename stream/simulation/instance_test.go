@@ -266,12 +266,20 @@ func (in *instance) step(l *line, p int32, s txn.Step) error {
 	key := 1000 + 10*int16(p) + int16(s)
 	n := l.next(key)
 	rng := chance(in.w.plan.seed, uint64(in.id), uint64(l.life), uint64(key), uint64(n))
-	if rng.Float64() >= in.w.plan.weather.steps {
+	share, longest := in.w.plan.weather.steps, 20*time.Second
+	if in.w.plan.weather.rivals && s != txn.StepDone {
+		share, longest = 0.15, min(longest, in.w.plan.cfg.Cut.Timeout)
+	}
+	if rng.Float64() >= share {
 		return nil
 	}
-	long := time.Duration(rng.Int64N(int64(20 * time.Second)))
+	long := time.Duration(rng.Int64N(int64(longest)))
 	what := fmt.Sprintf("instance %d.%d before %v of partition %d%s", in.id, l.life, s, p, after(long))
-	switch rng.IntN(3) {
+	kind := rng.IntN(3)
+	if in.w.plan.weather.rivals && rng.IntN(4) != 0 {
+		kind = 2
+	}
+	switch kind {
 	case 0:
 		in.die(l, killedAtStep, fmt.Sprintf("before %v of partition %d", s, p))
 		return errKilled

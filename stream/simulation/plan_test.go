@@ -177,6 +177,7 @@ func (p *plan) vary() {
 	if rng.IntN(3) == 0 {
 		p.weather.worse = int16(worst[rng.IntN(len(worst))])
 	}
+	p.weather.rivals = rng.IntN(8) == 0 && p.instances > 1
 	p.edgy = rng.IntN(3) == 0
 	if p.mixed() != 0 && p.rules.forget >= 800*dayMs {
 		p.mingled = pick(rng, 0, 0.05, 0.3)
