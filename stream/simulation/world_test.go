@@ -349,6 +349,12 @@ func (w *world) unsettled() error {
 		if s := engine.SecondStage(); s != nil {
 			firing = s.Firing
 		}
+		if s := engine.SecondStage(); s != nil && s.State == "stopped" {
+			if w.plan.weather.fatal {
+				in.tell(true)
+			}
+			return fmt.Errorf("the second stage is stopped on instance %d: %s", in.id, s.Error)
+		}
 		for _, s := range engine.Status() {
 			switch {
 			case s.State == "stopped" && w.plan.weather.fatal: // somebody has mended it
