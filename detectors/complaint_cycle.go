@@ -1,22 +1,22 @@
 package detectors
 
 import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+
 	"ebb/detectors/hours"
+	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
 
 // Finding is something that was learnt of a complaint when it was decided, and that others want to know: exactly one of its pointers is set.
 type Finding struct {
-	Outcome *TargetOutcome
-	Cycle   *Cycle
-}
-
-// TargetOutcome is whether a complaint that was still open at its early moment met the target of its resolution.
-type TargetOutcome struct {
-	Group  int64 // customer.Hash of the name of the group that had it at that moment, 0 for none
-	At     int64 // when it was known: its end, or when the target passed
-	Missed bool
+	// Outcome is whether a complaint that was still open at its early moment met the target of its resolution.
+	Outcome *population.Outcome
+	// Cycle is of a matter that is over.
+	Cycle *Cycle
 }
 
 // Cycle is how a customer's matter went, from his first question to his content. From to To is the sum of the four parts.
@@ -83,11 +83,26 @@ func (d *complaintUnresolved) settleTarget(r *customer.Record, c *customer.Compl
 			return out
 		}
 		if c.Case.Judged = true; open {
-			out = append(out, Finding{Outcome: &TargetOutcome{Group: c.GroupAtTime(x.early), At: min(x.due, upTo), Missed: missed}})
+			known := min(x.due, upTo)
+			out = append(out, Finding{Outcome: &population.Outcome{
+				Key: outcomeKey(r, c), Group: c.GroupAtTime(x.early), Day: int32(known / Day.Ms()), Missed: missed,
+			}})
 		}
 		return out
 	}
 	return out
+}
+
+// outcomeKey stands for one clock of one complaint.
+func outcomeKey(r *customer.Record, c *customer.Complaint) uint64 {
+	h := xxhash.New()
+	_, _ = h.WriteString(r.ID)
+	_, _ = h.Write([]byte{0})
+	_, _ = h.WriteString(c.ID)
+	var at [8]byte
+	binary.LittleEndian.PutUint64(at[:], uint64(c.Opened))
+	_, _ = h.Write(at[:])
+	return h.Sum64()
 }
 
 // content is when a matter was over for the customer; false while that is not known.
