@@ -40,7 +40,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Ro
 	}
 	var learnt models
 	for i, v := range o.Variants {
-		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0, models: learnt, Progress: o.Progress}
+		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0 && !h.Truth.None, models: learnt, Progress: o.Progress}
 		if i == 0 {
 			task.ScoreAt = o.ScoreAt
 		}

@@ -60,6 +60,16 @@ func (f *frame) end() template.HTML {
 
 func percentText(v float64) string { return fmt.Sprintf("%.0f%%", 100*v) }
 
+// reach is up to which share an axis goes that has to show one: not far beyond.
+func reach(share float64) float64 {
+	for _, top := range []float64{.04, .08, .2, .4} {
+		if share <= top {
+			return top
+		}
+	}
+	return 1
+}
+
 // mostBars is how many bars a picture of alerts over time has at most.
 const mostBars = 80
 
@@ -112,11 +122,16 @@ func overTime(weeks []Week, names []string, w float64) template.HTML {
 
 // calibration draws what came true against what was told.
 func calibration(m *ModelReport, w float64) template.HTML {
-	f := newFrame(w, 300, 1, 1, "Calibration: the share that stopped against the probability that was told")
-	f.rows(.25, percentText)
-	f.columns(.25, percentText)
+	top := 0.0
+	for _, b := range m.Calibration {
+		top = max(top, b.Told, b.Stopped)
+	}
+	top = reach(top)
+	f := newFrame(w, 300, top, top, "Calibration: the share that stopped against the probability that was told")
+	f.rows(top/4, percentText)
+	f.columns(top/4, percentText)
 	f.below("told: probability to stop; height: how many did")
-	f.Add(`<path class="ideal" d="M%s %sL%s %s"/>`, svg.F1(f.x(0)), svg.F1(f.y(0)), svg.F1(f.x(1)), svg.F1(f.y(1)))
+	f.Add(`<path class="ideal" d="M%s %sL%s %s"/>`, svg.F1(f.x(0)), svg.F1(f.y(0)), svg.F1(f.x(top)), svg.F1(f.y(top)))
 	f.WriteString(`<path class="curve" d="`)
 	for i, b := range m.Calibration {
 		f.Add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], svg.F1(f.x(b.Told)), svg.F1(f.y(b.Stopped)))

@@ -6,7 +6,6 @@ import (
 	"html/template"
 	"io"
 	"slices"
-	"strconv"
 
 	"ebb/cmd/ebb/internal/svg"
 	"ebb/detectors"
@@ -18,6 +17,9 @@ var reportTemplate string
 
 const silenceName = detectors.SilenceName
 
+// unknown stands where nothing is known.
+const unknown = "–"
+
 // widths of the pictures: two beside each other on a desk, one on a telephone.
 const (
 	wide, half, narrow = 1120.0, 540.0, 350.0
@@ -26,18 +28,19 @@ const (
 // HTML writes the report as one page that needs nothing else: no script, no other file, no other host.
 func (r *Report) HTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"count":   func(n int) string { return svg.Thousands(int64(n)) },
-		"known":   func(n *int) string { return knownCount(n) },
-		"share":   share,
-		"figure":  func(v *float64) string { return number(v, "%.1f") },
-		"days":    func(v *float64) string { return number(v, "%.0f d") },
-		"one":     func(v float64) string { return fmt.Sprintf("%.1f", v) },
-		"whole":   func(v float64) string { return fmt.Sprintf("%.0f", v) },
-		"percent": func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) },
-		"three":   func(v float64) string { return fmt.Sprintf("%.3f", v) },
-		"money":   amount,
-		"found":   foundShare,
-		"over":    func(m *MethodReport, w float64) template.HTML { return overTime(m.Weeks, m.names(), w) },
+		"count":    func(n int) string { return svg.Thousands(int64(n)) },
+		"known":    func(n *int) string { return knownCount(n) },
+		"share":    share,
+		"figure":   func(v *float64) string { return number(v, "%.1f") },
+		"days":     func(v *float64) string { return number(v, "%.0f d") },
+		"one":      func(v float64) string { return fmt.Sprintf("%.1f", v) },
+		"whole":    func(v float64) string { return fmt.Sprintf("%.0f", v) },
+		"percent":  func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) },
+		"three":    func(v float64) string { return fmt.Sprintf("%.3f", v) },
+		"money":    amount,
+		"found":    foundShare,
+		"hasMoney": func(s *Score) bool { return foundShare(s) != unknown },
+		"over":     func(m *MethodReport, w float64) template.HTML { return overTime(m.Weeks, m.names(), w) },
 		"calibration": func(w float64) template.HTML {
 			return calibration(r.Model, w)
 		},
@@ -83,7 +86,7 @@ func (r *Report) Judged() bool { return r.Activity != "none" }
 
 func knownCount(n *int) string {
 	if n == nil {
-		return "–"
+		return unknown
 	}
 	return svg.Thousands(int64(*n))
 }
@@ -95,7 +98,7 @@ func foundShare(s *Score) string {
 	found, _, err := event.ParseMoney(s.MoneyFound)
 	lost, _, err2 := event.ParseMoney(s.MoneyLost)
 	if err != nil || err2 != nil || lost <= 0 {
-		return "–"
+		return unknown
 	}
 	return fmt.Sprintf("%.0f %%", 100*float64(found)/float64(lost))
 }
@@ -104,7 +107,7 @@ func foundShare(s *Score) string {
 func amount(s string) string {
 	m, _, err := event.ParseMoney(s)
 	if err != nil {
-		return "–"
+		return unknown
 	}
 	return svg.Thousands(int64(m) / int64(event.MoneyUnit))
 }
@@ -132,7 +135,7 @@ type named struct {
 func sortedCounts(m map[string]int) []named {
 	var out []named
 	for name, n := range m {
-		out = append(out, named{name, strconv.Itoa(n)})
+		out = append(out, named{name, svg.Thousands(int64(n))})
 	}
 	slices.SortFunc(out, func(a, b named) int {
 		if a.Name < b.Name {

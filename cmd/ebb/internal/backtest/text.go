@@ -57,7 +57,7 @@ func textRow(w io.Writer, name string, s *Score) {
 // number is a figure, or a dash where it is not known.
 func number[T int | float64](v *T, format string) string {
 	if v == nil {
-		return "–"
+		return unknown
 	}
 	return fmt.Sprintf(format, *v)
 }
