@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"ebb/detectors"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -242,5 +244,33 @@ func TestRewindToALaterTime(t *testing.T) {
 			}
 		}
 		w.tableIs(after)
+	})
+}
+
+// A second stage that was forgotten somewhere cannot tell anything any more, as little as a task.
+func TestTheSecondStageIsFencedToo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.group, w.adjust, w.portion = "group", patient, 25
+		events := settled(45, 5)
+		w.produce(events)
+		w.livesOn()
+		cl := w.broker.Client(t, kgo.TransactionalID("group-facts"))
+		defer cl.Close()
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: w.topic("operations"), Value: []byte(`{"detector":"feed_stalled"}`)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.upkeep(rewindTo(time.UnixMilli(events[0].at))); err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err == nil {
+			t.Error("it could still commit")
+		}
+		if got := w.operations(); len(got) != 0 {
+			t.Errorf("told was %v", got)
+		}
 	})
 }

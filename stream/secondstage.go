@@ -116,7 +116,7 @@ func (e *Engine) elect(g *group.Generation, follows bool) {
 		return
 	}
 	s = &secondStage{partitions: e.partitions, policy: e.deps.Policy, giveUp: e.giveUp, m: e.m}
-	e.equip(&s.owner, 0, "facts", SecondStage)
+	e.equip(&s.owner, 0, stageName, SecondStage)
 	s.log = e.log.With("stage", "facts")
 	s.remaining = func(int64) {}
 	s.leased.Store(g)

@@ -89,7 +89,22 @@ func (u *Upkeep) look(ctx context.Context) error {
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
+	u.newest(ctx, names)
 	return u.tasks()
+}
+
+// newest asks every broker how many partitions there are: of those that were added a moment ago the first may not have known, and none is ever taken away.
+func (u *Upkeep) newest(ctx context.Context, names []string) {
+	for _, b := range u.deps.Cluster.Members() {
+		topics, err := u.deps.Cluster.TopicsAt(ctx, b.Addr, names...)
+		if err != nil {
+			u.log.Debug("a broker does not say how many partitions there are", "broker", b.ID, "err", err)
+			continue
+		}
+		for _, name := range names {
+			u.counts[name] = max(u.counts[name], int32(len(topics[name].Partitions)))
+		}
+	}
 }
 
 // tasks finds out how many tasks there are, and how many the changelog is made for.
@@ -176,10 +191,15 @@ func (u *Upkeep) stepSeam(p int32) func(txn.Step) error {
 // transactionalID is the id of the task of a partition.
 func transactionalID(group string, p int32) string { return fmt.Sprintf("%s-%d", group, p) }
 
-// take is the beginning of every command that writes.
+// take is the beginning of every command that writes. The second stage is fenced as the tasks are: none of the commands touches what it holds, because every task tells
+// it what it knows again when it is opened, but a stage that was forgotten would tell people what is not so any more.
 func (u *Upkeep) take(ctx context.Context) error {
 	if err := u.alone(ctx); err != nil {
 		return err
+	}
+	stage := txn.New(u.deps.Cluster, txn.Config{TransactionalID: u.cfg.Group + "-" + stageName, Timeout: u.cfg.Cut.Timeout, Pool: u.pool, Log: u.log, Step: u.stepSeam(SecondStage)})
+	if err := stage.Init(ctx); err != nil {
+		return fmt.Errorf("take over the transactions of the second stage: %w", err)
 	}
 	return u.fence(ctx, max(u.feeds, u.count))
 }
@@ -375,8 +395,19 @@ func (u *Upkeep) offsets(ctx context.Context, topic string, at conn.At) (map[int
 	for p := range ids {
 		ids[p] = int32(p)
 	}
-	return u.deps.Cluster.Offsets(ctx, topic, ids, at, conn.ReadUncommitted)
+	patient, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	backoff := conn.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for {
+		found, err := u.deps.Cluster.Offsets(ctx, topic, ids, at, conn.ReadUncommitted)
+		if err == nil || !conn.Retriable(err) && !errors.Is(err, conn.ErrTopicMissing) || backoff.Wait(patient) != nil {
+			return found, err
+		}
+	}
 }
+
+// settleWithin bounds how long is waited for partitions that were added a moment ago: not every broker knows them at once, nor serves them.
+const settleWithin = 10 * time.Second
 
 // tallied fills in the sums over the customers of every partition, which count from nothing.
 func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
