@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -74,14 +75,17 @@ func AddPartitions(ctx context.Context, c *conn.Cluster, topic string, count int
 	return settleAt(ctx, c, topic, count)
 }
 
-// settleAt waits until a topic has so many partitions, each with a leader, for at most ten seconds.
+// settleAt waits until every broker knows so many partitions of a topic, each with a leader, for at most ten seconds.
 func settleAt(ctx context.Context, c *conn.Cluster, topic string, count int32) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	backoff := conn.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
 	for {
 		topics, _, err := c.Topics(ctx, topic)
-		if err == nil && int32(len(topics[topic].Partitions)) == count && led(topics[topic]) {
+		if err == nil && grown(topics[topic], count) && !slices.ContainsFunc(c.Members(), func(b conn.Broker) bool {
+			at, err := c.TopicsAt(ctx, b.Addr, topic)
+			return err == nil && !grown(at[topic], count) // one that does not answer is not asked for anything else either
+		}) {
 			return nil
 		}
 		if werr := backoff.Wait(ctx); werr != nil {
@@ -89,3 +93,5 @@ func settleAt(ctx context.Context, c *conn.Cluster, topic string, count int32) e
 		}
 	}
 }
+
+func grown(t conn.Topic, count int32) bool { return int32(len(t.Partitions)) == count && led(t) }

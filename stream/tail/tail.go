@@ -8,6 +8,7 @@
 package tail
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type Options struct {
 	Topic       string
 	From        From
 	Offsets     map[int32]int64 // where to begin, by partition; goes before From
-	Partitions  []int32         // only these, nil for all
+	Partitions  []int32         // only these, nil for all; with UntilEnd each is waited for that the brokers do not know yet
 	UntilEnd    bool            // stop at the ends as they were when Read was called, instead of waiting for more
 	Uncommitted bool            // see records of open and aborted transactions too
 }
@@ -87,7 +88,7 @@ func Read(ctx context.Context, cluster *conn.Cluster, o Options, fn func(Record)
 		}),
 	}
 	defer r.close()
-	if err := r.discover(ctx, o.From); err != nil {
+	if err := r.begin(ctx); err != nil {
 		return fmt.Errorf("read %s: %w", o.Topic, err)
 	}
 	if err := r.run(ctx); err != nil {
@@ -103,6 +104,30 @@ func (r *reader) close() {
 	r.fetcher.Close()
 }
 
+// begin opens the partitions. With UntilEnd it waits for those that are asked for by number and that not every broker knows yet, because they were
+// added a moment ago, and out faults of the network: what is not opened would be taken for read to its end.
+func (r *reader) begin(ctx context.Context) error {
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	backoff := conn.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for {
+		err := r.discover(ctx, r.o.From)
+		var none *noTopicError
+		if err == nil || !r.o.UntilEnd || errors.As(err, &none) || !conn.Retriable(err) && !errors.Is(err, conn.ErrTopicMissing) {
+			return err
+		}
+		if backoff.Wait(patient) != nil {
+			return cmp.Or(ctx.Err(), err)
+		}
+	}
+}
+
+// noTopicError says that there is no such topic, or nothing to be told of it.
+type noTopicError struct{ err error }
+
+func (e *noTopicError) Error() string { return e.err.Error() }
+func (e *noTopicError) Unwrap() error { return e.err }
+
 // discover opens the partitions that are not open yet.
 func (r *reader) discover(ctx context.Context, from From) error {
 	topics, _, err := r.cluster.Topics(ctx, r.o.Topic)
@@ -111,7 +136,12 @@ func (r *reader) discover(ctx context.Context, from From) error {
 	}
 	t := topics[r.o.Topic]
 	if t.Err != nil {
-		return t.Err
+		return &noTopicError{t.Err}
+	}
+	for _, p := range r.o.Partitions {
+		if !slices.ContainsFunc(t.Partitions, func(q conn.Partition) bool { return q.ID == p }) {
+			return fmt.Errorf("partition %d: %w", p, conn.ErrTopicMissing)
+		}
 	}
 	var fresh []int32
 	for _, p := range t.Partitions {

@@ -108,6 +108,34 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// A partition that is asked for by number and is not known yet is waited for: it is not empty. One that never comes is missing, and a topic that is missing is at once.
+func TestAPartitionThatIsNotKnownYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		topic := b.Name("grown")
+		b.CreateTopic(t, topic, 1, nil)
+		c := clusterOf(t, b)
+		read := func(topic string, p int32) (time.Duration, error) {
+			began := time.Now()
+			err := tail.Read(t.Context(), c, tail.Options{Topic: topic, Partitions: []int32{p}, UntilEnd: true}, func(tail.Record) error { return nil })
+			return time.Since(began), err
+		}
+		if took, err := read(b.Name("absent"), 0); !errors.Is(err, conn.ErrTopicMissing) || took > time.Second {
+			t.Errorf("a topic that is missing: %v after %v", err, took)
+		}
+		if took, err := read(topic, 1); !errors.Is(err, conn.ErrTopicMissing) || took < 20*time.Second {
+			t.Errorf("a partition that never comes: %v after %v", err, took)
+		}
+		go func() {
+			time.Sleep(5 * time.Second)
+			addPartitions(t, b, topic, 2)
+		}()
+		if took, err := read(topic, 1); err != nil || took < 5*time.Second || took > 7*time.Second {
+			t.Errorf("one that comes: %v after %v", err, took)
+		}
+	})
+}
+
 // Following a topic: records as they come, also in partitions that are added meanwhile.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
