@@ -56,8 +56,13 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 		o.Money("observed", s.signal.Observed)
 		o.Money("expected", s.signal.Expected)
 	}
+	if s.signal.Probability != 0 {
+		o.Number("probability", s.signal.Probability, 3)
+	}
+	if s.signal.Probability != 0 || s.signal.AtRisk != 0 {
+		o.Int("horizon_days", cmp.Or(int64(s.signal.HorizonDays), p.horizonDays))
+	}
 	if s.signal.AtRisk != 0 {
-		o.Int("horizon_days", p.horizonDays)
 		o.Object("money_at_risk", func(o *detectors.Object) {
 			o.Money("amount", s.signal.AtRisk)
 			o.Text("currency", p.cfg.Currency.String())

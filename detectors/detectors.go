@@ -123,6 +123,10 @@ type Signal struct {
 	Observed event.Money
 	Expected event.Money
 	AtRisk   event.Money // in the reporting currency; 0 is not known
+	// Probability is that what the signal foretells for the horizon comes true, 0 to 1; 0 for a rule that reckons with none.
+	Probability float64
+	// HorizonDays is the horizon of this signal, 0 for the configured one.
+	HorizonDays int
 }
 
 // State is what a signal says.
@@ -216,6 +220,14 @@ func Defaults() Config {
 	}
 }
 
+// population is what has to be learnt of all customers, nil for nothing.
+func (c *Config) population() *population.Config {
+	if !c.Silence.Enabled || c.Silence.Method != Model {
+		return nil
+	}
+	return &population.Config{Horizon: int(c.Horizon / Day), Floor: c.Silence.LeastProbability, Budget: c.Silence.BudgetPercent}
+}
+
 // FieldError is a configured value that is not allowed. Field is its path below the detectors' configuration.
 type FieldError struct {
 	Field, Message string
@@ -267,7 +279,8 @@ func (f *faults) duration(field string, v, low, high Duration) {
 
 // Set is the list of detectors that are asked about every customer.
 type Set struct {
-	list []Detector
+	list       []Detector
+	population *population.Config
 }
 
 // NewSet makes the enabled detectors of a configuration. The error is that of Config.Validate.
@@ -275,12 +288,16 @@ func NewSet(cfg Config) (*Set, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Set{}
+	s := &Set{population: cfg.population()}
 	if cfg.SpendDrop.Enabled {
 		s.list = append(s.list, newSpendDrop(cfg.SpendDrop, cfg.Horizon, cfg.LapseAfter))
 	}
 	if cfg.Silence.Enabled {
-		s.list = append(s.list, newSilence(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
+		if cfg.Silence.Method == Model {
+			s.list = append(s.list, newSilenceModel(cfg.Silence, cfg.LapseAfter))
+		} else {
+			s.list = append(s.list, newSilence(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
+		}
 	}
 	if cfg.ComplaintUnresolved.Enabled {
 		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Calendars, cfg.Horizon))
@@ -290,6 +307,9 @@ func NewSet(cfg Config) (*Set, error) {
 
 // Keep sets what the records have to keep for these detectors, as far as an Env tells what that needs to know. The parameters must not be used beyond the Env.
 func (s *Set) Keep(p *customer.Params, env *Env) {
+	if s.population != nil {
+		p.Horizon = s.population.Horizon
+	}
 	for _, x := range s.list {
 		if d, ok := x.(*drop); ok {
 			p.Drop = env.DropParams()
@@ -312,6 +332,9 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string { return []string{SpendDropName, SilenceName, ComplaintUnresolvedName} }
+
+// Population is what has to be learnt of all customers for these detectors, nil for nothing.
+func (s *Set) Population() *population.Config { return s.population }
 
 // Names lists the enabled detectors.
 func (s *Set) Names() []string {

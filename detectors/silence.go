@@ -10,29 +10,43 @@ const SilenceName = "silence"
 
 // SilenceConfig holds the numbers of silence.
 //
-// It fires when the limit has passed since the last activity: a use, a purchase or a refund. The limit is After, or, where
+// By the method model it fires when the customer has been silent for longer than is usual for him, and the model of the population gives at least
+// LeastProbability to his doing nothing for another horizon (alerts.horizon, or longer for who comes less often). Of these it tells the likeliest: in a month
+// BudgetPercent of the customers who are active. Whoever came on fewer than three days is not judged, nor is anybody before enough customers are known.
+//
+// By the method plain it fires when the limit has passed since the last activity: a use, a purchase or a refund. The limit is After, or, where
 // GapMultiple is not 0 and the windows hold at least MinGaps gaps between days of activity, GapMultiple times the median of
 // these gaps (of two middle ones the longer), but not less than MinAfter and not more than MaxAfter. Time in which usage or
 // payments stood still does not count. It ends with the next activity, or as churned.
 type SilenceConfig struct {
 	Enabled       bool     `yaml:"enabled"`
-	Method        string   `yaml:"method" enum:"plain"`
+	Method        string   `yaml:"method" enum:"plain|model"`
 	After         Duration `yaml:"after"`          // 1h to 365d
 	GapMultiple   float64  `yaml:"gap_multiple"`   // 0 (off), or 1 to 100
 	MinGaps       int      `yaml:"min_gaps"`       // 1 to 90
 	MinAfter      Duration `yaml:"min_after"`      // 1h to MaxAfter
 	MaxAfter      Duration `yaml:"max_after"`      // MinAfter to 365d
 	CriticalAfter Duration `yaml:"critical_after"` // 0s (never), or longer than After and MaxAfter, up to 3660d
+
+	LeastProbability float64 `yaml:"least_probability"` // 0.05 to 0.99; of the method model
+	BudgetPercent    float64 `yaml:"budget_percent"`    // 0 (no limit) to 100; of the method model
 }
 
 // DefaultSilence returns two weeks, and longer for who comes less often: three times his usual gap, 75 days at most.
 func DefaultSilence() SilenceConfig {
-	return SilenceConfig{Enabled: true, Method: Plain, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day}
+	return SilenceConfig{
+		Enabled: true, Method: Plain, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day,
+		LeastProbability: 0.35, BudgetPercent: 5,
+	}
 }
 
 func (c *SilenceConfig) validate(f *faults, lapse Duration) {
 	const at, longest = SilenceName + ".", 365 * Day
-	f.method(at+"method", c.Method, Plain)
+	f.method(at+"method", c.Method, Plain, Model)
+	if c.Method == Model {
+		f.share(at+"least_probability", c.LeastProbability, 0.05, 0.99)
+		f.share(at+"budget_percent", c.BudgetPercent, 0, 100)
+	}
 	f.duration(at+"after", c.After, Hour, longest)
 	longestLimit := c.After
 	if c.GapMultiple != 0 {
@@ -260,10 +274,18 @@ func (d *silence) Summarize(dst []byte, r *customer.Record, _ *Env, sig *Signal)
 			dst = appendDays(dst, int64(gap))
 		}
 		return append(dst, '.')
+	default:
+		return ended(dst, r, sig, d.lapse)
+	}
+}
+
+// ended tells why silence is over.
+func ended(dst []byte, r *customer.Record, sig *Signal, lapse int64) []byte {
+	switch {
 	case sig.Reason == Churned && r.Cancelled != 0:
 		return append(dst, "Cancelled the subscription: counted as gone."...)
 	case sig.Reason == Churned:
-		return append(appendSpan(append(dst, "No activity for "...), d.lapse), ": counted as gone."...)
+		return append(appendSpan(append(dst, "No activity for "...), lapse), ": counted as gone."...)
 	case sig.Reason == CorrectedByLateData && r.Cancelled != 0:
 		return append(dst, "Had cancelled the subscription before: a record that came late shows it."...)
 	case sig.Reason == CorrectedByLateData:

@@ -15,6 +15,9 @@ type Config struct {
 	Horizon int
 	// Sample is how many customers of whom something can be learnt the sample aims at; 0 is 5000.
 	Sample int
+	// Floor is the least probability of an alert, and Budget how many alerts there may be in a month for 100 customers who are active: both for Model.Bar. A
+	// Budget of 0 is no limit.
+	Floor, Budget float64
 }
 
 const (
@@ -45,12 +48,16 @@ type Fold struct {
 	matured   []snapshot                  // outcome known
 	purchases bool
 	limit     uint64 // the largest hash of the sample
+	steps     [][]step
 }
 
 const neverClosed = math.MinInt32
 
-// sighting is how far a customer was known at an epoch.
-type sighting struct{ count, last uint16 }
+// sighting is how far a customer was known at an epoch. best is the highest rank that his silence has had, 0 for none.
+type sighting struct {
+	count, last uint16
+	best        float32
+}
 
 // snapshot is a customer on a day.
 type snapshot struct {
@@ -120,6 +127,7 @@ func (f *Fold) Close(epoch int32) *Model {
 	samples := f.take(epoch)
 	f.choose(samples)
 	f.follow(samples)
+	f.rate(samples)
 	if epoch/EpochDays%f.every() == 0 || f.model == nil {
 		if m := f.fit(samples); m != nil {
 			f.model = m
@@ -187,7 +195,7 @@ func (f *Fold) choose(samples []Sample) {
 	}
 	if by := 2*purchases > all; by != f.purchases && all > 0 {
 		f.purchases = by
-		f.seen, f.pending, f.matured, f.model = map[uint64]sighting{}, nil, nil, nil
+		f.seen, f.pending, f.matured, f.model, f.steps = map[uint64]sighting{}, nil, nil, nil, nil
 	}
 }
 
@@ -207,7 +215,11 @@ func (f *Fold) follow(samples []Sample) {
 		c := samples[i].Customer
 		h := f.counts(&samples[i])
 		came[c] = firstSince(h, f.seen[c])
-		seen[c] = sighting{h.Count, h.Last}
+		now := sighting{count: h.Count, last: h.Last}
+		if before := f.seen[c]; before.last == h.Last {
+			now.best = before.best
+		}
+		seen[c] = now
 	}
 	f.seen = seen
 	open := f.pending[:0]
@@ -294,7 +306,7 @@ func (f *Fold) fit(samples []Sample) *Model {
 	}
 	horizon := float64(f.cfg.Horizon)
 	m := &Model{
-		epoch: f.epoch, horizon: f.cfg.Horizon, purchases: f.purchases, customers: len(samples), medianGap: f.medianGap(samples), below: f.limit,
+		epoch: f.epoch, horizon: f.cfg.Horizon, purchases: f.purchases, customers: len(samples), medianGap: f.medianGap(samples), below: f.limit, bar: f.bar(samples),
 		one: newRenewal(horizon, memoryless()), shaped: newRenewal(horizon, regular()),
 	}
 	rounds, warm := firstRounds, BGNBD{}
@@ -311,19 +323,19 @@ func (f *Fold) fit(samples []Sample) *Model {
 	return m
 }
 
-// medianGap is the median of the mean gaps of all who came at least three times, in days.
+// medianGap is the median of the newest gaps of all who came at least twice, in days.
 func (f *Fold) medianGap(samples []Sample) int {
-	var gaps []float64
+	var gaps []uint16
 	for i := range samples {
-		if h := f.counts(&samples[i]); h.Count >= 3 {
-			gaps = append(gaps, h.MeanGap())
+		if h := f.counts(&samples[i]); h.Count >= 2 {
+			gaps = append(gaps, h.Gap)
 		}
 	}
 	if len(gaps) == 0 {
 		return 0
 	}
 	slices.Sort(gaps)
-	return int(math.Round(gaps[len(gaps)/2]))
+	return int(gaps[len(gaps)/2])
 }
 
 // learn teaches the model what became of the customers that it would have judged.

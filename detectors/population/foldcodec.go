@@ -66,7 +66,8 @@ func DecodeFold(cfg Config, chunks [][]byte) (*Fold, error) {
 	return readFold(cfg, all)
 }
 
-// append writes the state: horizon, epoch, which rhythm counts, the limit of the sample, the model, and the samples, sightings and snapshots.
+// append writes the state: horizon, epoch, which rhythm counts, the limit of the sample, the model, and the samples, sightings, steps and
+// snapshots.
 func (f *Fold) append(dst []byte) []byte {
 	w := writer{dst}
 	w.uvarint(uint64(f.cfg.Horizon))
@@ -94,6 +95,15 @@ func (f *Fold) append(dst []byte) []byte {
 		w.uint64(c)
 		w.uvarint(uint64(f.seen[c].count))
 		w.uvarint(uint64(f.seen[c].last))
+		w.float32(f.seen[c].best)
+	}
+	w.uvarint(uint64(len(f.steps)))
+	for _, steps := range f.steps {
+		w.uvarint(uint64(len(steps)))
+		for _, s := range steps {
+			w.float32(s.from)
+			w.float32(s.to)
+		}
 	}
 	w.snapshots(f.pending)
 	w.snapshots(f.matured)
@@ -137,9 +147,16 @@ func readFold(cfg Config, b []byte) (*Fold, error) {
 		}
 		f.Observe(s)
 	}
-	for range r.count(10) {
+	for range r.count(14) {
 		c := r.uint64()
-		f.seen[c] = sighting{uint16(r.uvarint(math.MaxUint16)), uint16(r.uvarint(math.MaxUint16))}
+		f.seen[c] = sighting{count: uint16(r.uvarint(math.MaxUint16)), last: uint16(r.uvarint(math.MaxUint16)), best: r.float32()}
+	}
+	for range r.count(1) {
+		steps := make([]step, r.count(8))
+		for i := range steps {
+			steps[i] = step{r.float32(), r.float32()}
+		}
+		f.steps = append(f.steps, steps)
 	}
 	f.pending, f.matured = r.snapshots(), r.snapshots()
 	if r.bad || len(r.b) != 0 {

@@ -13,8 +13,9 @@ type Model struct {
 	horizon   int  // days
 	purchases bool // the rhythm of purchases counts, not that of any activity
 	customers int  // in the sample
-	medianGap int  // days, of the sampled customers' mean gaps
+	medianGap int  // days, of the sampled customers' newest gaps
 	below     uint64
+	bar       float64
 
 	bg          BGNBD
 	one, shaped *Renewal
@@ -46,7 +47,7 @@ func (m *Model) Version() string { return m.version }
 // Horizon is the time in days that the model was taught to look ahead.
 func (m *Model) Horizon() int { return m.horizon }
 
-// MedianGap is the median over the sampled customers of their mean gap, in days, 0 where nobody has come twice.
+// MedianGap is the median of the newest gaps of the sampled customers, in days, 0 where nobody has come twice.
 func (m *Model) MedianGap() int { return m.medianGap }
 
 // Customers is how many customers the model was made of.
@@ -94,18 +95,23 @@ func (m *Model) Score(r *customer.Record, day int32, horizon int) (Score, bool) 
 }
 
 func (m *Model) score(h *customer.Rhythm, day int32, horizon float64) Score {
+	return m.scoreAt(h, day, weekOf(day), horizon)
+}
+
+// scoreAt is score in a week of the year that is not that of the day.
+func (m *Model) scoreAt(h *customer.Rhythm, day int32, week int, horizon float64) Score {
 	v := m.view(h, day, horizon)
 	p := v.prior
 	if m.linear != nil && m.gate > 0 && v.t > 0 {
 		d := v.derive(float64(m.horizon))
 		l, s := v.linear(&d), v.split(&d)
-		p += m.gate * (m.learnt(&l, &s) + m.season[weekOf(day)])
+		p += m.gate * (m.learnt(&l, &s) + m.season[week])
 	}
 	return Score{PStop: probability(p), Prior: probability(v.prior), Days: v.days}
 }
 
 // linearShare is the weight of the regression beside the trees.
-const linearShare = 0.6
+const linearShare = 0.5
 
 // learnt is what the two learners together would add to the log-odds.
 func (m *Model) learnt(l *[numLinear]float64, s *[numSplit]float32) float64 {
@@ -130,7 +136,7 @@ func AppendModel(dst []byte, m *Model) []byte {
 	w.uvarint(uint64(m.customers))
 	w.uvarint(uint64(m.medianGap))
 	w.uint64(m.below)
-	w.floats(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B)
+	w.floats(m.bar, m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B)
 	w.floats(m.one.weights...)
 	w.floats(m.shaped.weights...)
 	w.floats(m.gate)
@@ -158,6 +164,7 @@ func DecodeModel(b []byte) (*Model, error) {
 	if m.horizon == 0 {
 		return nil, ErrDamaged
 	}
+	m.bar = r.float()
 	m.bg = BGNBD{r.float(), r.float(), r.float(), r.float()}
 	m.one, m.shaped = newRenewal(float64(m.horizon), memoryless()), newRenewal(float64(m.horizon), regular())
 	r.floats(m.one.weights)

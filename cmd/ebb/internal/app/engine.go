@@ -139,6 +139,7 @@ func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, e
 		RemindAfter: detectors.Duration(cfg.Alerts.RemindAfter.Std()), QuietAfterOutcome: detectors.Duration(cfg.Alerts.QuietAfterOutcome.Std()),
 	})
 	sc, err := streamConfig(cfg, rates)
+	sc.Population = set.Population()
 	return sc, set, policy, err
 }
 

@@ -116,7 +116,12 @@ type subject struct {
 
 // Run replays a history by the rules.
 func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, error) {
-	r := &replay{rules: rules, task: task, models: task.models, fold: population.NewFold(population.Config{Horizon: task.Horizon})}
+	learnt := population.Config{}
+	if cfg := rules.Detectors.Population(); cfg != nil {
+		learnt = *cfg
+	}
+	learnt.Horizon = task.Horizon
+	r := &replay{rules: rules, task: task, models: task.models, fold: population.NewFold(learnt)}
 	for i := range r.shards {
 		s, err := newShard(rules, h, i)
 		if err != nil {
@@ -231,6 +236,7 @@ func newShard(rules *Rules, h *History, i int) (*shard, error) {
 	}
 	s.params.Calendar = customer.NewCalendar(rules.Zone)
 	s.env.Calendar, s.env.Rates = s.params.Calendar, rules.Rates
+	rules.Detectors.Keep(&s.params, &s.env)
 	var err error
 	s.decoders, err = decoders(rules.Feeds, rules.MaxRecordBytes)
 	return s, err

@@ -1,0 +1,135 @@
+package population
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// LeastDays is on how many days a customer must have come before anything is decided about him: two purchases tell next to nothing.
+const LeastDays = 3
+
+// Verdict is what a model says of a customer's silence.
+type Verdict struct {
+	// Overdue: he has been silent for as long as he usually is, or longer, but not for as long as the horizon. Without it nothing else is told.
+	Overdue bool
+	// P is the probability that he does nothing within the horizon.
+	P float64
+	// Horizon is the time that P is about, in days.
+	Horizon int
+	// Rank orders verdicts where there is room for few: see Model.Bar.
+	Rank float64
+}
+
+// HorizonFor is the time in days that is told about a customer: the model's horizon, or three times what is usual in the population, or one and a half times what
+// is usual for him, whichever is longest. A horizon within the usual gap would call everybody lost on the day of his purchase.
+func (m *Model) HorizonFor(h *customer.Rhythm) int {
+	return max(m.horizon, 3*m.medianGap, int(math.Ceil(1.5*h.MeanGap())))
+}
+
+// Patience is for how many days of silence nothing is decided about a customer: his own mean gap, and a day at least.
+func Patience(h *customer.Rhythm) int { return max(int(math.Ceil(h.MeanGap())), 1) }
+
+// Judge says what the silence of a customer means at the end of a day, when silent days have passed since he came last, or less where some do not count.
+func (m *Model) Judge(h *customer.Rhythm, day int32, silent int) Verdict {
+	v := Verdict{Horizon: m.HorizonFor(h)}
+	if h.Count < LeastDays || silent < Patience(h) || silent >= v.Horizon {
+		return v
+	}
+	v.Overdue = true
+	v.P = m.scoreAt(h, int32(h.Last)+int32(silent), weekOf(day), float64(v.Horizon)).PStop
+	v.Rank = rank(h, v.P)
+	return v
+}
+
+// rank is the log-odds of a silence that is the last, and a little more for who pays more: twice the money weighs as much as odds that are a tenth higher.
+func rank(h *customer.Rhythm, p float64) float64 {
+	return logOdds(p) + worthWeight*math.Log(worth(h))
+}
+
+// worthWeight is what a customer's worth counts in rank. Where worth counts in full the budget goes to customers who come often and pay much, of whom few leave.
+const worthWeight = 0.1375
+
+// worth is what a customer pays a day, in the currency's units, not below a hundredth of one; 1 where nobody pays.
+func worth(h *customer.Rhythm) float64 {
+	if h.Spent <= 0 {
+		return 1
+	}
+	return max(float64(h.Spent)/float64(event.MoneyUnit)/float64(h.Count)/max(h.MeanGap(), 1), 0.01)
+}
+
+// Bar is the least Rank that the budget has room for. It is the lowest possible where there is room for all.
+func (m *Model) Bar() float64 { return m.bar }
+
+// noBar is below every rank.
+const noBar = -1e6
+
+// step is how a customer's rank rose from one epoch to the next, the highest within his silence.
+type step struct{ from, to float32 }
+
+// rate notes how the ranks of all who are silent have changed since the epoch before, as the model in force had it. The samples are in the order of customers.
+func (f *Fold) rate(samples []Sample) {
+	const kept = 4 // epochs: about a month
+	if len(f.steps) == kept {
+		f.steps = slices.Delete(f.steps, 0, 1)
+	}
+	var steps []step
+	for i := range samples {
+		c, h := samples[i].Customer, f.counts(&samples[i])
+		now, before := f.seen[c], float32(noBar)
+		if f.model == nil {
+			continue
+		}
+		if now.best != 0 {
+			before = now.best
+		}
+		day := f.epoch - 1
+		v := f.model.Judge(h, day, max(int(day)-int(h.Last), 0))
+		if r := float32(v.Rank); v.Overdue && v.P >= f.cfg.Floor && r > before {
+			steps = append(steps, step{before, r})
+			now.best = r
+			f.seen[c] = now
+		}
+	}
+	f.steps = append(f.steps, steps)
+}
+
+// bar is the lowest rank such that, of the customers who are active, no more than the budget would have passed it in the epochs that are remembered.
+func (f *Fold) bar(samples []Sample) float64 {
+	if f.cfg.Budget == 0 || len(f.steps) == 0 {
+		return noBar
+	}
+	active := 0
+	for i := range samples {
+		if h := f.counts(&samples[i]); h.Count >= LeastDays && f.teaches(h) {
+			active++
+		}
+	}
+	const month = 30.44
+	room := int(f.cfg.Budget / 100 * float64(active) * float64(len(f.steps)*EpochDays) / month)
+	// A bar between from and to is passed. Going down, passing begins at to and ends at from.
+	type edge struct {
+		at     float32
+		passes int
+	}
+	var edges []edge
+	for _, steps := range f.steps {
+		for _, s := range steps {
+			edges = append(edges, edge{s.to, 1}, edge{s.from, -1})
+		}
+	}
+	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.passes, b.passes)) })
+	passing, lowest := 0, math.Inf(1)
+	for i, e := range edges {
+		if passing += e.passes; passing > room {
+			return lowest
+		}
+		if i+1 == len(edges) || edges[i+1].at < e.at {
+			lowest = float64(e.at)
+		}
+	}
+	return noBar
+}

@@ -1,0 +1,336 @@
+package detectors
+
+import (
+	"math"
+	"strconv"
+
+	"ebb/detectors/population"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// silenceModel is silence by the model of the population. It fires at the beginning of the first local day at which the customer is overdue by his own rhythm
+// and the model gives at least LeastProbability to his doing nothing for another horizon, and the budget has room for him. What counts, purchases or any
+// activity, the population decides. It ends with the next day that counts, or as churned, and begins again only after one.
+//
+// Scores are costly beside a comparison, and nobody becomes a likelier leaver by what he does. So nothing is computed for who was active just now: he is looked
+// at when he becomes overdue, then on the day on which the model's probability will be high enough, and when another model has come into force.
+type silenceModel struct {
+	cfg      SilenceConfig
+	critical int64 // ms
+	lapse    int64 // ms
+}
+
+func newSilenceModel(cfg SilenceConfig, lapse Duration) *silenceModel {
+	return &silenceModel{cfg: cfg, critical: cfg.CriticalAfter.Ms(), lapse: lapse.Ms()}
+}
+
+var _ Detector = (*silenceModel)(nil)
+
+func (*silenceModel) Name() string    { return SilenceName }
+func (*silenceModel) Version() string { return "2" }
+
+// Evaluate is asked at each event, and then only compares.
+func (d *silenceModel) Evaluate(r *customer.Record, env *Env, _ *event.Event, out []Signal) ([]Signal, int64) {
+	if len(r.Lifecycles) != 0 {
+		if open := r.Lifecycle(SilenceName, ""); open >= 0 {
+			return d.goesOn(r, env, &r.Lifecycles[open], out)
+		}
+	}
+	if r.Lapsed || r.Cancelled != 0 || r.Rhythms() == nil {
+		return out, 0
+	}
+	if env.Population == nil {
+		if r.Rhythms().Activity.Count < population.LeastDays {
+			return out, 0
+		}
+		return out, nextModel(env.Now)
+	}
+	return d.begins(r, env, out)
+}
+
+// begins judges a customer without an open alert.
+func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int64) {
+	m := env.Population
+	h := m.Rhythm(r)
+	if h == nil || h.Count < population.LeastDays {
+		return out, 0
+	}
+	today := env.Calendar.DayOf(r, env.Now)
+	from := d.lastSeen(r, env, h)
+	patience := int32(population.Patience(h))
+	if ripe := from + patience + 1; today < ripe {
+		return out, env.Calendar.StartOf(r, ripe, env.Now)
+	}
+	silent := d.silence(r, env, from, today)
+	switch {
+	case silent >= int32(m.HorizonFor(h)):
+		return out, 0 // gone, and not asked about while he was going: a restart of his own rhythm is needed first
+	case silent < patience:
+		return out, env.Calendar.StartOf(r, today+patience-silent, env.Now)
+	}
+	begun := env.Calendar.StartOf(r, today, env.Now)
+	if known := d.known(env, m); known < begun {
+		return append(out, Signal{Detector: SilenceName, State: Hold, At: begun}), env.again(begun, known)
+	}
+	v := m.Judge(h, today-1, int(silent))
+	if !d.tells(m, v) {
+		return out, d.crosses(r, env, h, today, silent)
+	}
+	day := int32(h.Last)
+	at := max(begun, int64(population.InForceFrom(m.Epoch()))*Day.Ms())
+	since := d.since(r, env, h)
+	return append(out, Signal{
+		Detector: SilenceName, State: Firing, At: at, Since: since, Severity: Warning, Day: day, AtRisk: d.atRisk(r, env, h, v),
+		Probability: v.P, HorizonDays: v.Horizon,
+	}), d.next(since, at, int64(v.Horizon)*Day.Ms(), at)
+}
+
+// tells reports whether a verdict is worth an alert.
+func (d *silenceModel) tells(m *population.Model, v population.Verdict) bool {
+	return v.Overdue && v.P >= d.cfg.LeastProbability && (d.cfg.BudgetPercent == 0 || v.Rank >= m.Bar())
+}
+
+// lastSeen is the local day from which the silence is counted: the last that counts, or one on which something could not be read.
+func (d *silenceModel) lastSeen(r *customer.Record, env *Env, h *customer.Rhythm) int32 {
+	from := int32(h.Last)
+	if at := max(r.Blind(event.Usage).Last, r.Blind(event.Payments).Last); at != 0 {
+		from = max(from, env.Calendar.DayOf(r, at))
+	}
+	return from
+}
+
+// silence is how many days have passed at the beginning of today since a day, without those in which a feed stood still.
+func (d *silenceModel) silence(r *customer.Record, env *Env, from, today int32) int32 {
+	silent := today - 1 - from
+	if len(env.Stalls) == 0 {
+		return silent
+	}
+	stalled := env.stalledWithin(env.Calendar.StartOf(r, from+1, env.Now), env.Calendar.StartOf(r, today, env.Now), d.feeds(env.Population)...)
+	return silent - int32((stalled+Day.Ms()-1)/Day.Ms())
+}
+
+// feeds are those whose silence could be taken for the customer's.
+func (d *silenceModel) feeds(m *population.Model) []event.Feed {
+	if m != nil && m.Purchases() {
+		return paymentsOnly[:]
+	}
+	return usageAndPayments[:]
+}
+
+// Feeds as lists that need no memory of their own. Nobody writes into them.
+var (
+	paymentsOnly     = [...]event.Feed{event.Payments}
+	usageAndPayments = [...]event.Feed{event.Usage, event.Payments}
+)
+
+// known is up to when what counts would have been seen.
+func (d *silenceModel) known(env *Env, m *population.Model) int64 {
+	known := int64(math.MaxInt64)
+	for _, f := range d.feeds(m) {
+		known = min(known, env.KnownUntil[f])
+	}
+	return known
+}
+
+// since is the time of the last activity that counts: exactly where it is the newest of all, else the beginning of its day.
+func (d *silenceModel) since(r *customer.Record, env *Env, h *customer.Rhythm) int64 {
+	if env.Calendar.DayOf(r, r.LastActivity) == int32(h.Last) {
+		return r.LastActivity
+	}
+	return env.Calendar.StartOf(r, int32(h.Last), env.Now)
+}
+
+// nextModel is the next time after now at which another model may come into force.
+func nextModel(now int64) int64 {
+	day := int32(now / Day.Ms())
+	at := population.InForceFrom(population.Epoch(day))
+	if at <= day {
+		at += population.EpochDays
+	}
+	return int64(at) * Day.Ms()
+}
+
+// crosses is when to look again at a customer who is overdue: the first day on which the model in force will tell of him if he stays silent, or when another
+// model may have come, 0 if he will be gone by then.
+func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm, today, silent int32) int64 {
+	m := env.Population
+	until := nextModel(env.Now)
+	last := env.Calendar.DayOf(r, until-1)
+	if end := today + int32(m.HorizonFor(h)) - 1 - silent; end <= last {
+		last, until = end, 0
+	}
+	told := func(day int32) bool { return d.tells(m, m.Judge(h, day-1, int(silent+day-today))) }
+	if last <= today || !told(last) {
+		return until
+	}
+	low, high := today, last // not told at low, told at high
+	for high-low > 1 {
+		if mid := low + (high-low)/2; told(mid) {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return env.Calendar.StartOf(r, high, env.Now)
+}
+
+// next is when an open alert changes by itself: it becomes critical, or the customer counts as churned.
+func (d *silenceModel) next(since, fired, horizon, after int64) int64 {
+	churned := d.churned(since, fired, horizon)
+	if at := since + d.critical; d.critical != 0 && at > after {
+		return min(at, churned)
+	}
+	return churned
+}
+
+// churned is when a customer whose alert is open counts as gone: when the time to lapse is over, and the horizon of what was told.
+func (d *silenceModel) churned(since, fired, horizon int64) int64 {
+	return max(since+d.lapse, fired+horizon)
+}
+
+// goesOn judges a customer whose alert is open.
+func (d *silenceModel) goesOn(r *customer.Record, env *Env, l *customer.Lifecycle, out []Signal) ([]Signal, int64) {
+	s := Signal{
+		Detector: SilenceName, State: Clear, At: max(env.Now, l.FiredAt), Since: l.Since, AtRisk: l.AtRisk, Day: l.Day,
+	}
+	h := d.rhythm(r, env)
+	if h != nil && int32(h.Last) > l.Day {
+		s.Reason, s.Day = Recovered, int32(h.Last)
+		if d.since(r, env, h) < l.FiredAt {
+			s.Reason = CorrectedByLateData
+		}
+		if r.Cancelled != 0 {
+			return append(out, s), 0
+		}
+		return append(out, s), env.Calendar.StartOf(r, int32(h.Last)+int32(population.Patience(h))+1, env.Now)
+	}
+	if r.Cancelled != 0 {
+		s.Reason = Churned
+		if r.Cancelled < l.FiredAt {
+			s.Reason = CorrectedByLateData
+		}
+		return append(out, s), 0
+	}
+	horizon := d.horizon(env, h)
+	due := d.churned(l.Since, l.FiredAt, horizon)
+	if env.Now >= due {
+		if known := d.known(env, env.Population); known < due {
+			return append(out, Signal{Detector: SilenceName, State: Hold, At: due}), env.again(due, known)
+		}
+		s.Reason, s.At = Churned, due
+		return append(out, s), 0
+	}
+	s.State, s.Severity, s.At = Firing, Warning, env.Now
+	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && d.known(env, env.Population) >= at {
+		s.Severity, s.At = Critical, max(at, l.FiredAt)
+	}
+	return append(out, s), d.next(l.Since, l.FiredAt, horizon, env.Now)
+}
+
+// rhythm is the one that counts, that of any activity while no model tells.
+func (d *silenceModel) rhythm(r *customer.Record, env *Env) *customer.Rhythm {
+	switch {
+	case env.Population != nil:
+		return env.Population.Rhythm(r)
+	case r.Rhythms() != nil:
+		return &r.Rhythms().Activity
+	}
+	return nil
+}
+
+// horizon is that of what was told, in ms, as far as the model says.
+func (d *silenceModel) horizon(env *Env, h *customer.Rhythm) int64 {
+	if env.Population == nil || h == nil {
+		return 0
+	}
+	return int64(env.Population.HorizonFor(h)) * Day.Ms()
+}
+
+// atRisk is what the customer would spend in the horizon as he did in the days up to his last purchase, times the probability that he will not. The days are
+// those of about three of his gaps, four weeks at least, as far as the windows hold them.
+func (d *silenceModel) atRisk(r *customer.Record, env *Env, h *customer.Rhythm, v population.Verdict) event.Money {
+	days := min(max(int32(3*h.MeanGap()+0.5), baselineDays), customer.MinKeptDays)
+	last := int32(h.Last)
+	_, spent := spendOf(r, env.Rates, last-days+1, last-days+1, last+1)
+	permille := int64(math.Round(v.P * 1000))
+	return env.Rates.round(max(0, scaled(spent, int64(v.Horizon)*permille, int64(days)*1000)))
+}
+
+// Explain writes the customer's own rhythm, the probability and what it was held against, and the model that told it.
+func (d *silenceModel) Explain(r *customer.Record, env *Env, sig *Signal, to *Object) {
+	if sig.State == Clear && sig.Since != 0 {
+		to.TimeIf("silent_since", sig.Since)
+	}
+	to.Time("last_activity", r.LastActivity)
+	h := d.rhythm(r, env)
+	if h == nil {
+		return
+	}
+	to.Date("last_day", int32(h.Last))
+	to.Int("days_active", int64(h.Count))
+	to.Number("mean_gap_days", h.MeanGap(), 1)
+	to.Int("longest_gap_days", int64(h.LongestGap()))
+	m := env.Population
+	if m == nil {
+		return
+	}
+	to.Text("counts", counted(m))
+	today := env.Calendar.DayOf(r, sig.At)
+	if sig.State != Clear {
+		silent := d.silence(r, env, d.lastSeen(r, env, h), today)
+		to.Int("silent_days", int64(silent))
+		if v := m.Judge(h, today-1, int(silent)); v.Overdue && d.cfg.BudgetPercent != 0 {
+			to.Number("rank", v.Rank, 3)
+			to.Number("rank_needed", max(m.Bar(), -99), 3)
+		}
+	}
+	to.Number("least_probability", d.cfg.LeastProbability, 3)
+	if stalled := env.stalledWithin(sig.Since, sig.At, d.feeds(m)...); stalled != 0 {
+		to.Duration("not_counted", stalled)
+	}
+	if at := max(r.Blind(event.Usage).Last, r.Blind(event.Payments).Last); at > sig.Since {
+		to.Time("unreadable_record", at)
+	}
+	to.TimeIf("cancelled", r.Cancelled)
+	to.Object("model", func(to *Object) {
+		to.Text("version", m.Version())
+		to.Int("customers", int64(m.Customers()))
+		to.Number("evidence", m.Evidence(), 2)
+	})
+	explainRates(r, env.Rates, to)
+}
+
+func counted(m *population.Model) string {
+	if m.Purchases() {
+		return "purchases"
+	}
+	return "activity"
+}
+
+// Summarize tells how long nothing was seen, what is usual, and what is likely.
+func (d *silenceModel) Summarize(dst []byte, r *customer.Record, env *Env, sig *Signal) []byte {
+	if sig.State != Firing {
+		return ended(dst, r, sig, d.lapse)
+	}
+	what := "activity"
+	if m := env.Population; m != nil && m.Purchases() {
+		what = "purchase"
+	}
+	dst = append(append(append(dst, "No "...), what...), " since "...)
+	dst = appendDate(dst, int64(sig.Day))
+	dst = append(dst, ", for "...)
+	dst = appendSpan(dst, sig.At-sig.Since)
+	if h := d.rhythm(r, env); h != nil && h.Count > 1 {
+		dst = append(dst, "; usually one every "...)
+		dst = appendDays(dst, int64(math.Round(max(h.MeanGap(), 1))))
+	}
+	dst = append(dst, '.')
+	if sig.Probability == 0 {
+		return dst
+	}
+	dst = append(dst, " With a probability of "...)
+	dst = strconv.AppendInt(dst, int64(math.Round(sig.Probability*100)), 10)
+	dst = append(dst, " % there is none for another "...)
+	return append(appendDays(dst, int64(sig.HorizonDays)), '.')
+}
