@@ -72,7 +72,9 @@ func (r rules) config() detectors.Config {
 	within := detectors.Within(detectors.Duration(r.complaint/hourMs) * detectors.Hour)
 	c.LapseAfter = detectors.Duration(r.lapse/hourMs) * detectors.Hour
 	c.ComplaintUnresolved.ExpireAfter = detectors.Duration(r.expire/hourMs) * detectors.Hour
-	c.ComplaintUnresolved.FirstResponse = detectors.Targets{}
+	c.ComplaintUnresolved.FirstResponse, c.ComplaintUnresolved.NextReply = detectors.Targets{}, detectors.Targets{}
+	c.ComplaintUnresolved.Inquiry = 0
+	c.ComplaintUnresolved.Warn, c.ComplaintUnresolved.Severe = detectors.WarnConfig{}, detectors.SevereConfig{}
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: within, Normal: within, High: within, Urgent: within, Critical: detectors.Within(0)}
 	return c
 }

@@ -347,13 +347,13 @@ func (w *world) unsettled() error {
 			continue
 		}
 		if s := engine.SecondStage(); s != nil {
-			firing = s.Firing
-		}
-		if s := engine.SecondStage(); s != nil && s.State == "stopped" {
-			if w.plan.weather.fatal {
-				in.tell(true)
+			if s.State == "stopped" {
+				if w.plan.weather.fatal { // somebody has mended it
+					in.tell(true)
+				}
+				return fmt.Errorf("the second stage is stopped on instance %d: %s", in.id, s.Error)
 			}
-			return fmt.Errorf("the second stage is stopped on instance %d: %s", in.id, s.Error)
+			firing = s.Firing
 		}
 		for _, s := range engine.Status() {
 			switch {
