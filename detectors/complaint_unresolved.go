@@ -157,8 +157,8 @@ func (d *complaintUnresolved) Evaluate(r *customer.Record, env *Env, trigger *ev
 			out, at = d.begins(r, c, env, out)
 		}
 		next = earlier(next, at)
-		if c.Resolved != 0 && c.Opened != 0 && !c.Case.Told {
-			next = earlier(next, c.Resolved+customer.SatisfiedAfter)
+		if over := c.Resolved + customer.SatisfiedAfter; c.Resolved != 0 && c.Opened != 0 && !c.Case.Told && over > env.Now { // else it is found out with this decision
+			next = earlier(next, over)
 		}
 	}
 	for i := range r.Lifecycles {

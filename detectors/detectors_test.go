@@ -499,3 +499,32 @@ func regularEnvUnknown(p *customer.Params, at int64) *Env {
 	}
 	return env
 }
+
+// When it is found out that a matter is over for the customer, he is looked at next for something else: a deadline that has come is taken for
+// one that cannot be decided yet, and holds up the others.
+func TestNextLookAfterAMatterIsOver(t *testing.T) {
+	cfg := Defaults()
+	cfg.Silence.Enabled, cfg.SpendDrop.Enabled = false, false
+	cfg.LapseAfter, cfg.Horizon, cfg.KeptDays = 180*Day, 60*Day, 91
+	set, err := NewSet(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := customer.DefaultParams(customer.NewCalendar(nil))
+	r := &customer.Record{ID: "c"}
+	for i, kind := range []event.Kind{event.KindOpened, event.KindResolved} {
+		r.Apply(&event.Event{Feed: event.Complaints, Customer: []byte("c"), ComplaintID: []byte("T"), Kind: kind, Time: t0 + int64(i)*1000, IDHash: uint64(i + 1)}, &p)
+	}
+	over := t0 + 1000 + customer.SatisfiedAfter
+	env := &Env{Now: over - 1, Calendar: p.Calendar, Rates: MustRates("EUR", nil)}
+	if _, next := set.Evaluate(r, env, nil, nil); next != over {
+		t.Errorf("before it is over the next look is at %d, want %d", next, over)
+	}
+	env.Now = over
+	if _, next := set.Evaluate(r, env, nil, nil); next != 0 {
+		t.Errorf("when it is over the next look is at %d, want none", next)
+	}
+	if found := set.Settle(r, env, nil); len(found) != 1 || found[0].Cycle == nil {
+		t.Errorf("found are %+v", found)
+	}
+}
