@@ -38,9 +38,9 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Ro
 	case h.Truth.Purchases:
 		r.Activity = "purchase"
 	}
-	var learnt models
+	var known learnt
 	for i, v := range o.Variants {
-		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0 && !h.Truth.None, models: learnt, Progress: o.Progress}
+		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0, Model: !h.Truth.None, learnt: known, Progress: o.Progress}
 		if i == 0 {
 			task.ScoreAt = o.ScoreAt
 		}
@@ -54,7 +54,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Ro
 		if i > 0 {
 			continue
 		}
-		learnt, rows = out.models, out.Rows
+		known, rows = out.learnt, out.Rows
 		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
 		r.Model = s.model(out)
 	}

@@ -23,6 +23,8 @@ import (
 	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/backtest"
 	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 )
 
@@ -162,6 +164,21 @@ func TestScoresDoNotSeeTheFuture(t *testing.T) {
 	}
 	if two := score(history, at.AddDate(0, 0, -30), at); !strings.HasSuffix(two, strings.SplitAfterN(want, "\n", 2)[1]) {
 		t.Errorf("another date changes the rows of one:\n%s", two)
+	}
+}
+
+// The configuration that holds without -c knows every field of the contract.
+func TestDefaultConfigurationReadsTheWholeContract(t *testing.T) {
+	cfg, err := config.Load("default", config.Source{ReadFile: func(string) ([]byte, error) { return backtest.DefaultConfig(), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range cfg.Feeds.Read() {
+		for _, name := range event.FieldNames(f.Role) {
+			if _, ok := f.Mapping.Fields[name]; !ok && (f.Role != event.Customers || name != "type") {
+				t.Errorf("feed %s: field %s is not read", f.Role, name)
+			}
+		}
 	}
 }
 

@@ -16,14 +16,33 @@ type inForce struct {
 	model *population.Model
 }
 
-// models are all models of a history, the oldest first.
-type models []inForce
+// learnt is all that was learnt of a population over a history, the oldest first.
+type learnt struct {
+	models []inForce
+	misses []missesInForce
+}
 
-// at is the model in force at an event time, nil while there is none.
-func (m models) at(ms int64) *population.Model {
-	for i := len(m) - 1; i >= 0; i-- {
-		if m[i].from <= ms {
-			return m[i].model
+// missesInForce are the rates at which groups miss their targets, and from when on decisions use them.
+type missesInForce struct {
+	from  int64
+	rates *population.MissRates
+}
+
+// model is the one in force at an event time, nil while there is none.
+func (l *learnt) model(ms int64) *population.Model {
+	for i := len(l.models) - 1; i >= 0; i-- {
+		if l.models[i].from <= ms {
+			return l.models[i].model
+		}
+	}
+	return nil
+}
+
+// missRates are the rates in force at an event time, nil while there are none.
+func (l *learnt) missRates(ms int64) *population.MissRates {
+	for i := len(l.misses) - 1; i >= 0; i-- {
+		if l.misses[i].from <= ms {
+			return l.misses[i].rates
 		}
 	}
 	return nil
@@ -50,8 +69,21 @@ func lookEvery(horizonDays int) int32 {
 	return max(1, int32(horizonDays)/(12*population.EpochDays))
 }
 
-// learn takes the samples of an epoch from all shards and closes it. The new model is in force from the day after on.
+// learn takes the samples and the outcomes of complaints of an epoch from all shards and closes it. What is learnt is in force from the day after on.
 func (r *replay) learn(ctx context.Context, epoch int32) error {
+	from := int64(population.InForceFrom(epoch)) * dayMs
+	for _, s := range r.shards {
+		for _, o := range s.outcomes {
+			r.groups.Observe(o)
+		}
+		s.outcomes = s.outcomes[:0]
+	}
+	if rates := r.groups.Close(epoch); rates != nil {
+		r.learnt.misses = append(r.learnt.misses, missesInForce{from, rates})
+	}
+	if !r.task.Model {
+		return nil
+	}
 	current := r.fold.Model()
 	if err := r.each(ctx, func(s *shard) error {
 		s.sample(epoch, current)
@@ -65,7 +97,7 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 		}
 	}
 	if m := r.fold.Close(epoch); m != nil && m != current {
-		r.models = append(r.models, inForce{int64(population.InForceFrom(epoch)) * dayMs, m})
+		r.learnt.models = append(r.learnt.models, inForce{from, m})
 	}
 	return nil
 }
@@ -136,5 +168,5 @@ func (r *replay) gather(out *Outcome) {
 	}
 	slices.SortFunc(out.looks, func(a, b look) int { return cmp.Or(cmp.Compare(a.person, b.person), cmp.Compare(a.day, b.day)) })
 	slices.SortFunc(out.Rows, func(a, b Row) int { return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Customer, b.Customer)) })
-	out.models = r.models
+	out.learnt = r.learnt
 }

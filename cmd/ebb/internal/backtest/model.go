@@ -30,7 +30,7 @@ type judged struct {
 
 // model scores the probabilities; nil where none was told whose horizon is over.
 func (s *scorer) model(o *Outcome) *ModelReport {
-	if len(o.models) == 0 || s.t.None {
+	if len(o.learnt.models) == 0 || s.t.None {
 		return nil
 	}
 	var list []judged
@@ -55,7 +55,7 @@ func (s *scorer) model(o *Outcome) *ModelReport {
 	})
 	base := float64(stopped) / float64(len(list))
 	r := &ModelReport{
-		From: date(dayOf(o.models[0].from)), LookDays: int(lookEvery(int(s.horizon))) * 7, Looks: len(list), BaseRate: round(base, 4),
+		From: date(dayOf(o.learnt.models[0].from)), LookDays: int(lookEvery(int(s.horizon))) * 7, Looks: len(list), BaseRate: round(base, 4),
 	}
 	r.Brier, r.Skill = brier(list, base)
 	r.Calibration, r.ECE = calibrate(list)

@@ -58,15 +58,16 @@ type Outcome struct {
 	Rows       []Row   // customers scored at the dates that were asked for, by date and customer
 
 	looks  []look
-	models models
+	learnt learnt
 }
 
 // Task is what a replay has to do beside raising alerts.
 type Task struct {
 	What     string // for the progress
 	Horizon  int    // days that the models look ahead
-	Learn    bool   // make models, look at all customers; otherwise models holds them
-	models   models
+	Learn    bool   // learn from the population; otherwise learnt holds what was
+	Model    bool   // with Learn: make models of who stops, and look at all customers
+	learnt   learnt
 	ScoreAt  []int32 // UTC days at whose end every customer is scored, rising
 	Progress *Progress
 }
@@ -77,7 +78,8 @@ type replay struct {
 	task   *Task
 	shards [shards]*shard
 	fold   *population.Fold
-	models models
+	groups *population.Groups
+	learnt learnt
 }
 
 // shard replays the customers of one part. It belongs to one goroutine at a time.
@@ -93,13 +95,14 @@ type shard struct {
 	customers map[string]*subject
 	timers    timers
 	list      []*subject // in the order in which they came
-	known     models     // so far
+	known     *learnt    // so far
 	clock     int64
 	ev        event.Event
 
-	samples []population.Sample
-	looks   []look
-	rows    []Row
+	outcomes []population.Outcome // of complaints, since the newest epoch
+	samples  []population.Sample
+	looks    []look
+	rows     []Row
 
 	alerts     []Alert
 	open       map[[16]byte]int
@@ -116,12 +119,12 @@ type subject struct {
 
 // Run replays a history by the rules.
 func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, error) {
-	learnt := population.Config{}
-	if cfg := rules.Detectors.Population(); cfg != nil {
-		learnt = *cfg
+	cfg := population.Config{}
+	if of := rules.Detectors.Population(); of != nil {
+		cfg = *of
 	}
-	learnt.Horizon = task.Horizon
-	r := &replay{rules: rules, task: task, models: task.models, fold: population.NewFold(learnt)}
+	cfg.Horizon = task.Horizon
+	r := &replay{rules: rules, task: task, learnt: task.learnt, groups: population.NewGroups(), fold: population.NewFold(cfg)}
 	for i := range r.shards {
 		s, err := newShard(rules, h, i)
 		if err != nil {
@@ -161,7 +164,7 @@ func (t *Task) wants(day int32) bool {
 // advance has every shard go on to a moment, with the models that are known by then.
 func (r *replay) advance(ctx context.Context, to, end int64) error {
 	return r.each(ctx, func(s *shard) error {
-		s.known = r.models
+		s.known = &r.learnt
 		return s.advance(to, end)
 	})
 }
@@ -171,7 +174,7 @@ func (r *replay) stop(ctx context.Context, day int32) error {
 	if !r.task.Learn {
 		return nil
 	}
-	m := r.models.at(int64(day) * dayMs)
+	m := r.learnt.model(int64(day) * dayMs)
 	if m != nil && slices.Contains(r.task.ScoreAt, day-1) {
 		if err := r.each(ctx, func(s *shard) error { s.score(day-1, m, r.task.Horizon); return nil }); err != nil {
 			return err
@@ -318,6 +321,11 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 	for i := range d.Steps {
 		s.note(&c.rec, &d.Steps[i])
 	}
+	for i := range d.Findings {
+		if o := d.Findings[i].Outcome; o != nil {
+			s.outcomes = append(s.outcomes, *o)
+		}
+	}
 	if d.Forget {
 		c.rec = customer.Record{ID: c.rec.ID}
 		return
@@ -328,7 +336,10 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 // know says up to where each feed is complete for a decision at event time at: a replay has seen everything, but treats the last stretch
 // of a feed that is late by nature as not yet known, as a task does.
 func (s *shard) know(at int64) {
-	s.env.Now, s.env.Population = at, s.known.at(at)
+	s.env.Now, s.env.Population, s.env.Misses = at, s.known.model(at), nil
+	if rates := s.known.missRates(at); rates != nil {
+		s.env.Misses = rates
+	}
 	for f := range s.env.KnownUntil {
 		s.env.KnownUntil[f] = at
 	}

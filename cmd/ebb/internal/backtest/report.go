@@ -105,6 +105,7 @@ type Score struct {
 	Resolved       int      `json:"resolved"`
 	Warnings       int      `json:"warnings,omitempty"`       // complaint alerts that began as info, before the breach
 	WarningsRight  int      `json:"warnings_right,omitempty"` // of them, the breach came
+	Unwarned       int      `json:"unwarned,omitempty"`       // complaint alerts that began with the breach
 	ComplaintHours *float64 `json:"median_hours_to_end,omitempty"`
 }
 

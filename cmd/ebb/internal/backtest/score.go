@@ -201,6 +201,7 @@ func (s *scorer) complaint(to *tally, a *Alert) {
 		to.hours = append(to.hours, float64(a.ResolvedAt-a.At)/3_600_000)
 	}
 	if a.Severity != alerts.Info {
+		to.Unwarned++
 		return
 	}
 	to.Warnings++

@@ -31,6 +31,9 @@ func (r *Report) Text(w io.Writer) error {
 		for j := range m.Detectors {
 			d := &m.Detectors[j]
 			textRow(t, d.Detector, &d.Score)
+			if d.Warnings > 0 {
+				fmt.Fprintf(t, "  %d warnings, %d right; %d came with the miss\n", d.Warnings, d.WarningsRight, d.Unwarned)
+			}
 			if d.Alerts > 0 {
 				for k := range d.Tiers {
 					textRow(t, "  "+d.Tiers[k].Tier, &d.Tiers[k].Score)
