@@ -294,7 +294,7 @@ func NewSet(cfg Config) (*Set, error) {
 	}
 	if cfg.Silence.Enabled {
 		if cfg.Silence.Method == Model {
-			s.list = append(s.list, newSilenceModel(cfg.Silence, cfg.LapseAfter))
+			s.list = append(s.list, newSilenceModel(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
 		} else {
 			s.list = append(s.list, newSilence(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
 		}

@@ -12,7 +12,7 @@ const SilenceName = "silence"
 //
 // By the method model it fires when the customer has been silent for longer than is usual for him, and the model of the population gives at least
 // LeastProbability to his doing nothing for another horizon (alerts.horizon, or longer for who comes less often). Of these it tells the likeliest: in a month
-// BudgetPercent of the customers who are active. Whoever came on fewer than three days is not judged, nor is anybody before enough customers are known.
+// BudgetPercent of the customers who are active. Whoever came on fewer than three days is not judged, and before 15 customers are known the method plain judges.
 //
 // By the method plain it fires when the limit has passed since the last activity: a use, a purchase or a refund. The limit is After, or, where
 // GapMultiple is not 0 and the windows hold at least MinGaps gaps between days of activity, GapMultiple times the median of
@@ -35,7 +35,7 @@ type SilenceConfig struct {
 // DefaultSilence returns two weeks, and longer for who comes less often: three times his usual gap, 75 days at most.
 func DefaultSilence() SilenceConfig {
 	return SilenceConfig{
-		Enabled: true, Method: Plain, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day,
+		Enabled: true, Method: Model, After: 14 * Day, GapMultiple: 3, MinGaps: 2, MinAfter: 14 * Day, MaxAfter: 75 * Day,
 		LeastProbability: 0.35, BudgetPercent: 5,
 	}
 }

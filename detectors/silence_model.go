@@ -15,14 +15,18 @@ import (
 //
 // Scores are costly beside a comparison, and nobody becomes a likelier leaver by what he does. So nothing is computed for who was active just now: he is looked
 // at when he becomes overdue, then on the day on which the model's probability will be high enough, and when another model has come into force.
+//
+// Where nothing is learnt yet, because the group has too few customers or the record was kept before rhythms were, the plain rule judges: somebody who runs
+// ebb for a handful of customers would else never hear of any.
 type silenceModel struct {
 	cfg      SilenceConfig
+	plain    *silence
 	critical int64 // ms
 	lapse    int64 // ms
 }
 
-func newSilenceModel(cfg SilenceConfig, lapse Duration) *silenceModel {
-	return &silenceModel{cfg: cfg, critical: cfg.CriticalAfter.Ms(), lapse: lapse.Ms()}
+func newSilenceModel(cfg SilenceConfig, horizon, lapse Duration) *silenceModel {
+	return &silenceModel{cfg: cfg, plain: newSilence(cfg, horizon, lapse), critical: cfg.CriticalAfter.Ms(), lapse: lapse.Ms()}
 }
 
 var _ Detector = (*silenceModel)(nil)
@@ -31,22 +35,28 @@ func (*silenceModel) Name() string    { return SilenceName }
 func (*silenceModel) Version() string { return "2" }
 
 // Evaluate is asked at each event, and then only compares.
-func (d *silenceModel) Evaluate(r *customer.Record, env *Env, _ *event.Event, out []Signal) ([]Signal, int64) {
+func (d *silenceModel) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {
+	if d.unlearnt(r, env) {
+		out, next := d.plain.Evaluate(r, env, trigger, out)
+		if h := r.Rhythms(); next != 0 && h != nil && h.Activity.Count >= population.LeastDays {
+			next = min(next, nextModel(env.Now))
+		}
+		return out, next
+	}
 	if len(r.Lifecycles) != 0 {
 		if open := r.Lifecycle(SilenceName, ""); open >= 0 {
 			return d.goesOn(r, env, &r.Lifecycles[open], out)
 		}
 	}
-	if r.Lapsed || r.Cancelled != 0 || r.Rhythms() == nil {
+	if r.Lapsed || r.Cancelled != 0 {
 		return out, 0
 	}
-	if env.Population == nil {
-		if r.Rhythms().Activity.Count < population.LeastDays {
-			return out, 0
-		}
-		return out, nextModel(env.Now)
-	}
 	return d.begins(r, env, out)
+}
+
+// unlearnt is true where there is nothing that the model could say.
+func (d *silenceModel) unlearnt(r *customer.Record, env *Env) bool {
+	return env.Population == nil || r.Rhythms() == nil
 }
 
 // begins judges a customer without an open alert.
@@ -259,6 +269,10 @@ func (d *silenceModel) atRisk(r *customer.Record, env *Env, h *customer.Rhythm, 
 
 // Explain writes the customer's own rhythm, the probability and what it was held against, and the model that told it.
 func (d *silenceModel) Explain(r *customer.Record, env *Env, sig *Signal, to *Object) {
+	if d.unlearnt(r, env) {
+		d.plain.Explain(r, env, sig, to)
+		return
+	}
 	if sig.State == Clear && sig.Since != 0 {
 		to.TimeIf("silent_since", sig.Since)
 	}
@@ -310,6 +324,9 @@ func counted(m *population.Model) string {
 
 // Summarize tells how long nothing was seen, what is usual, and what is likely.
 func (d *silenceModel) Summarize(dst []byte, r *customer.Record, env *Env, sig *Signal) []byte {
+	if d.unlearnt(r, env) {
+		return d.plain.Summarize(dst, r, env, sig)
+	}
 	if sig.State != Firing {
 		return ended(dst, r, sig, d.lapse)
 	}

@@ -47,7 +47,7 @@ func newSilenceWorld(t *testing.T, purchases int) *silenceWorld {
 	t.Helper()
 	cfg := DefaultSilence()
 	cfg.Method, cfg.BudgetPercent = Model, 0
-	w := &silenceWorld{r: &customer.Record{ID: "c"}, p: customer.DefaultParams(customer.NewCalendar(nil)), d: newSilenceModel(cfg, 180*Day)}
+	w := &silenceWorld{r: &customer.Record{ID: "c"}, p: customer.DefaultParams(customer.NewCalendar(nil)), d: newSilenceModel(cfg, 60*Day, 180*Day)}
 	w.p.Horizon = 60
 	w.env = Env{Calendar: w.p.Calendar, Rates: MustRates("EUR", nil), Population: regulars(t, 60, int32(t0/dayMs))}
 	for i := range purchases {

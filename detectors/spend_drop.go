@@ -36,7 +36,7 @@ type SpendDropConfig struct {
 // on the crowd of ebb demo five times as many alerts are right.
 func DefaultSpendDrop() SpendDropConfig {
 	return SpendDropConfig{
-		Enabled: true, Method: Plain, FalseAlarms: 0.1, LeastFallPercent: 30, RecentDays: 35, BaselineDays: 55, MinHistoryDays: 70,
+		Enabled: true, Method: Model, FalseAlarms: 0.1, LeastFallPercent: 30, RecentDays: 35, BaselineDays: 55, MinHistoryDays: 70,
 		MinWeekly: Amount(10 * event.MoneyUnit), FiresBelowPercent: 40, RecoversAtPercent: 60, CriticalBelowPercent: 15,
 	}
 }
