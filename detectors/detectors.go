@@ -77,14 +77,19 @@ func (e *Env) DropParams() *customer.DropParams {
 	return e.drop
 }
 
-// elapsed is how many days passed for the drop tests from one local day to a later one: not those in which the feed stood still. It is above 0.
+// elapsed is how many days passed for the drop tests from one local day to a later one: not those in which the feed stood still, and, of payments, as many as
+// are told by how busy the whole population was. It is above 0.
 func (e *Env) elapsed(r *customer.Record, f event.Feed, from, to int32) float64 {
 	days := float64(to - from)
-	if len(e.Stalls) != 0 {
-		stalled := e.stalledWithin(e.Calendar.StartOf(r, from, e.Now), e.Calendar.StartOf(r, to, e.Now), f)
-		days -= float64(stalled) / float64(Day.Ms())
+	passed := days
+	if e.Population != nil && f == event.Payments {
+		passed = e.Population.Elapsed(from, to)
 	}
-	return max(days, leastElapsed)
+	if len(e.Stalls) != 0 && days > 0 {
+		stalled := e.stalledWithin(e.Calendar.StartOf(r, from, e.Now), e.Calendar.StartOf(r, to, e.Now), f)
+		passed *= 1 - float64(stalled)/(days*float64(Day.Ms()))
+	}
+	return max(passed, leastElapsed)
 }
 
 // leastElapsed is how many days pass at least between two payments, or uses.

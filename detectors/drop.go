@@ -33,6 +33,8 @@ const (
 	pendingDays = 4
 	// leastDropDays is how long a drop lasts at least that is told: a small purchase or two are nothing to act on.
 	leastDropDays = 7
+	// mostRaised is by how much the population raises the threshold at most, in ln: a factor of 20 in the false alarms.
+	mostRaised = 3
 	// rearmDays is how long after the beginning of an alert another one may begin.
 	rearmDays = 30
 	// The window of what counts as recent when an alert may end: so many usual gaps, within bounds in days.
@@ -53,10 +55,18 @@ func (d *drop) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out 
 	if r.Cancelled != 0 {
 		return out, 0
 	}
-	if plan := r.DropPlan(d.feed); plan.Ask != 0 && env.Now < plan.Ask {
+	if plan := r.DropPlan(d.feed); plan.Ask != 0 && env.Now < plan.Ask && plan.Model == modelOf(env) {
 		return out, asked(plan.Ask)
 	}
 	return d.begins(r, env, out)
+}
+
+// modelOf names the model in force, -1 if there is none.
+func modelOf(env *Env) int32 {
+	if env.Population == nil {
+		return -1
+	}
+	return env.Population.DropEpoch()
 }
 
 // planned and asked turn a time, of which 0 is never, into one of a plan, of which 0 is not known, and back.
@@ -104,7 +114,7 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 	}
 	ask := d.nextLook(r, env, day, w.over())
 	if !w.over() { // else anything that happens may let it be told
-		r.PlanDrop(d.feed, customer.DropPlan{Ask: planned(ask)})
+		r.PlanDrop(d.feed, customer.DropPlan{Ask: planned(ask), Model: modelOf(env)})
 	}
 	return out, ask
 }
@@ -148,16 +158,21 @@ func (d *drop) nextDay(r *customer.Record, env *Env, day int32) int32 {
 			return next
 		}
 	}
-	quiet := all.Quiet(d.threshold(&all))
+	quiet := all.Quiet(d.threshold(env, &all))
 	if quiet >= customer.DropNever {
 		return never
 	}
-	next := max(all.Last()+1+int32(math.Ceil(quiet)), day+1) // the day before it is the last one that is priced
+	next := max(all.Last()+1, day) + 1
 	next += (pricedEvery - next%pricedEvery) % pricedEvery
-	if all.Absent(float64(next - all.Last() - 1)) {
-		return never
+	for ; ; next += pricedEvery {
+		silent := env.elapsed(r, d.feed, all.Last(), next-1) // the day before is the last one that is priced
+		if all.Absent(silent) {
+			return never
+		}
+		if silent >= quiet {
+			return next
+		}
 	}
-	return next
 }
 
 // weighed is the evidence of a test on a day, and what it takes.
@@ -168,14 +183,26 @@ type weighed struct {
 
 func (w *weighed) over() bool { return w.statistic > w.threshold }
 
-func (d *drop) threshold(test *customer.Drop) float64 { return test.Threshold(d.falseAlarms) }
+// threshold is the larger of two: that which is fitted to simulated customers, and that which the population sets by its own peaks. The latter cannot tell false
+// alarms from true ones, so it does not raise the threshold without bounds.
+func (d *drop) threshold(env *Env, test *customer.Drop) float64 {
+	limit := test.Threshold(d.falseAlarms)
+	if env.Population == nil {
+		return limit
+	}
+	own, ok := env.Population.DropExcess(d.feed, d.falseAlarms)
+	if !ok {
+		return limit
+	}
+	return limit + min(max(own+math.Log(d.falseAlarms), 0), mostRaised)
+}
 
 // weigh prices what is known before a day.
 func (d *drop) weigh(r *customer.Record, env *Env, test *customer.Drop, day int32) weighed {
 	if !test.Ready() {
 		return weighed{threshold: math.Inf(1)}
 	}
-	w := weighed{statistic: test.Statistic(), threshold: d.threshold(test)}
+	w := weighed{statistic: test.Statistic(), threshold: d.threshold(env, test)}
 	if to := day - day%pricedEvery - 1; to > test.Last() {
 		w.silent = env.elapsed(r, d.feed, test.Last(), to)
 		w.statistic = test.Silent(w.silent)
@@ -407,6 +434,9 @@ func (d *drop) explainTest(r *customer.Record, env *Env, sig *Signal, to *Object
 		to.Number("log_evidence", w.statistic, 2)
 	}
 	to.Number("log_evidence_needed", w.threshold, 2)
+	if env.Population != nil {
+		to.Object("model", func(to *Object) { to.Text("version", env.Population.Version()) })
+	}
 	if test.Last() != 0 {
 		to.Date("last_day", test.Last())
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ebb/alerts"
+	"ebb/detectors/population"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/batch"
@@ -289,6 +290,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
 		t.settle(entry, due)
 	}
+	t.env.Now, t.env.Population = ev.Time, t.population(max(ev.Time, rec.Decided)) // what the record learns of the event depends on it
 	outcome := rec.Apply(ev, &t.params)
 	if ev.Notes != 0 || outcome != customer.Applied {
 		t.m.note(s.feed, ev.Notes, outcome)
@@ -399,9 +401,7 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {
 	t.env.Now = at
-	if t.sampling.on {
-		t.env.Population = t.sampling.models.at(at)
-	}
+	t.env.Population = t.population(at)
 	for f := range t.env.KnownUntil {
 		t.env.KnownUntil[f] = at // a feed that is not configured hides nothing
 	}
@@ -417,6 +417,14 @@ func (t *task) know(at int64) {
 		}
 		t.env.KnownUntil[s.feed] = min(until, t.env.KnownUntil[s.feed])
 	}
+}
+
+// population is the model in force at an event time, nil if there is none.
+func (t *task) population(at int64) *population.Model {
+	if !t.sampling.on {
+		return nil
+	}
+	return t.sampling.models.at(at)
 }
 
 // otherTasks is the event time up to which everything that other tasks forward has been seen; never where nothing is missing.

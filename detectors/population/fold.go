@@ -49,6 +49,7 @@ type Fold struct {
 	purchases bool
 	limit     uint64 // the largest hash of the sample
 	steps     [][]step
+	drops     dropFold
 }
 
 const neverClosed = math.MinInt32
@@ -90,7 +91,7 @@ func NewFold(cfg Config) *Fold {
 	if cfg.Sample == 0 {
 		cfg.Sample = defaultSample
 	}
-	return &Fold{cfg: cfg, epoch: neverClosed, waiting: map[int32]map[uint64]Sample{}, seen: map[uint64]sighting{}, purchases: true, limit: math.MaxUint64}
+	return &Fold{cfg: cfg, epoch: neverClosed, waiting: map[int32]map[uint64]Sample{}, seen: map[uint64]sighting{}, purchases: true, limit: math.MaxUint64, drops: dropFold{epoch: neverClosed}}
 }
 
 // Observe takes a sample. Samples of several epochs may come in any order; one of an epoch that was closed is left out, and of two of a customer at an epoch
@@ -116,8 +117,8 @@ func (f *Fold) Epoch() (int32, bool) { return f.epoch, f.epoch != neverClosed }
 // Model is the newest model, nil while there is none.
 func (f *Fold) Model() *Model { return f.model }
 
-// Close ends an epoch: all samples of it are there, and none of it will count from now on. It returns the newest model, which is a new one only where the
-// epoch is one of those at which models are fitted (a sixth of the horizon apart), and nil while too few customers are known. Epochs must be closed in their
+// Close ends an epoch: all samples of it are there, and none of it will count from now on. It returns the newest model, nil while too few customers are known;
+// the models of lapse in it are new only where the epoch is one of those at which they are fitted, a sixth of the horizon apart. Epochs must be closed in their
 // order; samples of an epoch that is left out are not used.
 func (f *Fold) Close(epoch int32) *Model {
 	if epoch <= f.epoch {
@@ -134,6 +135,10 @@ func (f *Fold) Close(epoch int32) *Model {
 		}
 	}
 	f.remember(samples)
+	f.drops.close(samples, epoch, f.cfg.Horizon)
+	if f.model != nil {
+		f.model = f.model.withDrops(f.drops.told())
+	}
 	return f.model
 }
 

@@ -107,6 +107,7 @@ func (f *Fold) append(dst []byte) []byte {
 	}
 	w.snapshots(f.pending)
 	w.snapshots(f.matured)
+	f.drops.append(&w)
 	return w.b
 }
 
@@ -159,6 +160,7 @@ func readFold(cfg Config, b []byte) (*Fold, error) {
 		f.steps = append(f.steps, steps)
 	}
 	f.pending, f.matured = r.snapshots(), r.snapshots()
+	f.drops = readDropFold(&r)
 	if r.bad || len(r.b) != 0 {
 		return nil, ErrDamaged
 	}

@@ -25,6 +25,8 @@ type Model struct {
 	trees  *trees
 	season *season
 
+	drop dropModel
+
 	version string
 }
 
@@ -146,6 +148,7 @@ func AppendModel(dst []byte, m *Model) []byte {
 		m.trees.append(&w)
 		w.floats(m.season[:]...)
 	}
+	m.drop.append(&w)
 	return w.b
 }
 
@@ -176,6 +179,7 @@ func DecodeModel(b []byte) (*Model, error) {
 		m.linear, m.trees, m.season = readRidge(&r), readTrees(&r), new(season)
 		r.floats(m.season[:])
 	}
+	m.drop = readDropModel(&r)
 	if r.bad || len(r.b) != 0 || min(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B) <= 0 {
 		return nil, ErrDamaged
 	}

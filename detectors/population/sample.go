@@ -28,6 +28,7 @@ type Sample struct {
 	Rhythms  customer.Rhythms
 	Tier     string // at most 64 bytes
 	Segment  string // at most 64 bytes
+	Drop     DropSample
 }
 
 // SampleOf is the sample of a customer, false for one of whom no rhythm is known.
@@ -36,7 +37,7 @@ func SampleOf(r *customer.Record, epoch int32) (Sample, bool) {
 	if h == nil || h.Activity.Count == 0 {
 		return Sample{}, false
 	}
-	s := Sample{Customer: Hash(r.ID), Epoch: epoch, Rhythms: *h}
+	s := Sample{Customer: Hash(r.ID), Epoch: epoch, Rhythms: *h, Drop: dropSampleOf(r, epoch)}
 	if p := r.Profile(); p != nil {
 		s.Tier, s.Segment = label(p.Tier), label(p.Segment)
 	}
@@ -47,14 +48,15 @@ func label(s string) string { return s[:min(len(s), maxLabel)] }
 
 const sampleVersion = 1
 
-// AppendSample appends the stored form: the version, the customer in eight bytes little-endian, the epoch, tier and segment each behind its length, and the
-// rhythms. Numbers are varints.
+// AppendSample appends the stored form: the version, the customer in eight bytes little-endian, the epoch, tier and segment each behind its length, what is for the drop
+// tests, and the rhythms. Numbers are varints.
 func AppendSample(dst []byte, s *Sample) []byte {
 	w := writer{append(dst, sampleVersion)}
 	w.uint64(s.Customer)
 	w.varint(int64(s.Epoch))
 	w.text(s.Tier)
 	w.text(s.Segment)
+	s.Drop.append(&w)
 	return customer.AppendRhythms(w.b, &s.Rhythms)
 }
 
@@ -66,7 +68,7 @@ func DecodeSample(b []byte) (Sample, error) {
 	} else if v == 0 {
 		return Sample{}, ErrDamaged
 	}
-	s := Sample{Customer: r.uint64(), Epoch: r.epoch(), Tier: r.text(), Segment: r.text(), Rhythms: r.rhythms()}
+	s := Sample{Customer: r.uint64(), Epoch: r.epoch(), Tier: r.text(), Segment: r.text(), Drop: readDropSample(&r), Rhythms: r.rhythms()}
 	if r.bad || len(r.b) != 0 {
 		return Sample{}, ErrDamaged
 	}

@@ -34,8 +34,8 @@ type keptDrops struct {
 type DropPlan struct {
 	// Ask is the event time before which nothing changes, 0 if it is not known.
 	Ask int64
-	// Version is that of the population's model by which it was planned.
-	Version uint64
+	// Model names the population's model by which it was planned.
+	Model int32
 }
 
 // DropPlan returns the plan of a test.
@@ -385,4 +385,16 @@ func (d *Drop) restart() {
 	if d.Ready() {
 		d.Restart()
 	}
+}
+
+// DaysPaid is on how many of the local days [from, to) that the windows hold the customer bought something.
+func (r *Record) DaysPaid(from, to int32) int {
+	n, seen := 0, int32(-1)
+	for i := len(r.Spend) - 1; i >= 0 && r.Spend[i].Day() >= from; i-- {
+		if s := &r.Spend[i]; s.Day() < to && s.Purchases != 0 && s.Day() != seen {
+			n++
+			seen = s.Day()
+		}
+	}
+	return n
 }
