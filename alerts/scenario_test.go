@@ -16,6 +16,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/population/populationtest"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
@@ -128,6 +129,12 @@ func (s *script) command(line string) error {
 	case "out-of-order":
 		d, err := detectors.ParseDuration(rest)
 		s.setup = append(s.setup, func(p *pipeline) { p.outOfOrder = d.Ms() })
+		return err
+	case "population": // population weekly DATE
+		at, err := time.Parse("weekly 2006-01-02", rest)
+		s.setup = append(s.setup, func(p *pipeline) {
+			p.env.Population = populationtest.Weekly(*p.set.Population(), int32(at.Unix()/86400))
+		})
 		return err
 	case "quiet":
 		s.setup = append(s.setup, func(p *pipeline) { p.mode = alerts.Quiet })

@@ -6,34 +6,10 @@ import (
 	"time"
 
 	"ebb/detectors/population"
+	"ebb/detectors/population/populationtest"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
-
-// regulars is the model of a population of whom most buy once a week and a few leave after each purchase, and of whom nothing is known after the day.
-func regulars(t *testing.T, horizon int, day int32) *population.Model {
-	t.Helper()
-	p := customer.DefaultParams(customer.NewCalendar(nil))
-	p.Horizon, p.MaxSeen = horizon, 0
-	fold := population.NewFold(population.Config{Horizon: horizon, Floor: 0.35})
-	epoch := population.Epoch(day)
-	for i := range 400 {
-		r := &customer.Record{ID: string(rune('a'+i%26)) + string(rune('a'+i/26))}
-		stay := 3 + i*7919%40 // purchases
-		for n, at := 0, epoch-300+int32(i%50); n < stay && at < epoch; n++ {
-			r.Apply(&event.Event{Feed: event.Payments, Kind: event.KindPurchase, Time: int64(at) * dayMs, Amount: 10 * event.MoneyUnit}, &p)
-			at += 5 + int32(i*31+n*17)%5
-		}
-		if s, ok := population.SampleOf(r, epoch); ok {
-			fold.Observe(s)
-		}
-	}
-	m := fold.Close(epoch)
-	if m == nil {
-		t.Fatal("no model")
-	}
-	return m
-}
 
 // silenceWorld is a customer who buys every seventh day, and his detector.
 type silenceWorld struct {
@@ -49,7 +25,7 @@ func newSilenceWorld(t *testing.T, purchases int) *silenceWorld {
 	cfg.Method, cfg.BudgetPercent = Model, 0
 	w := &silenceWorld{r: &customer.Record{ID: "c"}, p: customer.DefaultParams(customer.NewCalendar(nil)), d: newSilenceModel(cfg, 60*Day, 180*Day)}
 	w.p.Horizon = 60
-	w.env = Env{Calendar: w.p.Calendar, Rates: MustRates("EUR", nil), Population: regulars(t, 60, int32(t0/dayMs))}
+	w.env = Env{Calendar: w.p.Calendar, Rates: MustRates("EUR", nil), Population: populationtest.Weekly(population.Config{Horizon: 60, Floor: 0.35}, int32(t0/dayMs))}
 	for i := range purchases {
 		w.buy(t0 + int64(i)*7*dayMs)
 	}

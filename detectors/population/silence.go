@@ -24,10 +24,10 @@ type Verdict struct {
 	Rank float64
 }
 
-// HorizonFor is the time in days that is told about a customer: the model's horizon, or three times what is usual in the population, or one and a half times what
-// is usual for him, whichever is longest. A horizon within the usual gap would call everybody lost on the day of his purchase.
+// HorizonFor is the time in days that is told about a customer: the model's horizon, or one and a half times what is usual for him if that is longer. A horizon
+// within the usual gap would call everybody lost on the day of his purchase, and nobody could be overdue within it.
 func (m *Model) HorizonFor(h *customer.Rhythm) int {
-	return max(m.horizon, 3*m.medianGap, int(math.Ceil(1.5*h.MeanGap())))
+	return max(m.horizon, int(math.Ceil(1.5*h.MeanGap())))
 }
 
 // Patience is for how many days of silence nothing is decided about a customer: his own mean gap, and a day at least.
