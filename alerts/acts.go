@@ -262,8 +262,8 @@ func (p *Policy) remindAt(l *customer.Lifecycle) int64 {
 	return 0
 }
 
-// Due is when the policy wants to be asked again about a customer, whatever the detectors say: the first time after now at which a reminder is due or a closed
-// alert may be told again. 0 is never.
+// Due is when the policy wants to be asked again about a customer, whatever the detectors say: the first time after now at which a reminder is due, a closed
+// alert may be told again, or a prediction can be judged. 0 is never.
 func (p *Policy) Due(r *customer.Record, now int64) int64 {
 	next := int64(0)
 	at := func(t int64) {
@@ -278,6 +278,9 @@ func (p *Policy) Due(r *customer.Record, now int64) int64 {
 	}
 	for _, c := range r.Closings() {
 		at(c.Until)
+	}
+	for _, p := range r.Predictions() {
+		at(p.Due)
 	}
 	return next
 }

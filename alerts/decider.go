@@ -18,6 +18,7 @@ type Decider struct {
 	signals  []detectors.Signal
 	steps    []Step
 	findings []detectors.Finding
+	verdicts []Verdict
 }
 
 // Decision is what came of asking.
@@ -26,12 +27,22 @@ type Decision struct {
 	Steps []Step
 	// Findings are what was learnt of his complaints. They are valid until the next decision.
 	Findings []detectors.Finding
+	// Verdicts are what became of earlier alerts. They are valid until the next decision.
+	Verdicts []Verdict
 	// Touched: the lifecycles of the customer may have changed.
 	Touched bool
 	// Next is when he wants to be looked at again, in event time; never 0 unless Forget is true.
 	Next int64
 	// Forget: nothing of him is needed any more.
 	Forget bool
+}
+
+// earlier is the earlier of two times, of which 0 is never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // undecidedMs is the least time after which an undecidable deadline is looked at again.
@@ -61,11 +72,16 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	}
 	d.findings = d.Detectors.Settle(r, env, d.findings[:0])
 	out.Findings = d.findings
+	if len(r.Predictions()) != 0 {
+		d.verdicts = d.Policy.Judge(r, env, d.verdicts[:0])
+		out.Verdicts = d.verdicts
+	}
 	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
 		next = at + max(undecidedFor(r), clock-at)
 	}
-	if due := d.Policy.Due(r, at); due != 0 && (next == 0 || due < next) {
-		next = due
+	next = earlier(next, d.Policy.Due(r, at))
+	if overdue(r, at) {
+		next = earlier(next, at+max(againMs, clock-at))
 	}
 	if out.Forget = d.Policy.Forget(r, at); out.Forget {
 		return out

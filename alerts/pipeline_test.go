@@ -24,6 +24,7 @@ type pipeline struct {
 	known      func(at int64) [event.NumFeeds]int64
 	mode       alerts.Mode
 	emit       func(r *customer.Record, s *alerts.Step, alert, open alerts.Message)
+	judged     func(r *customer.Record, v alerts.Verdict)
 	outcomes   customer.Outcome // of all events together
 	codec      bool             // every record goes through its stored form after every change
 	checks     func(r *customer.Record)
@@ -161,10 +162,21 @@ func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
 		p.publish(r, trigger)
 	}
 	p.findings = p.set.Settle(r, &p.env, p.findings)
+	for _, v := range p.policy.Judge(r, &p.env, nil) {
+		if p.judged != nil {
+			p.judged(r, v)
+		}
+	}
 	if next != 0 && next <= at && len(p.steps) == 0 {
 		next = at + 60_000
 	}
-	if due := p.policy.Due(r, at); due != 0 && (next == 0 || due < next) {
+	due := p.policy.Due(r, at)
+	for _, x := range r.Predictions() {
+		if x.Due <= at { // it could not be judged
+			due = at + 15*60_000
+		}
+	}
+	if due != 0 && (next == 0 || due < next) {
 		next = due
 	}
 	if p.policy.Forget(r, at) {

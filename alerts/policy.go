@@ -160,7 +160,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 	for i := range sigs {
 		switch s := &sigs[i]; s.State {
 		case detectors.Firing:
-			out = p.firing(r, s, env.Now, mode, out)
+			out = p.firing(r, s, env, mode, out)
 		case detectors.Clear:
 			if at := r.Lifecycle(s.Detector, s.Subject); at >= 0 {
 				out = p.resolve(r, at, s, out)
@@ -183,12 +183,12 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 }
 
 // firing begins an alert, or raises the severity of an open one.
-func (p *Policy) firing(r *customer.Record, s *detectors.Signal, now int64, mode Mode, out []Step) []Step {
+func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.Env, mode Mode, out []Step) []Step {
 	at := r.Lifecycle(s.Detector, s.Subject)
 	if at >= 0 {
 		return p.goesOn(&r.Lifecycles[at], s, out)
 	}
-	if s.Subject == "" && r.Lapsed || hushed(r, s, now) {
+	if s.Subject == "" && r.Lapsed || hushed(r, s, env.Now) {
 		return out
 	}
 	if len(r.Lifecycles) >= p.cfg.MaxLifecycles {
@@ -199,14 +199,17 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, now int64, mode
 	r.Lifecycles = append(r.Lifecycles, customer.Lifecycle{
 		Detector: s.Detector, Subject: s.Subject, AlertID: p.alertID(r.ID, s.Detector, s.Subject, fired), FiredAt: fired,
 		Since: s.Since, ChangedAt: fired, Revision: 1, Severity: uint8(s.Severity), Cause: s.Cause, Day: s.Day,
-		Unpublished: mode == Quiet, Observed: s.Observed, Expected: s.Expected, AtRisk: s.AtRisk,
+		Unpublished: mode == Quiet, Observed: s.Observed, Expected: s.Expected, AtRisk: s.AtRisk, Probability: permille(s.Probability),
+		HorizonDays: uint16(s.HorizonDays),
 	})
 	r.Decided = max(r.Decided, fired)
 	p.cfg.Detectors.Remember(r, s)
 	if mode == Quiet {
 		return out
 	}
-	st := step(StepFired, &r.Lifecycles[len(r.Lifecycles)-1], s)
+	l := &r.Lifecycles[len(r.Lifecycles)-1]
+	p.foretell(r, env, l)
+	st := step(StepFired, l, s)
 	st.At = fired
 	return append(out, st)
 }
@@ -217,7 +220,7 @@ func (p *Policy) goesOn(l *customer.Lifecycle, s *detectors.Signal, out []Step) 
 		return out
 	}
 	l.Severity, l.Cause, l.Day, l.ChangedAt = uint8(s.Severity), s.Cause, s.Day, max(s.At, l.ChangedAt)
-	l.Observed, l.Expected, l.AtRisk = s.Observed, s.Expected, s.AtRisk
+	l.Observed, l.Expected, l.AtRisk, l.Probability = s.Observed, s.Expected, s.AtRisk, permille(s.Probability)
 	if l.Unpublished {
 		return out
 	}
@@ -315,6 +318,7 @@ func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
 	return detectors.Signal{
 		Detector: l.Detector, Subject: l.Subject, State: detectors.Firing, At: l.FiredAt, Since: l.Since,
 		Severity: Severity(l.Severity), Cause: l.Cause, Day: l.Day, Observed: l.Observed, Expected: l.Expected, AtRisk: l.AtRisk,
+		Probability: float64(l.Probability) / 1000, HorizonDays: int(l.HorizonDays),
 	}
 }
 
@@ -341,6 +345,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 				out = append(out, st)
 			}
 			r.DropRecalled(told)
+			p.foretell(r, env, &l)
 		case env.Now-newsOf(r, &l) > p.maxAlertAge:
 			if l.Subject == "" {
 				r.Lapsed = true
@@ -350,6 +355,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 			continue
 		default:
 			p.wake(&l, env.Now)
+			p.foretell(r, env, &l)
 			l.Unpublished = false
 			s := p.held(&l)
 			st := step(StepFired, &l, &s)

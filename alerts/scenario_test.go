@@ -78,6 +78,7 @@ type script struct {
 	until    [event.NumFeeds]int64 // 0 = no limit
 	evidence bool
 	envelope bool
+	verdicts bool
 	open     map[string]string // table of open alerts: id -> last step
 	ids      map[string]string // of the newest alert of each customer, detector and subject
 	out      strings.Builder
@@ -124,7 +125,7 @@ func (s *script) command(line string) error {
 		s.loc = loc
 		return err
 	case "show":
-		s.evidence, s.envelope = strings.Contains(rest, "evidence"), strings.Contains(rest, "envelope")
+		s.evidence, s.envelope, s.verdicts = strings.Contains(rest, "evidence"), strings.Contains(rest, "envelope"), strings.Contains(rest, "verdicts")
 		return nil
 	case "out-of-order":
 		d, err := detectors.ParseDuration(rest)
@@ -226,6 +227,11 @@ func (s *script) start() {
 		f(s.p)
 	}
 	s.p.emit = s.step
+	s.p.judged = func(r *customer.Record, v alerts.Verdict) {
+		if s.verdicts {
+			fmt.Fprintf(&s.out, "=> judged at %s: %s of %s was %s, lead %s\n", time.UnixMilli(s.p.env.Now).In(s.loc).Format("2006-01-02 15:04"), v.Detector, r.ID, v.Result, detectors.Duration(v.LeadMs*1e6))
+		}
+	}
 	s.p.known = func(at int64) (k [event.NumFeeds]int64) {
 		for i := range k {
 			k[i] = at - s.behind[i]

@@ -286,6 +286,7 @@ func (f *faults) duration(field string, v, low, high Duration) {
 type Set struct {
 	list       []Detector
 	population *population.Config
+	kept       int32 // days that the windows of a record hold
 }
 
 // NewSet makes the enabled detectors of a configuration. The error is that of Config.Validate.
@@ -293,7 +294,7 @@ func NewSet(cfg Config) (*Set, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Set{population: cfg.population()}
+	s := &Set{kept: int32(cfg.KeptDays), population: cfg.population()}
 	if cfg.SpendDrop.Enabled {
 		s.list = append(s.list, newSpendDrop(cfg.SpendDrop, cfg.Horizon, cfg.LapseAfter))
 	}

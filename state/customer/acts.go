@@ -35,10 +35,11 @@ type Prediction struct {
 	Detector    string
 	AlertID     [16]byte
 	At          int64        // when it fired
+	Since       int64        // when its condition had begun
 	Due         int64        // when the horizon has passed
 	Severity    uint8        // at which it fired
 	Probability uint16       // in 1/1000; 0 for an alert that told none
-	Expected    event.Money  // what the customer would have spent from At to Due by his habit, in the reporting currency; 0 where that is not known
+	Expected    event.Money  // what the customer would spend from At to Due by the habit that he had before Since, in the reporting currency; 0 where it does not matter
 	Result      event.Result // what a person said of it; it counts instead of what is computed
 }
 
@@ -199,21 +200,21 @@ func (r *Record) Act(e *event.Event, p *Params) Outcome {
 
 // The stored form of the part:
 //
-//	works        n, then for each: index in Lifecycles, or in Recalled behind those, then its times, relative to FiredAt, and texts
+//	alerts       n, then for each: index in Lifecycles, or in Recalled behind those, << 1 | (there is work), probability, days of the horizon, [times of the work, relative to
+//	             FiredAt, and texts]
 //	closings     n, then for each: detector, subject, 16 bytes of id, At, Until-At or 0, result
-//	predictions  n, then for each: detector, 16 bytes of id, At, Due-At, severity, probability, expected, result
+//	predictions  n, then for each: detector, 16 bytes of id, At, At-Since, Due-At, severity, probability, expected, result
 //	held         from, until-from
 type actsPart struct{}
 
-func (actsPart) has(r *Record) bool { return r.hasActs() || r.worked() }
+func (actsPart) has(r *Record) bool {
+	return r.hasActs() || slices.ContainsFunc(r.Lifecycles, marked) || slices.ContainsFunc(r.Recalled(), marked)
+}
 
 func (actsPart) decode(d *decoder, r *Record) { d.acts(r) }
 
-// worked reports whether people did anything about an alert that is open.
-func (r *Record) worked() bool {
-	has := func(l Lifecycle) bool { return l.Work != nil }
-	return slices.ContainsFunc(r.Lifecycles, has) || slices.ContainsFunc(r.Recalled(), has)
-}
+// marked reports whether the part has something to say of an alert.
+func marked(l Lifecycle) bool { return l.Work != nil || l.Probability != 0 || l.HorizonDays != 0 }
 
 // alert is the open alert of an index that runs on behind Lifecycles into those that are recalled.
 func (r *Record) alert(i int) *Lifecycle {
@@ -227,14 +228,22 @@ func (actsPart) append(dst []byte, r *Record) []byte {
 	all := len(r.Lifecycles) + len(r.Recalled())
 	n := 0
 	for i := range all {
-		if r.alert(i).Work != nil {
+		if marked(*r.alert(i)) {
 			n++
 		}
 	}
 	dst = appendUvarint(dst, uint64(n))
 	for i := range all {
-		if l := r.alert(i); l.Work != nil {
-			dst = appendUvarint(dst, uint64(i))
+		l := r.alert(i)
+		if !marked(*l) {
+			continue
+		}
+		head := uint64(i) << 1
+		if l.Work != nil {
+			head |= 1
+		}
+		dst = appendUvarint(appendUvarint(appendUvarint(dst, head), uint64(l.Probability)), uint64(l.HorizonDays))
+		if l.Work != nil {
 			dst = l.Work.append(dst, l.FiredAt)
 		}
 	}
@@ -254,7 +263,7 @@ func (actsPart) append(dst []byte, r *Record) []byte {
 	for i := range a.predictions {
 		p := &a.predictions[i]
 		dst = append(appendText(dst, p.Detector), p.AlertID[:]...)
-		dst = appendVarint(appendVarint(dst, p.At), p.Due-p.At)
+		dst = appendVarint(appendVarint(appendVarint(dst, p.At), p.At-p.Since), p.Due-p.At)
 		dst = append(dst, p.Severity)
 		dst = appendUvarint(dst, uint64(p.Probability))
 		dst = append(appendVarint(dst, int64(p.Expected)), byte(p.Result))
@@ -293,14 +302,17 @@ func (d *decoder) work(fired int64) *Work {
 
 func (d *decoder) acts(r *Record) {
 	all := uint64(len(r.Lifecycles) + len(r.Recalled()))
-	for range d.count(d.uvarint(), 9) {
-		i := d.uvarint()
-		if i >= all {
+	for range d.count(d.uvarint(), 3) {
+		head := d.uvarint()
+		if head>>1 >= all {
 			d.bad = true
 			return
 		}
-		l := r.alert(int(i))
-		l.Work = d.work(l.FiredAt)
+		l := r.alert(int(head >> 1))
+		l.Probability, l.HorizonDays = d.short(), d.short()
+		if head&1 != 0 {
+			l.Work = d.work(l.FiredAt)
+		}
 	}
 	a := &acts{}
 	for range d.count(d.uvarint(), 21) {
@@ -308,12 +320,12 @@ func (d *decoder) acts(r *Record) {
 		c.Until, c.Result = fromNonzero(d.varint(), c.At), event.Result(d.byte())
 		a.closings = append(a.closings, c)
 	}
-	for range d.count(d.uvarint(), 23) {
+	for range d.count(d.uvarint(), 24) {
 		p := Prediction{Detector: intern(d.text()), AlertID: d.id(), At: d.varint()}
+		p.Since = p.At - d.varint()
 		p.Due, p.Severity = p.At+d.varint(), d.byte()
-		probability := d.uvarint()
-		d.bad = d.bad || probability > math.MaxUint16
-		p.Probability, p.Expected, p.Result = uint16(probability), event.Money(d.varint()), event.Result(d.byte())
+		p.Probability = d.short()
+		p.Expected, p.Result = event.Money(d.varint()), event.Result(d.byte())
 		a.predictions = append(a.predictions, p)
 	}
 	a.heldFrom = d.varint()
@@ -321,6 +333,13 @@ func (d *decoder) acts(r *Record) {
 	if !d.bad && len(a.closings)+len(a.predictions) != 0 || a.heldUntil != 0 {
 		r.rarely().acts = a
 	}
+}
+
+// short reads a small number.
+func (d *decoder) short() uint16 {
+	v := d.uvarint()
+	d.bad = d.bad || v > math.MaxUint16
+	return uint16(v)
 }
 
 // id reads an alert's id.

@@ -14,6 +14,7 @@ import (
 // withActs adds what people did to a record.
 func withActs(rng *rand.Rand, r *Record) *Record {
 	for i := range r.Lifecycles {
+		r.Lifecycles[i].Probability, r.Lifecycles[i].HorizonDays = uint16(rng.IntN(3)*400), uint16(rng.IntN(3)*60)
 		if rng.IntN(3) != 0 {
 			r.Lifecycles[i].Work = &Work{
 				AcknowledgedAt: t0 + rng.Int64N(dayMs), AcknowledgedBy: "kim", Assignee: strings.Repeat("l", rng.IntN(MaxActor+1)),
@@ -29,7 +30,7 @@ func withActs(rng *rand.Rand, r *Record) *Record {
 	}
 	for i := range rng.IntN(4) {
 		r.Predict(Prediction{
-			Detector: "spend_drop", AlertID: [16]byte{9, byte(i)}, At: t0 + rng.Int64N(dayMs), Due: t0 + rng.Int64N(60*dayMs), Severity: 2,
+			Detector: "spend_drop", AlertID: [16]byte{9, byte(i)}, At: t0 + rng.Int64N(dayMs), Since: t0 - rng.Int64N(dayMs), Due: t0 + rng.Int64N(60*dayMs), Severity: 2,
 			Probability: uint16(rng.IntN(1001)), Expected: event.Money(rng.Int64()), Result: event.Result(rng.IntN(4)),
 		})
 	}

@@ -115,6 +115,10 @@ type Lifecycle struct {
 	Expected    event.Money
 	AtRisk      event.Money
 	Work        *Work // what people did about it; nil: nothing
+	// Probability is that what the alert foretells comes true, in 1/1000; 0 for one that names none.
+	Probability uint16
+	// HorizonDays is how far ahead it looks, 0 for as far as is configured.
+	HorizonDays uint16
 }
 
 // Overflows counts what the caps of the record cost this customer.

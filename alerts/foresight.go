@@ -1,0 +1,128 @@
+package alerts
+
+import (
+	"math"
+	"slices"
+
+	"ebb/detectors"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// This file holds alerts to what they said. Each alert that is told and foretells something is judged once its horizon has passed; what a person said became of it
+// counts instead of what ebb computes.
+
+// Verdict is what became of an alert's prediction.
+type Verdict struct {
+	Detector string
+	Severity Severity // at which it fired
+	Result   Result
+	// Probability is what was foretold, in 1/1000; 0 where the alert named none.
+	Probability uint16
+	// LeadMs is how long before the end of a horizon that begins with the condition the alert came: what was gained over waiting until it is plain, at least 0.
+	LeadMs int64
+}
+
+// Result is what became of a prediction.
+type Result uint8
+
+// The results. The first three are computed, the others are what people said.
+const (
+	ResultRight Result = iota
+	ResultWrong
+	ResultUnknown
+	ResultSaved
+	ResultLost
+	ResultFalseAlarm
+
+	NumResults = 6
+)
+
+var predictionResultNames = [NumResults]string{"right", "wrong", "unknown", "saved", "lost", "false_alarm"}
+
+// String is the result's name in metrics.
+func (r Result) String() string {
+	if r < NumResults {
+		return predictionResultNames[r]
+	}
+	return "unknown"
+}
+
+// Came reports whether what was foretold is true, and whether that is known: of a customer who was saved nobody knows what would have been. A saved customer
+// was at risk, so Founded is true for him too.
+func (r Result) Came() (came, known bool) {
+	switch r {
+	case ResultRight, ResultLost:
+		return true, true
+	case ResultWrong, ResultFalseAlarm:
+		return false, true
+	}
+	return false, false
+}
+
+// Founded reports whether the alert was worth its while, and whether that is known: precision is the part of those for which it is.
+func (r Result) Founded() (founded, known bool) {
+	if r == ResultSaved {
+		return true, true
+	}
+	return r.Came()
+}
+
+// overdue reports whether a prediction is due that could not be judged, because a feed is not known so far.
+func overdue(r *customer.Record, now int64) bool {
+	return slices.ContainsFunc(r.Predictions(), func(x customer.Prediction) bool { return x.Due <= now })
+}
+
+// againMs is the least time after which such a prediction is looked at again.
+const againMs = 15 * 60_000
+
+// foretell remembers what an alert that is told just now foretells. One whose horizon has passed already is not: it may have been judged before a rewind.
+func (p *Policy) foretell(r *customer.Record, env *detectors.Env, l *customer.Lifecycle) {
+	x, ok := p.cfg.Detectors.Foretell(r, env, l, p.cfg.Horizon)
+	if !ok || x.Due <= env.Now {
+		return
+	}
+	r.Predict(x)
+}
+
+// permille is a probability as it is stored: at least 1 if there is one.
+func permille(p float64) uint16 {
+	if !(p > 0) {
+		return 0
+	}
+	return uint16(max(1, math.Round(1000*min(p, 1))))
+}
+
+// Judge takes what can be judged out of a customer's predictions, at env.Now, and appends the verdicts.
+func (p *Policy) Judge(r *customer.Record, env *detectors.Env, out []Verdict) []Verdict {
+	for i := 0; i < len(r.Predictions()); {
+		x := r.Predictions()[i]
+		result, known := p.result(r, env, &x)
+		if !known {
+			i++
+			continue
+		}
+		out = append(out, Verdict{
+			Detector: x.Detector, Severity: Severity(x.Severity), Result: result, Probability: x.Probability,
+			LeadMs: max(0, x.Since+x.Due-2*x.At),
+		})
+		r.DropPrediction(i)
+	}
+	return out
+}
+
+// result is what became of a prediction. It is not known before its horizon has passed, whoever said what: an outcome may be taken back.
+func (p *Policy) result(r *customer.Record, env *detectors.Env, x *customer.Prediction) (Result, bool) {
+	if x.Result != event.ResultNone {
+		return ResultSaved + Result(x.Result-event.ResultSaved), env.Now >= x.Due
+	}
+	switch p.cfg.Detectors.Judge(r, env, x) {
+	case detectors.Right:
+		return ResultRight, true
+	case detectors.Wrong:
+		return ResultWrong, true
+	case detectors.Unknown:
+		return ResultUnknown, true
+	}
+	return 0, false
+}
