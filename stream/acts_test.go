@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ebb/state"
 	"ebb/stream"
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
@@ -195,4 +196,66 @@ func TestASnoozeEnds(t *testing.T) {
 			t.Errorf("an hour later: %s", got)
 		}
 	})
+}
+
+// What became of alerts counts once, whatever step the process dies before, and is there again after the local copy is lost.
+func TestVerdictsCountOnce(t *testing.T) {
+	points := append(killPoints(), killPoint{name: "never"})
+	if testing.Short() {
+		points = points[len(points)-3:]
+	}
+	for _, at := range points {
+		t.Run(at.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+				w.adjust = func(cfg *stream.Config) {
+					smallCuts(cfg)
+					cfg.Cut.MaxEvents, cfg.Stall.Expected = 3, 1e6 // nothing comes for months
+				}
+				var all []happening
+				gone := time.Now().Add(-80 * 24 * time.Hour).UnixMilli()
+				for i := range 12 {
+					who := fmt.Sprintf("c-%02d", i)
+					all = append(all, happening{feed: "usage", customer: who, at: gone + int64(i)*1000, kind: "session", id: "u-" + who})
+					if i%3 == 0 { // the alert comes 14 days later and looks 60 days ahead
+						all = append(all, happening{feed: "usage", customer: who, at: gone + 20*dayMs + int64(i)*1000, kind: "session", id: "v-" + who})
+					}
+				}
+				slices.SortFunc(all, func(a, b happening) int { return int(a.at - b.at) })
+				w.produce(all)
+				if at.set != nil {
+					w.diesAt(at, 2)
+					w.disk.Crash()
+				}
+				r := w.start()
+				kafkatest.Eventually(t, "all read", func() error {
+					nap(500 * time.Millisecond)
+					if n := w.lag(); n != 0 || !w.clocksPast(time.Now().Add(-2*time.Second), []*running{r}) {
+						return fmt.Errorf("%d to go", n)
+					}
+					return nil
+				})
+				nap(2 * time.Second) // for the snapshot that metrics show
+				check := func(r *running) {
+					for result, want := range map[string]float64{"right": 8, "wrong": 4, "unknown": 0} {
+						if got := r.metric("ebb_alert_outcomes_total", "detector", "silence", "result", result); got != want {
+							t.Errorf("%v alerts were %s, want %v", got, result, want)
+						}
+					}
+				}
+				check(r)
+				if at.set != nil {
+					return
+				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+				w.disk = state.NewMemDisk()
+				r = w.start()
+				w.settled(r)
+				nap(2 * time.Second)
+				check(r)
+			})
+		})
+	}
 }

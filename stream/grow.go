@@ -282,8 +282,8 @@ func spread(old []*taskRecord, n int32) []*taskRecord {
 		if int(p) < len(old) {
 			own = old[p]
 		}
-		if own != nil { // alerts about the partition itself stay with it
-			r.stopped, r.quarantined = own.stopped, own.quarantined
+		if own != nil { // alerts about the partition itself stay with it, and what it counted
+			r.stopped, r.quarantined, r.verdicts = own.stopped, own.quarantined, own.verdicts
 		}
 		r.reroute = spreadReroute(own, whole.clock)
 		for f := range r.feeds {
@@ -334,7 +334,7 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		case whole == nil:
 			first := *r
 			whole = &first
-			whole.partitions, whole.mark, whole.tally = n, mark{}, tally{}
+			whole.partitions, whole.mark, whole.tally, whole.verdicts = n, mark{}, tally{}, verdicts{}
 			whole.stopped, whole.quarantined = 0, 0
 			for f := range whole.feeds {
 				whole.feeds[f].stalls = slices.Clone(r.feeds[f].stalls)

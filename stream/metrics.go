@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -241,6 +242,11 @@ var (
 	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
 	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency. A customer counts once, with the greatest of his alerts.", []string{"currency", "tier"}, nil)
 	customersDesc = prometheus.NewDesc("ebb_customers", "Customers by stage in the partitions of this instance.", []string{"stage"}, nil)
+	outcomesDesc  = prometheus.NewDesc("ebb_alert_outcomes_total", "Alerts whose horizon has passed, by what became of them: right or wrong as computed, unknown where records are missing, else as people said.", []string{"detector", "severity", "tier", "result"}, nil)
+	precisionDesc = prometheus.NewDesc("ebb_alert_precision", "Part of the judged alerts of this instance's partitions that were right, or saved a customer.", []string{"detector"}, nil)
+	foretoldDesc  = prometheus.NewDesc("ebb_predictions_total", "Foretold probabilities of which it is known what came, by their range and by whether it came.", []string{"detector", "bucket", "result"}, nil)
+	foretoldSum   = prometheus.NewDesc("ebb_predicted_probability_sum", "Sum of these probabilities: divided by their number, what should have come.", []string{"detector", "bucket"}, nil)
+	leadDesc      = prometheus.NewDesc("ebb_alert_lead_days", "How many days before it would have been plain (a horizon after the condition began) an alert came that was right.", []string{"detector"}, nil)
 	stalledDesc   = prometheus.NewDesc("ebb_feed_stalled", "1 while the feed is silent against its own rhythm, or cannot be read, in any partition of this instance.", []string{"feed"}, nil)
 	blindDesc     = prometheus.NewDesc("ebb_feed_blind", "1 while too many of the feed's records are dead letters to judge its customers, in any partition of this instance.", []string{"feed"}, nil)
 	latenessDesc  = prometheus.NewDesc("ebb_feed_lateness_seconds", "How late the feed's latest records came after their event time, a decaying maximum.", []string{"feed"}, nil)
@@ -251,6 +257,11 @@ func (s standing) Describe(c chan<- *prometheus.Desc) {
 	c <- firingDesc
 	c <- atRiskDesc
 	c <- customersDesc
+	c <- outcomesDesc
+	c <- precisionDesc
+	c <- foretoldDesc
+	c <- foretoldSum
+	c <- leadDesc
 	c <- stalledDesc
 	c <- blindDesc
 	c <- latenessDesc
@@ -260,6 +271,7 @@ func (s standing) Describe(c chan<- *prometheus.Desc) {
 func (s standing) Collect(c chan<- prometheus.Metric) {
 	tasks := s.tasks()
 	s.collectFeeds(c, tasks)
+	collectVerdicts(c, VerdictsOf(tasks))
 	firing, atRisk, stages := map[[3]string]float64{}, map[string]event.Money{}, map[string]float64{}
 	for _, name := range stageNames {
 		stages[name] = 0
@@ -281,6 +293,25 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 	}
 	for name, n := range stages {
 		c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, n, name)
+	}
+}
+
+// collectVerdicts shows what became of alerts. The counts are of the partitions that this instance has now: they move with them.
+func collectVerdicts(c chan<- prometheus.Metric, v Verdicts) {
+	for _, r := range v.Results {
+		c <- prometheus.MustNewConstMetric(outcomesDesc, prometheus.CounterValue, float64(r.Count), r.Detector, r.Severity.String(), r.Tier, r.Result.String())
+	}
+	for detector, p := range v.Precision() {
+		c <- prometheus.MustNewConstMetric(precisionDesc, prometheus.GaugeValue, float64(p.Founded)/float64(p.Judged), detector)
+	}
+	for _, b := range v.Buckets {
+		name := fmt.Sprintf("%.1f", float64(b.Bucket)/calibrationBuckets)
+		c <- prometheus.MustNewConstMetric(foretoldDesc, prometheus.CounterValue, float64(b.Came), b.Detector, name, "came")
+		c <- prometheus.MustNewConstMetric(foretoldDesc, prometheus.CounterValue, float64(b.Foretold-b.Came), b.Detector, name, "did_not_come")
+		c <- prometheus.MustNewConstMetric(foretoldSum, prometheus.CounterValue, b.Mean*float64(b.Foretold), b.Detector, name)
+	}
+	for _, l := range v.Leads {
+		c <- prometheus.MustNewConstHistogram(leadDesc, l.Count, l.Sum, l.Counts, l.Detector)
 	}
 }
 

@@ -383,6 +383,7 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	for i := range d.Steps {
 		t.emit(rec, &d.Steps[i], trigger)
 	}
+	t.judged(rec, d.Verdicts)
 	if d.Touched {
 		t.hold(rec)
 	}

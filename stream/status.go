@@ -33,6 +33,8 @@ type TaskStatus struct {
 	Live      bool             // read to the ends of the feeds, or nearly
 	Looked    bool             // the broker has told where the feeds end: Lag can be believed
 	Feeds     []FeedStatus
+
+	verdicts verdicts // see VerdictsOf
 }
 
 // FeedStatus is how one feed stands, in one task.
@@ -67,6 +69,7 @@ func (t *task) publish(state string, err error) {
 		st.Quiet, st.Live = t.rec.quiet, t.live
 		st.Looked = true
 		st.Open = t.rec.tally.sums()
+		st.verdicts = t.rec.verdicts.copied()
 		st.Stages = make(map[string]int64, numStages)
 		for i, n := range t.rec.tally.stages {
 			st.Stages[stageNames[i]] = n

@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 4
+const taskRecordVersion = 5
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -32,6 +32,7 @@ type taskRecord struct {
 	// windowsFrom is the event time since which they hold all of them, ms: not 0 once they were made longer.
 	windowsFrom int64
 	tally       tally
+	verdicts    verdicts
 	feeds       [event.NumFeeds]feedRecord
 	reroute     rerouteRecord
 }
@@ -138,6 +139,7 @@ func (r *taskRecord) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(r.kept))
 	b = binary.AppendVarint(b, r.windowsFrom)
 	b = r.tally.append(b)
+	b = r.verdicts.append(b)
 	b = binary.AppendUvarint(b, uint64(len(r.feeds)))
 	for i := range r.feeds {
 		b = r.feeds[i].append(b)
@@ -282,6 +284,9 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 		r.kept, r.windowsFrom = int32(d.uvarint()), d.varint()
 	}
 	r.tally.decode(d)
+	if version >= 5 {
+		r.verdicts.decode(d)
+	}
 	n := d.uvarint()
 	if n > uint64(len(r.feeds)) {
 		d.fail("too many feeds")
