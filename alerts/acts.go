@@ -133,20 +133,15 @@ func work(w *customer.Work, kind event.Kind, a *event.Act, at int64) (StepKind, 
 	return StepChanged, *w != was
 }
 
-// closeBy ends an alert with what a person says became of it. It is remembered, so that the same condition is not told again before there is something new;
-// a complaint is then not followed any more, and a customer who is lost is not judged before he comes back.
+// closeBy ends an alert with what a person says became of it. It is remembered, so that the same condition is not told again before there is something new.
 func (p *Policy) closeBy(r *customer.Record, i int, a *event.Act, at int64, out []Step) []Step {
 	l := r.Lifecycles[i]
 	c := customer.Closing{Detector: l.Detector, Subject: l.Subject, AlertID: l.AlertID, At: at, Result: a.Result}
 	if l.Subject == "" {
 		c.Until = at + p.quietAfter
-	} else {
-		mute(r, l.Subject)
 	}
 	r.Close(c)
-	if a.Result == event.ResultLost {
-		r.Lapsed = true
-	}
+	closed(r, &c)
 	r.SettlePrediction(l.AlertID, a.Result)
 	s := p.held(&l)
 	s.State, s.Reason, s.At = detectors.Clear, detectors.ClosedByOutcome, at
@@ -160,11 +155,28 @@ func (p *Policy) closeBy(r *customer.Record, i int, a *event.Act, at int64, out 
 	return out
 }
 
+// closed does what follows from an outcome for the customer: a complaint is not followed any more, and who is lost is not judged before he comes back.
+func closed(r *customer.Record, c *customer.Closing) {
+	if c.Subject != "" {
+		mute(r, c.Subject)
+	}
+	if c.Result == event.ResultLost {
+		r.Lapsed = true
+	}
+}
+
 // actOnClosed carries out an act on an alert that is not open: an outcome still says whether it was right, and reopening takes an outcome back.
 func actOnClosed(r *customer.Record, id [16]byte, e *event.Event) customer.Outcome {
 	switch e.Kind {
 	case event.KindOutcome:
-		if r.SettlePrediction(id, e.Control.Result) {
+		settled := r.SettlePrediction(id, e.Control.Result)
+		for _, c := range r.Closings() {
+			if c.AlertID == id && c.Result == e.Control.Result { // read again after a rewind, or said again
+				closed(r, &c)
+				settled = true
+			}
+		}
+		if settled {
 			return customer.Applied
 		}
 	case event.KindReopen:

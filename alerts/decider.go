@@ -80,8 +80,8 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 		next = at + max(undecidedFor(r), clock-at)
 	}
 	next = earlier(next, d.Policy.Due(r, at))
-	if overdue(r, at) {
-		next = earlier(next, at+max(againMs, clock-at))
+	if wait := unjudged(r, env); wait != 0 {
+		next = earlier(next, at+max(wait, clock-at))
 	}
 	if out.Forget = d.Policy.Forget(r, at); out.Forget {
 		return out

@@ -68,18 +68,31 @@ func (r Result) Founded() (founded, known bool) {
 	return r.Came()
 }
 
-// overdue reports whether a prediction is due that could not be judged, because a feed is not known so far.
-func overdue(r *customer.Record, now int64) bool {
-	return slices.ContainsFunc(r.Predictions(), func(x customer.Prediction) bool { return x.Due <= now })
+// unjudged is for how long predictions that are due, and could not be judged because a feed is not known so far, are best left alone, ms; 0 if there are none. Nobody
+// waits for a verdict, so it is asked for when as much more is known as is missing now, but at least once a day.
+func unjudged(r *customer.Record, env *detectors.Env) int64 {
+	wait := int64(0)
+	known := min(env.KnownUntil[event.Usage], env.KnownUntil[event.Payments])
+	for _, x := range r.Predictions() {
+		if x.Due <= env.Now {
+			wait = max(wait, min(max(x.Due-known, againLeastMs), againMostMs))
+		}
+	}
+	return wait
 }
 
-// againMs is the least time after which such a prediction is looked at again.
-const againMs = 15 * 60_000
+// Bounds of such a time.
+const (
+	againLeastMs = 3_600_000
+	againMostMs  = 24 * againLeastMs
+)
 
-// foretell remembers what an alert that is told just now foretells. One whose horizon has passed already is not: it may have been judged before a rewind.
+// foretell remembers what an alert that is told just now foretells, unless that is known from before a rewind. One whose horizon has passed already is not
+// remembered: it may have been judged before.
 func (p *Policy) foretell(r *customer.Record, env *detectors.Env, l *customer.Lifecycle) {
+	known := slices.ContainsFunc(r.Predictions(), func(x customer.Prediction) bool { return x.AlertID == l.AlertID })
 	x, ok := p.cfg.Detectors.Foretell(r, env, l, p.cfg.Horizon)
-	if !ok || x.Due <= env.Now {
+	if !ok || known || x.Due <= env.Now {
 		return
 	}
 	r.Predict(x)

@@ -112,7 +112,7 @@ func (p *pipeline) act(e *event.Event) customer.Outcome {
 }
 
 func (p *pipeline) settle(r *customer.Record, upTo int64) {
-	for range 1000 {
+	for range 100_000 {
 		d := r.Deadline
 		if d == 0 || d > upTo {
 			return
@@ -173,7 +173,7 @@ func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
 	due := p.policy.Due(r, at)
 	for _, x := range r.Predictions() {
 		if x.Due <= at { // it could not be judged
-			due = at + 15*60_000
+			due = at + 6*3_600_000
 		}
 	}
 	if due != 0 && (next == 0 || due < next) {

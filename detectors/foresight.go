@@ -71,7 +71,7 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 	switch {
 	case r.Cancelled > p.At && r.Cancelled <= p.Due, r.Closed() && r.Profile() != nil && r.Profile().Status == customer.StatusClosed:
 		return Right
-	case r.Quarantined, r.Closed():
+	case r.Quarantined, r.Closed(), r.First == 0, r.First > p.At: // the last two after a rewind to a later time
 		return Unknown
 	case env.Now < p.Due, env.KnownUntil[event.Payments] < p.Due:
 		return Pending

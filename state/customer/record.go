@@ -271,8 +271,8 @@ func (r *Record) Lifecycle(detector, subject string) int {
 	return -1
 }
 
-// Rewind forgets everything but the alerts that somebody was told of: those that are open, and the times of those that are over. What is known of the customer
-// is to be computed anew. It reports whether anything is left.
+// Rewind forgets everything but the alerts that somebody was told of (those that are open, and the times of those that are over), what they foretold and what people
+// decided. What is known of the customer is to be computed anew. It reports whether anything is left.
 func (r *Record) Rewind() bool {
 	told := r.Recalled()
 	for i := range r.Lifecycles {
@@ -280,11 +280,15 @@ func (r *Record) Rewind() bool {
 			told = append(told, l)
 		}
 	}
-	*r = Record{ID: r.ID, fired: r.fired}
-	if len(told) != 0 {
-		r.rarely().recalled = told
+	var known *acts
+	if r.rare != nil {
+		known = r.rare.acts
 	}
-	return len(told) != 0 || r.fired != nil
+	*r = Record{ID: r.ID, fired: r.fired}
+	if len(told) != 0 || known != nil {
+		r.rare = &rare{recalled: told, acts: known}
+	}
+	return r.rare != nil || r.fired != nil
 }
 
 // Recalled are the alerts that were open, and told, when the record was rewound. They say nothing of the customer as he is known by now; whoever ends the
