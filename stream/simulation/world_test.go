@@ -42,6 +42,7 @@ type world struct {
 
 	complaints map[string]int
 	wanted     int
+	ended      bool            // all processes have
 	stopped    int64           // when the instances were stopped, in event time
 	absent     bool            // a broker has been away; of the storm's goroutine
 	spoke      map[int32]int64 // when the quiet history of a partition ended, in event time
@@ -191,6 +192,7 @@ func (w *world) run() {
 	w.stopped = w.clock().UnixMilli() + w.plan.cfg.Time.Grace.Milliseconds()
 	w.stop()
 	w.wg.Wait()
+	w.ended = true
 }
 
 // tend helps the embedded broker out of a rebalance that it cannot end by itself: it miscounts who has joined, when somebody leaves who
