@@ -94,6 +94,18 @@ func (l *line) cut() {
 	}
 }
 
+// cutDead ends the connections over which nothing comes any more.
+func (l *line) cutDead() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k := range l.wires {
+		if k.isDeaf() {
+			_ = k.client.Close()
+			delete(l.wires, k)
+		}
+	}
+}
+
 // parted lets nothing through from now on, or everything again. What was on its way is lost.
 func (l *line) parted(yes bool) {
 	l.mu.Lock()

@@ -280,6 +280,9 @@ func (p *person) hushed(f *frame, all []episode, unsure int64) ([]episode, int64
 			continue
 		case e.detector == "spend_drop" && e.resolved == 0 && unsure <= end+f.blur: // it may have been over by then
 			e.maybe = true
+			if e.changed < end {
+				e.changed = 0
+			}
 		case end-news > maxAlertAge:
 			if e.detector == "spend_drop" { // what he does next is judged as if nothing had been
 				unsure = min(unsure, end)

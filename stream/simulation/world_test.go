@@ -251,6 +251,7 @@ func (w *world) aftermath() {
 		}
 	}
 	if far == 0 && again == 0 {
+		w.rest()
 		return
 	}
 	w.leapt.Add(far)
@@ -263,6 +264,11 @@ func (w *world) aftermath() {
 func (w *world) rest() {
 	for range 60 {
 		before := w.broker.Fake.GroupInfo(group)
+		for _, in := range w.instances { // a cut may wait on one for as long as a transaction may take
+			if l, _, running := in.current(); running {
+				l.cutDead()
+			}
+		}
 		nap(10 * time.Second)
 		after := w.broker.Fake.GroupInfo(group)
 		if before != nil && after != nil && before.State == "Stable" && after.State == "Stable" && before.Epoch == after.Epoch {
