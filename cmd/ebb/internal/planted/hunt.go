@@ -97,12 +97,14 @@ func (h *hunter) hunt(ctx context.Context, b *bug) (*result, error) {
 	if err := b.plant(dir); err != nil {
 		return nil, err
 	}
-	program := filepath.Join(dir, "simulation.test")
-	if err := h.build(ctx, dir, program); err != nil {
-		return nil, fmt.Errorf("%s: %w", b.name, err)
-	}
 	r := &result{bug: b}
-	h.simulate(ctx, program, r)
+	if h.limit > 0 {
+		program := filepath.Join(dir, "simulation.test")
+		if err := h.build(ctx, dir, program); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.name, err)
+		}
+		h.simulate(ctx, program, r)
+	}
 	if h.tests && !r.caught && ctx.Err() == nil {
 		if err := h.runTests(ctx, dir, r); err != nil {
 			return nil, fmt.Errorf("%s: %w", b.name, err)

@@ -25,7 +25,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	limit := flag.Duration("cpu", 10*time.Minute, "CPU time for each bug")
+	limit := flag.Duration("cpu", 10*time.Minute, "CPU time for each bug in the simulation; 0: only the tests are asked")
 	only := flag.String("only", "", "regular expression: bugs with such a name")
 	jobs := flag.Int("jobs", runtime.NumCPU(), "bugs at a time")
 	from := flag.Uint64("from", 1, "first seed")

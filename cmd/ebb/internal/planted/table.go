@@ -24,11 +24,14 @@ func (b *bug) number() string {
 // line is the line of the table about a bug.
 func (r *result) line() string {
 	by, seed := r.by, fmt.Sprint(r.seed)
-	switch {
-	case r.test != "":
-		by, seed = "test "+r.test, fmt.Sprintf("none of %d", r.seeds)
-	case !r.caught:
+	if !r.caught || r.test != "" {
 		by, seed = "**missed**", fmt.Sprintf("none of %d", r.seeds)
+	}
+	if r.test != "" {
+		by = "test " + r.test
+	}
+	if r.seeds == 0 {
+		seed = "not run"
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %.1f |", r.bug.number(), r.bug.what, by, seed, r.cpu.Seconds())
 }
