@@ -194,6 +194,16 @@ func find(got map[step]int, s step, slack int64) bool {
 	return false
 }
 
+// findAny is find at any of some times.
+func findAny(got map[step]int, s step, times []int64) bool {
+	for _, at := range times {
+		if s.at = at; find(got, s, 0) {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *world) compareSteps(tr *truth, got map[step]int) {
 	for _, p := range tr.people {
 		if p.murky {
@@ -222,7 +232,7 @@ func (w *world) compareSteps(tr *truth, got map[step]int) {
 func (w *world) compareEpisode(e *episode, got map[step]int) {
 	for i, s := range e.steps() {
 		w.wanted++
-		if find(got, s, e.slack) {
+		if find(got, s, e.slack) || s.kind == "resolved" && findAny(got, s, e.instead) {
 			continue
 		}
 		if i == 0 && e.maybe {

@@ -139,6 +139,8 @@ type episode struct {
 	maybe bool
 	// Its steps may lie this much later, because it depends on what was read first which event made them.
 	slack int64
+	// It may as well have been resolved at one of these times.
+	instead []int64
 }
 
 // steps are the steps of an episode, in their order.
@@ -307,8 +309,14 @@ func (p *person) silences(f *frame) []episode {
 		if !x.activity() {
 			continue
 		}
-		if due := last + f.rules.silence; last != 0 && x.at >= due { // what came out of order may have ended it
-			out = append(out, episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse), slack: f.mixed})
+		if due := last + f.rules.silence; last != 0 && x.at >= due {
+			e := episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse)}
+			for _, y := range p.facts[i+1:] { // read before it, though it was later
+				if y.activity() && y.at-x.at < f.mixed {
+					e.instead = append(e.instead, y.at)
+				}
+			}
+			out = append(out, e)
 		}
 		last = x.at
 	}

@@ -112,7 +112,7 @@ func TestTable(t *testing.T) {
 	doc := "text\n\n" + tableBegin + tableEnd + "\nmore\n"
 	for _, r := range []*result{
 		{bug: second, seeds: 70, cpu: 9e9},
-		{bug: first, caught: true, seed: 7, by: "missing step", cpu: 15e8},
+		{bug: first, caught: true, seeds: 7, seed: 7, by: "missing step", cpu: 15e8},
 		{bug: second, caught: true, seeds: 80, test: "TestTwo of state", cpu: 12e9},
 	} {
 		var err error
