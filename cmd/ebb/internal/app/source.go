@@ -42,7 +42,12 @@ func (s *source) Status() console.Status {
 	for _, f := range s.cfg.Feeds.Read() {
 		feeds[f.Role] = &console.Feed{Name: f.Role.String(), Topic: f.Topic, UsualRate: -1, Lateness: -1}
 	}
-	for _, t := range e.Status() {
+	tasks := e.Status()
+	st.Precision = map[string]console.Precision{}
+	for detector, p := range stream.VerdictsOf(tasks).Precision() {
+		st.Precision[detector] = console.Precision{Right: int(p.Founded), Judged: int(p.Judged)}
+	}
+	for _, t := range tasks {
 		st.Tasks = append(st.Tasks, taskOf(t))
 		for stage, n := range t.Stages {
 			st.Customers[stage] += n

@@ -217,6 +217,12 @@ func TestStatesAreSaid(t *testing.T) {
 		{"an engine too slow", func(w *world) { w.failed = errors.New("deadline") }, "/customers/c-1", []string{"did not answer in time", "Nothing for 15 days."}, 503},
 		{"restoring", func(w *world) { w.status.Tasks = []Task{{State: TaskRestoring, RestoreRemaining: 1234567}} }, "/feeds", []string{"1 partition is being restored", "1,234,567"}, 200},
 		{"no outcomes: no percentage", func(*world) {}, "/detectors", []string{"Not enough outcomes yet: 0 of 100"}, 200},
+		{"too few outcomes: their number", func(w *world) {
+			w.status.Precision = map[string]Precision{"silence": {Right: 10, Judged: 12}}
+		}, "/detectors", []string{"Not enough outcomes yet: 12 of 100"}, 200},
+		{"enough outcomes: how many were right", func(w *world) {
+			w.status.Precision = map[string]Precision{"silence": {Right: 90, Judged: 120}}
+		}, "/detectors", []string{"<b>75 %</b> of 120 alerts"}, 200},
 		{"what is not known is not zero", func(w *world) { w.status.Feeds = []Feed{{Name: "usage", UsualRate: -1, Lateness: -1}} }, "/feeds", []string{`<td class="r">0</td><td class="r">–</td><td class="r">0</td>`, `<td class="r">–</td><td><span class="unknown">`}, 200},
 		{"dead letters have their reason and an example", func(w *world) {
 			w.status.Feeds = []Feed{{Name: "usage", DeadLetters: []DeadLetters{{Reason: "time_missing", Count: 17, Example: "usage/3 offset 44"}}}}
@@ -236,6 +242,21 @@ func TestStatesAreSaid(t *testing.T) {
 				t.Errorf("%s: the page lacks %q:\n%s", tc.rule, want, rec.Body.String())
 			}
 		}
+	}
+}
+
+func TestWhatPeopleDidIsShown(t *testing.T) {
+	w := tiny(t)
+	w.send(t, object{
+		"alert_id": "a1", "revision": 3, "status": "firing", "step": "changed", "detector": "silence", "customer_id": "c-1", "severity": "warning", "summary": "Nothing for 15 days.",
+		"time": noon, "since": noon, "acknowledged_by": "kim", "acknowledged_at": noon, "assignee": "lee<b>", "snoozed_until": "2026-02-02T00:00:00Z", "note": "will call",
+	})
+	const did = "acknowledged by kim, with lee&lt;b&gt;, snoozed until 2 Feb 2026"
+	if body := get(t, w.console(false), "/").Body.String(); !strings.Contains(body, did) {
+		t.Errorf("the queue lacks %q:\n%s", did, body)
+	}
+	if body := get(t, w.console(false), "/customers/c-1").Body.String(); !strings.Contains(body, did) || !strings.Contains(body, "will call") {
+		t.Errorf("the customer's page lacks %q or the note:\n%s", did, body)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"strconv"
+	"strings"
 	"time"
 
 	"ebb/cmd/ebb/internal/svg"
@@ -33,6 +34,7 @@ func (c *Console) functions() template.FuncMap {
 		"sevs":        severityIcons,
 		"short":       short,
 		"step":        stepText,
+		"work":        workText,
 		"when":        when,
 		"words":       words,
 		"add":         func(a, b int) int { return a + b },
@@ -77,6 +79,21 @@ func severityIcons(n [3]int) []severityCount {
 
 // stepText is where an alert stands, in the word that the filter has for it. How old it is stands beside it.
 func stepText(a *Alert) string { return words(a.Kind) }
+
+// workText is what people did about an alert so far, in a few words; empty if nobody did anything.
+func workText(a *Alert) string {
+	var parts []string
+	if !a.Acknowledged.IsZero() {
+		parts = append(parts, strings.TrimSuffix("acknowledged by "+a.AcknowledgedBy, " by "))
+	}
+	if a.Assignee != "" {
+		parts = append(parts, "with "+a.Assignee)
+	}
+	if !a.Snoozed.IsZero() {
+		parts = append(parts, "snoozed until "+a.Snoozed.UTC().Format("2 Jan 2006"))
+	}
+	return strings.Join(parts, ", ")
+}
 
 // markOf is the mark of a truth: whether the customer has left, is leaving, or stays as far as now can tell.
 func markOf(t *Truth, now time.Time) string {

@@ -413,6 +413,9 @@ func (c *Console) why(a *Alert) why {
 	if a.SubjectID != "" {
 		fact(words(a.SubjectType), a.SubjectID)
 	}
+	fact("worked", workText(a))
+	fact("contacted by", a.ContactedBy)
+	fact("note", a.Note)
 	fact("detector version", a.DetectorVersion)
 	fact("configuration", a.ConfigHash)
 	fact("alert id", a.AlertID)
@@ -491,9 +494,16 @@ type detectorsPage struct {
 
 type detectorLine struct {
 	DetectorTotals
-	Rule  *Rule
-	Truth *DetectorScore
+	Rule      *Rule
+	Truth     *DetectorScore
+	Precision Precision
 }
+
+// enoughOutcomes is how many alerts must be judged for a percentage to say something.
+const enoughOutcomes = 100
+
+// Enough reports whether a percentage can be shown.
+func (l detectorLine) Enough() bool { return l.Precision.Judged >= enoughOutcomes }
 
 func (c *Console) detectorsPage(w http.ResponseWriter, r *http.Request) {
 	p := detectorsPage{page: c.page("detectors", "Detectors")}
@@ -505,7 +515,7 @@ func (c *Console) detectorsPage(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		seen[name] = true
-		line := detectorLine{DetectorTotals: DetectorTotals{Detector: name}, Rule: rule}
+		line := detectorLine{DetectorTotals: DetectorTotals{Detector: name}, Rule: rule, Precision: p.Status.Precision[name]}
 		for i := range totals.ByDetector {
 			if totals.ByDetector[i].Detector == name {
 				line.DetectorTotals = totals.ByDetector[i]

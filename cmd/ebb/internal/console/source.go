@@ -42,7 +42,12 @@ type Status struct {
 	Partitions int
 	// Customers counts customers by stage: warming_up, active, blind, lapsed, quarantined.
 	Customers map[string]int64
+	// Precision is what became of the alerts of each detector whose horizon has passed.
+	Precision map[string]Precision
 }
+
+// Precision is how many of the alerts that are judged were right, or saved a customer.
+type Precision struct{ Right, Judged int }
 
 // Feed is the state of one input topic.
 type Feed struct {

@@ -65,6 +65,9 @@ type Step struct {
 	AtRisk   event.Money
 	HasRisk  bool
 	Currency string
+	// What people did about it so far; empty and zero for what nobody did.
+	AcknowledgedBy, Assignee, ContactedBy, Note string
+	Acknowledged, Contacted, Snoozed            time.Time
 	// Evidence is the JSON object as it stands in the event.
 	Evidence        json.RawMessage
 	DetectorVersion string
@@ -86,6 +89,8 @@ func ParseStep(value []byte) (*Step, error) {
 		Detector: a.Detector, Customer: a.CustomerID, Severity: parseSeverity(a.Severity), Summary: a.Summary,
 		Time: a.Time, Since: a.Since, FirstFired: a.FirstFiredAt, Observed: a.Observed, Expected: a.Expected,
 		Probability: -1, HorizonDays: a.HorizonDays, Evidence: a.Evidence, DetectorVersion: a.DetectorVersion, ConfigHash: a.ConfigHash,
+		AcknowledgedBy: a.AcknowledgedBy, Assignee: a.Assignee, ContactedBy: a.ContactedBy, Note: a.Note,
+		Acknowledged: a.AcknowledgedAt, Contacted: a.ContactedAt, Snoozed: a.SnoozedUntil,
 	}
 	if a.Subject != nil {
 		s.SubjectType, s.SubjectID = a.Subject.Type, a.Subject.ID
