@@ -16,6 +16,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/hours"
 	"ebb/detectors/population/populationtest"
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -81,13 +82,14 @@ type script struct {
 	verdicts bool
 	open     map[string]string // table of open alerts: id -> last step
 	ids      map[string]string // of the newest alert of each customer, detector and subject
+	misses   missRates
 	out      strings.Builder
 	n        uint64
 }
 
 func runScript(t *testing.T, text string) string {
 	t.Helper()
-	s := &script{t: t, cfg: contract(), loc: time.UTC, open: map[string]string{}, ids: map[string]string{}}
+	s := &script{t: t, misses: missRates{}, cfg: contract(), loc: time.UTC, open: map[string]string{}, ids: map[string]string{}}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "=>") {
 			continue
@@ -144,6 +146,13 @@ func (s *script) command(line string) error {
 		return s.every(rest)
 	case "completeness", "known":
 		return s.knowledge(word, rest)
+	case "calendar": // calendar NAME ZONE DAYS HOURS, DAYS HOURS ...
+		return s.calendar(rest)
+	case "misses": // misses GROUP SHARE
+		group, share, _ := strings.Cut(rest, " ")
+		v, err := strconv.ParseFloat(share, 64)
+		s.misses[customer.Hash([]byte(group))] = v
+		return err
 	case "rule-removed":
 		cfg := s.cfg
 		switch rest {
@@ -162,6 +171,28 @@ func (s *script) command(line string) error {
 	}
 	return s.timed(at, strings.Fields(rest))
 }
+
+// calendar makes a calendar with German holidays that the configuration may name.
+func (s *script) calendar(rest string) error {
+	name, rest, _ := strings.Cut(rest, " ")
+	zone, week, _ := strings.Cut(rest, " ")
+	c, err := hours.New(name, hours.Config{Zone: zone, Hours: strings.Split(week, ", "), Holidays: []string{"DE"}}, "", nil)
+	if s.cfg.Calendars == nil {
+		s.cfg.Calendars = map[string]*hours.Calendar{}
+	}
+	s.cfg.Calendars[name] = c
+	return err
+}
+
+// missRates are what a script says of its groups.
+type missRates map[int64]float64
+
+func (m missRates) MissRate(group int64) (float64, bool) {
+	v, ok := m[group]
+	return v, ok
+}
+
+func (m missRates) Version() string { return "script" }
 
 // moment reads "2026-01-05 10:00" or "2026-01-05 10:00:30" in the script's zone.
 func (s *script) moment(line string) (int64, string, error) {
@@ -223,6 +254,9 @@ func (s *script) start() {
 	}
 	s.p = newPipeline(s.t, s.cfg, s.loc)
 	s.p.codec = true
+	if len(s.misses) != 0 {
+		s.p.env.Misses = s.misses
+	}
 	for _, f := range s.setup {
 		f(s.p)
 	}
@@ -291,6 +325,8 @@ var kinds = map[string]event.Kind{
 	"cancel": event.KindSubscriptionCancelled, "subscribe": event.KindSubscriptionStarted, "profile": event.KindProfile,
 	"opened": event.KindOpened, "responded": event.KindResponded, "resolved": event.KindResolved, "reopened": event.KindReopened,
 	"paused": event.KindPaused, "resumed": event.KindResumed, "escalated": event.KindEscalated, "merged": event.KindMerged,
+	"inquiry": event.KindInquiry, "replied": event.KindCustomerReplied, "promised": event.KindPromised, "assigned": event.KindAssigned,
+	"reassigned": event.KindReassigned, "rated": event.KindRated, "contact_failed": event.KindContactFailed,
 	"acknowledge": event.KindAcknowledge, "assign": event.KindAssign, "unassign": event.KindUnassign, "snooze": event.KindSnooze,
 	"unsnooze": event.KindUnsnooze, "contacted": event.KindContacted, "outcome": event.KindOutcome, "reopen": event.KindReopen,
 	"maintenance": event.KindMaintenance,
@@ -315,6 +351,7 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 		if arg(1) != "" {
 			e.Quantity, _, err = event.ParseMoney(arg(1))
 		}
+		e.Outcome, _ = event.ParseOutcome(arg(2))
 	case event.Payments:
 		if arg(1) != "" {
 			e.Amount, _, err = event.ParseMoney(arg(1))
@@ -322,8 +359,8 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 		e.Currency, _ = event.ParseCurrency(arg(2))
 	case event.Complaints:
 		e.ComplaintID, e.Priority = []byte(arg(1)), event.PriorityNormal
-		if p, ok := event.ParsePriority(arg(2)); ok {
-			e.Priority = p
+		for i := 2; i < len(f) && err == nil; i++ {
+			err = s.complaintField(e, f[i])
 		}
 	case event.Control:
 		for _, word := range f[1:] {
@@ -349,6 +386,8 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 				e.Profile.Status = v
 			case "zone":
 				e.Profile.TimeZone = v
+			case "schedule":
+				e.Profile.Schedule = v
 			default:
 				return nil, fmt.Errorf("no such field: %s", k)
 			}
@@ -389,6 +428,35 @@ func (s *script) control(who string, f []string) (*event.Act, error) {
 		}
 	}
 	return a, nil
+}
+
+// complaintField reads a priority, or a field as NAME=VALUE; due is a time without the space: 2026-01-05T10:00.
+func (s *script) complaintField(e *event.Event, word string) error {
+	k, v, _ := strings.Cut(word, "=")
+	var err error
+	switch k {
+	case "group":
+		e.Group = []byte(v)
+	case "category":
+		e.Category = []byte(v)
+	case "level":
+		var n uint64
+		n, err = strconv.ParseUint(v, 10, 8)
+		e.Level = uint8(n)
+	case "score":
+		e.Score, _, err = event.ParseMoney(v)
+		e.Scored = true
+	case "due":
+		var at time.Time
+		at, err = time.ParseInLocation("2006-01-02T15:04", v, s.loc)
+		e.Due = at.UnixMilli()
+	default:
+		p, ok := event.ParsePriority(word)
+		if e.Priority = p; !ok {
+			err = fmt.Errorf("no such field: %s", word)
+		}
+	}
+	return err
 }
 
 // step writes an alert step, as a subscriber reads it.

@@ -90,6 +90,7 @@ func DefaultComplaintUnresolved() ComplaintUnresolvedConfig {
 			Low: Within(14 * Day), Normal: Within(7 * Day), High: Within(3 * Day), Urgent: Within(2 * Day), Critical: Within(Day),
 		},
 		Inquiry:     Within(48 * Hour),
+		Warn:        WarnConfig{Late: 0.8, Early: 0.25, Right: 0.8},
 		Severe:      SevereConfig{Level: 3, Reassigned: 3, Reopened: 2, RepeatWithin: 14 * Day, BrokenWithin: 90 * Day},
 		ContentFrom: Amount(4 * event.MoneyUnit),
 		ExpireAfter: 365 * Day,

@@ -198,6 +198,7 @@ type Config struct {
 	SpendDrop           SpendDropConfig           `yaml:"spend_drop"`
 	Silence             SilenceConfig             `yaml:"silence"`
 	ComplaintUnresolved ComplaintUnresolvedConfig `yaml:"complaint_unresolved"`
+	Friction            FrictionConfig            `yaml:"friction"`
 
 	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
 	Horizon Duration `yaml:"-"`
@@ -220,7 +221,7 @@ const (
 // Defaults returns the documented defaults.
 func Defaults() Config {
 	return Config{
-		SpendDrop: DefaultSpendDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(),
+		SpendDrop: DefaultSpendDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
 		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
@@ -246,6 +247,7 @@ func (c *Config) Validate() error {
 	c.SpendDrop.validate(&f, c.KeptDays)
 	c.Silence.validate(&f, c.LapseAfter)
 	c.ComplaintUnresolved.validate(&f, c.Calendars)
+	c.Friction.validate(&f)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -308,6 +310,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.ComplaintUnresolved.Enabled {
 		s.list = append(s.list, newComplaintUnresolved(cfg.ComplaintUnresolved, cfg.Calendars, cfg.Horizon))
 	}
+	if cfg.Friction.Enabled {
+		s.list = append(s.list, newFriction(cfg.Friction, cfg.Horizon))
+	}
 	return s, nil
 }
 
@@ -337,7 +342,9 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 }
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
-func Names() []string { return []string{SpendDropName, SilenceName, ComplaintUnresolvedName} }
+func Names() []string {
+	return []string{SpendDropName, SilenceName, ComplaintUnresolvedName, FrictionName}
+}
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.
 func (s *Set) Population() *population.Config { return s.population }

@@ -87,7 +87,8 @@ func contract() detectors.Config {
 	c.SpendDrop.RecentDays, c.SpendDrop.BaselineDays, c.SpendDrop.MinHistoryDays = 7, 28, 28
 	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20
 	two := detectors.Within(48 * detectors.Hour)
-	c.ComplaintUnresolved.FirstResponse = detectors.Targets{}
+	c.ComplaintUnresolved.FirstResponse, c.ComplaintUnresolved.Warn = detectors.Targets{}, detectors.WarnConfig{}
+	c.Friction.Enabled = false
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: two, Normal: two, High: two, Urgent: two, Critical: detectors.Within(0)}
 	return c
 }

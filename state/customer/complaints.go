@@ -14,6 +14,9 @@ const closedKept = 48 * hourMs
 func (r *Record) applyComplaint(e *event.Event, p *Params) Outcome {
 	at := max(e.Time, 1)
 	if len(e.ComplaintID) == 0 {
+		if e.Kind == event.KindContactFailed || e.Kind == event.KindInquiry {
+			return Applied // it counts for its day: see noteContact
+		}
 		return ComplaintUnknown
 	}
 	i := r.complaint(e.ComplaintID)

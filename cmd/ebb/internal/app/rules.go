@@ -43,6 +43,17 @@ func rules(cfg *config.Config) []console.Rule {
 			Thresholds: complaintThresholds(&d),
 		})
 	}
+	if d := cfg.Detectors.Friction; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.FrictionName, Version: "1",
+			Sentence: fmt.Sprintf("In the last %d days far more of a customer's uses failed than he is used to, small grievances added up, or he does not complain any more though things go wrong.", d.RecentDays),
+			Thresholds: []console.Threshold{
+				{Name: "uses that failed, at least", Value: strconv.Itoa(d.MinFailures)},
+				{Name: "false alarms a customer and year", Value: strconv.FormatFloat(d.FalseAlarms, 'f', -1, 64)},
+				{Name: "points of grievance", Value: strconv.FormatFloat(d.Grievances, 'f', -1, 64)},
+			},
+		})
+	}
 	return all
 }
 
