@@ -29,7 +29,7 @@ type Options struct {
 func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Row, err error) {
 	s := newScorer(h, int32(o.HorizonDays))
 	r = &Report{
-		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, Activity: "any event", Tiers: s.tiers.source,
+		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, JudgedFrom: date(dayOf(s.from)), Activity: "any event", Tiers: s.tiers.source,
 		ActiveMonths: round(s.tiers.activeMonths(), 1), History: historyReport(h), Lapses: s.lapseReport(),
 	}
 	switch {

@@ -137,7 +137,7 @@ func (s *scorer) threshold(p float64, looks []look) Threshold {
 	var last *activeDay
 	for i := range looks {
 		l := &looks[i]
-		if !l.overdue || float64(l.p) < p {
+		if !l.overdue || float64(l.p) < p || int64(l.day)*dayMs < s.from {
 			continue
 		}
 		who := s.t.list[l.person]
@@ -164,7 +164,7 @@ func (s *scorer) threshold(p float64, looks []look) Threshold {
 	}
 	lapses, hits := 0, 0
 	for i := range s.lapses {
-		if l := &s.lapses[i]; !l.stated {
+		if l := &s.lapses[i]; !l.stated && l.last.last >= s.from {
 			lapses++
 			if found[l.last] {
 				hits++
@@ -172,7 +172,7 @@ func (s *scorer) threshold(p float64, looks []look) Threshold {
 		}
 	}
 	t.Alerts = alerts
-	t.PerThousand = ratio(float64(alerts)*1000, s.tiers.activeMonths())
+	t.PerThousand = ratio(float64(alerts)*1000, s.tiers.judgedMonths)
 	t.Precision, t.Recall, t.LeadDays = ratio(float64(right), float64(decided)), ratio(float64(hits), float64(lapses)), median(leads)
 	return t
 }

@@ -46,6 +46,7 @@ type Alert struct {
 	AtRisk     event.Money
 	Expected   event.Money
 	Observed   event.Money
+	Horizon    int32 // days that it foretells, 0 for the configured horizon
 	ResolvedAt int64 // 0: open at the end of the history
 	Reason     alerts.Reason
 }
@@ -356,6 +357,7 @@ func (s *shard) note(r *customer.Record, st *alerts.Step) {
 		s.alerts = append(s.alerts, Alert{
 			ID: st.AlertID, Customer: r.ID, Detector: st.Detector, Subject: st.Subject, At: st.At, Since: st.Since,
 			Severity: st.Severity, Highest: st.Severity, AtRisk: sig.AtRisk, Expected: sig.Expected, Observed: sig.Observed,
+			Horizon: int32(sig.HorizonDays),
 		})
 	case !known:
 	case st.Kind == alerts.StepResolved:

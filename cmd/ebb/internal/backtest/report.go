@@ -13,6 +13,8 @@ type Report struct {
 	Config      string        `json:"config,omitempty"` // hash of the configuration
 	HorizonDays int           `json:"horizon_days"`
 	Currency    string        `json:"currency"`
+	// JudgedFrom is the first day whose alerts and departures are judged: before, ebb is learning.
+	JudgedFrom string `json:"judged_from"`
 	// Activity is what ends a silence: "purchase", or "any event" where payments do not make more than half of the records, or "none" in
 	// a history of complaints alone.
 	Activity string `json:"activity"`
@@ -51,6 +53,15 @@ type LapseReport struct {
 	Spend  string      `json:"spend"` // of the horizon before the last activity, of those who did not say so
 }
 
+// Learning is how alerts did while ebb was learning.
+type Learning struct {
+	Alerts int `json:"alerts"`
+	Right  int `json:"right"`
+	Wrong  int `json:"wrong"`
+	Lapses int `json:"lapses"`
+	Found  int `json:"found"`
+}
+
 // MethodReport is what one set of rules would have done.
 type MethodReport struct {
 	Name      string            `json:"name"`
@@ -84,7 +95,6 @@ type Score struct {
 	Alerts      int      `json:"alerts"`
 	PerWeek     float64  `json:"per_week"`
 	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
-	WarmingUp   int      `json:"in_first_horizon"` // alerts in the first horizon of the history, where little is known of anybody
 
 	// FewDays are alerts of customers with less than three active days: nothing can be said of their rhythm, so they are not judged.
 	FewDays   int      `json:"of_customers_with_few_days,omitempty"`
@@ -101,6 +111,9 @@ type Score struct {
 	Recall     *float64 `json:"recall,omitempty"`
 	MoneyLost  string   `json:"spend_of_lapses,omitempty"` // what those who left spent in the horizon before
 	MoneyFound string   `json:"spend_found,omitempty"`     // of those who were alerted in time
+
+	// Learning is what is left out of the verdicts and of the recall above: alerts, and departures, before JudgedFrom.
+	Learning *Learning `json:"while_learning,omitempty"`
 
 	Resolved       int      `json:"resolved"`
 	Warnings       int      `json:"warnings,omitempty"`       // complaint alerts that began as info, before the breach

@@ -20,6 +20,7 @@ type scorer struct {
 	t       *Truth
 	horizon int32 // days
 	ms      int64 // the horizon in ms
+	from    int64 // event time before which ebb is learning, ms: alerts and departures before are told apart
 	tiers   *tiering
 	lapses  []lapse
 }
@@ -35,9 +36,21 @@ type lapse struct {
 
 func newScorer(h *History, horizon int32) *scorer {
 	s := &scorer{h: h, t: h.Truth, horizon: horizon, ms: int64(horizon) * dayMs}
-	s.tiers = newTiering(h.Truth, horizon)
+	s.from = learningUntil(h, horizon)
+	s.tiers = newTiering(h.Truth, horizon, dayOf(s.from))
 	s.findLapses()
 	return s
+}
+
+// learningUntil is when a history has shown enough to be judged by: two horizons after its beginning, of which the first is not shorter than 90 days, so that outcomes
+// of one horizon are known; in a short history, one horizon.
+func learningUntil(h *History, horizon int32) int64 {
+	const least = 90
+	days := horizon
+	if (h.To-h.From)/dayMs > int64(3*horizon+least) {
+		days = max(horizon, least) + horizon
+	}
+	return int64(dayOf(h.From)+days) * dayMs
 }
 
 func (s *scorer) findLapses() {
@@ -71,17 +84,18 @@ const (
 	wrong
 )
 
-// silence judges a silence alert: it was right if no activity followed within the horizon, or if the customer cancelled within it. less is
+// silence judges a silence alert: it was right if no activity followed within its horizon (which is longer than the configured one for who comes rarely), or if the customer cancelled within it. less is
 // true if he spent less than half of what he had spent in the horizon before his last activity.
 func (s *scorer) silence(a *Alert, p *person) (v verdict, less bool) {
-	to := a.At + s.ms
+	horizon := cmp.Or(a.Horizon, s.horizon)
+	to := a.At + int64(horizon)*dayMs
 	if to > s.h.To {
 		return undecided, false
 	}
 	day := dayOf(a.At)
 	if i := p.upTo(day); i > 0 {
 		last := p.days[i-1].day
-		less = 2*p.spent(day, day+s.horizon) < p.spent(last-s.horizon, last)
+		less = 2*p.spent(day, day+horizon) < p.spent(last-horizon, last)
 	}
 	if !p.active(a.At, to) || p.cancelledWithin(a.At, to) {
 		return right, true
@@ -121,6 +135,7 @@ type tally struct {
 	leads        []float64
 	hours        []float64
 	verdicts     [3]int
+	early        Learning
 	less         int
 	lapses       int
 	found        int
@@ -152,6 +167,10 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 			}
 			found, lead := s.found(l, firsts[l.p])
 			for _, to := range []*tally{all, by[l.tier]} {
+				if l.last.last < s.from {
+					to.early.lapse(found)
+					continue
+				}
 				to.lapse(l, found, lead)
 			}
 		}
@@ -169,8 +188,9 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 
 func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 	to.Alerts++
-	if a.At < s.h.From+s.ms {
-		to.WarmingUp++
+	learning := a.At < s.from
+	if learning {
+		to.early.Alerts++
 	}
 	if a.ResolvedAt != 0 {
 		to.Resolved++
@@ -183,7 +203,7 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 	switch name {
 	case detectors.SilenceName:
 		var less bool
-		if v, less = s.silence(a, p); less {
+		if v, less = s.silence(a, p); less && !learning {
 			to.less++
 		}
 	case detectors.SpendDropName:
@@ -192,7 +212,14 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 		s.complaint(to, a)
 		return
 	}
-	to.verdicts[v]++
+	switch {
+	case !learning:
+		to.verdicts[v]++
+	case v == right:
+		to.early.Right++
+	case v == wrong:
+		to.early.Wrong++
+	}
 }
 
 // complaint counts an alert that has a clock instead of a prediction. One that began as info was a warning, and right if the breach came.
@@ -220,6 +247,13 @@ func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
 	return false, 0
 }
 
+func (e *Learning) lapse(found bool) {
+	e.Lapses++
+	if found {
+		e.Found++
+	}
+}
+
 func (t *tally) lapse(l *lapse, found bool, lead float64) {
 	t.lapses++
 	t.lost, _ = t.lost.Add(l.spend)
@@ -232,6 +266,9 @@ func (t *tally) lapse(l *lapse, found bool, lead float64) {
 
 func (t *tally) score(weeks, months float64) Score {
 	s := t.Score
+	if t.early != (Learning{}) {
+		s.Learning = &t.early
+	}
 	s.PerWeek = round(float64(s.Alerts)/weeks, 2)
 	if months > 0 {
 		s.PerThousand = ratio(float64(s.Alerts)*1000, months)
@@ -325,10 +362,12 @@ type tiering struct {
 	of3     [2]int64 // bounds of the thirds
 	byName  map[string]int
 	months  []float64 // of active customers
-	spend   bool
+	// judgedMonths are those of all tiers since ebb is not only learning.
+	judgedMonths float64
+	spend        bool
 }
 
-func newTiering(t *Truth, horizon int32) *tiering {
+func newTiering(t *Truth, horizon, judgedFrom int32) *tiering {
 	g := &tiering{t: t, horizon: horizon, byName: map[string]int{}}
 	spent := map[string]event.Money{}
 	heads := map[string]int64{}
@@ -364,7 +403,12 @@ func newTiering(t *Truth, horizon int32) *tiering {
 	}
 	g.months = make([]float64, len(g.names))
 	const step = 7
-	g.sweep(step, func(p *person, day int32, _ int) { g.months[g.of(p, day)] += step / daysPerMonth })
+	g.sweep(step, func(p *person, day int32, _ int) {
+		g.months[g.of(p, day)] += step / daysPerMonth
+		if day >= judgedFrom {
+			g.judgedMonths += step / daysPerMonth
+		}
+	})
 	return g
 }
 

@@ -82,6 +82,7 @@ func TestSilenceAlertsAreJudged(t *testing.T) {
 		told{"new", []int32{0, 200}, 10},
 	)
 	s := newScorer(h, testHorizon)
+	s.from = 0
 	for name, c := range map[string]struct {
 		alert                               *Alert
 		right, wrong, undecided, few, found int
@@ -110,10 +111,40 @@ func TestSilenceAlertsAreJudged(t *testing.T) {
 	}
 }
 
+// Of who is told apart because ebb is learning, nothing counts in the verdicts.
+func TestTheTimeOfLearningIsToldApart(t *testing.T) {
+	h := historyOf(t, 400, told{"early", every(0, 100, 10), 10}, told{"late", every(0, 200, 10), 10})
+	s := newScorer(h, testHorizon)
+	if got := dayOf(s.from); got != 120 {
+		t.Fatalf("judged from day %d, want 120", got)
+	}
+	r := s.detector("silence", []*Alert{fires("early", "silence", 115), fires("late", "silence", 150), fires("late", "silence", 215)})
+	if *r.Right != 1 || *r.Wrong != 1 || *r.Lapses != 1 || *r.Found != 1 || r.Alerts != 3 || *r.Learning != (Learning{Alerts: 1, Right: 1, Lapses: 1, Found: 1}) {
+		t.Errorf("%+v, learning %+v", r.Score, r.Learning)
+	}
+	if got := dayOf(newScorer(historyOf(t, 100, told{"a", []int32{0, 100}, 1}), testHorizon).from); got != 30 {
+		t.Errorf("a short history is judged from day %d, want 30", got)
+	}
+}
+
+// An alert that foretells a longer time than the configured horizon is held against that.
+func TestAnAlertIsJudgedByItsOwnHorizon(t *testing.T) {
+	s := newScorer(historyOf(t, 400, told{"a", append(every(0, 150, 10), 220, 400), 10}), testHorizon)
+	a := fires("a", "silence", 180)
+	if v, _ := s.silence(a, s.t.people["a"]); v != right {
+		t.Errorf("by the configured horizon: %d, want right", v)
+	}
+	a.Horizon = 50
+	if v, _ := s.silence(a, s.t.people["a"]); v != wrong {
+		t.Errorf("by its own horizon: %d, want wrong", v)
+	}
+}
+
 func TestACancelledSubscriptionIsADepartureThatWasStated(t *testing.T) {
 	h := historyOf(t, 300, told{"a", every(0, 100, 10), 10})
 	h.Truth.people["a"].cancelled = []int64{110 * dayMs}
 	s := newScorer(h, testHorizon)
+	s.from = 0
 	if r := s.lapseReport(); r.Lapses != 1 || r.Stated != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -143,7 +174,7 @@ func TestSpendDropsAreJudged(t *testing.T) {
 
 func TestTiers(t *testing.T) {
 	h := historyOf(t, 300, told{"small", every(0, 300, 10), 1}, told{"middle", every(0, 300, 10), 10}, told{"large", every(0, 300, 10), 100})
-	g := newTiering(h.Truth, testHorizon)
+	g := newTiering(h.Truth, testHorizon, 0)
 	for i, name := range []string{"small", "middle", "large"} {
 		if got := g.of(h.Truth.people[name], 200); got != i || g.names[i] != name {
 			t.Errorf("%s is tier %d", name, got)
@@ -156,7 +187,7 @@ func TestTiers(t *testing.T) {
 	for _, p := range h.Truth.list {
 		p.tier = map[string]string{"small": "silver", "large": "gold"}[p.id]
 	}
-	g = newTiering(h.Truth, testHorizon)
+	g = newTiering(h.Truth, testHorizon, 0)
 	if g.source != "profile" || len(g.names) != 3 || g.names[0] != "silver" || g.names[1] != "none" || g.names[2] != "gold" {
 		t.Errorf("tiers %v by %s", g.names, g.source)
 	}
