@@ -88,7 +88,7 @@ func TestSamplesAreStored(t *testing.T) {
 
 // The samples may come in any order, and more than once.
 func TestOrderOfSamplesDoesNotMatter(t *testing.T) {
-	samples := crowd(2, 300, 30, 28)
+	samples := crowd(2, 250, 14, 28)
 	a, b := NewFold(Config{Horizon: 28}), NewFold(Config{Horizon: 28})
 	rng := rand.New(rand.NewPCG(3, 3))
 	for e, at := range samples {
@@ -115,7 +115,7 @@ func TestOrderOfSamplesDoesNotMatter(t *testing.T) {
 
 func TestModelsAreStored(t *testing.T) {
 	f := NewFold(Config{Horizon: 28})
-	samples := crowd(4, 200, 30, 28)
+	samples := crowd(4, 200, 14, 28)
 	for _, at := range samples {
 		for _, s := range at {
 			f.Observe(s)
@@ -131,7 +131,7 @@ func TestModelsAreStored(t *testing.T) {
 	if !bytes.Equal(AppendModel(nil, got), b) || got.Version() != m.Version() || len(b) > 20_000 {
 		t.Errorf("version %s of %d bytes, want %s", got.Version(), len(b), m.Version())
 	}
-	for _, s := range samples[29] {
+	for _, s := range samples[13] {
 		if x, y := m.score(&s.Rhythms.Purchases, s.Epoch, 28), got.score(&s.Rhythms.Purchases, s.Epoch, 28); x != y {
 			t.Fatalf("%+v, want %+v", y, x)
 		}
@@ -150,7 +150,7 @@ func TestModelsAreStored(t *testing.T) {
 // Who is silent for longer is less likely to come back, a regular customer sooner than an irregular one.
 func TestScoresFollowTheRhythm(t *testing.T) {
 	f := NewFold(Config{Horizon: 60})
-	for _, at := range crowd(5, 600, 40, 60) {
+	for _, at := range crowd(5, 400, 12, 60) {
 		for _, s := range at {
 			f.Observe(s)
 		}

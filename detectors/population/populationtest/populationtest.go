@@ -1,4 +1,5 @@
-// Package populationtest makes models of populations for tests.
+// Package populationtest makes models of populations for the tests of whatever decides by them. A model is made of a few hundred customers with simple habits,
+// by the same fold as any other. It refuses to make models of outcomes: these take a history of their own.
 package populationtest
 
 import (
