@@ -48,9 +48,9 @@ func (m *Model) Judge(h *customer.Rhythm, day int32, silent int) Verdict {
 // Bar is the least Rank that the budget has room for. It is the lowest possible where there is room for all.
 func (m *Model) Bar() float64 { return m.bar }
 
-// seenWeekly is which share of those who pass a bar is seen to do so at epochs: the others have come again by then. It was measured on customers of a shop, of whom
-// half come again within ten weeks.
-const seenWeekly = 0.7
+// seenWeekly is which share of those who pass a bar is seen to do so at epochs: the others have come again by then. It was measured on the customers of a shop: half of
+// their gaps are longer than nine weeks.
+const seenWeekly = 0.8
 
 // noBar is below every rank.
 const noBar = -1e6
