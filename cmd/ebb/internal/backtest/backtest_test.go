@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"ebb/cmd/ebb/internal/backtest"
 	"ebb/cmd/ebb/internal/cli"
 	"ebb/cmd/ebb/internal/config"
+	"ebb/detectors"
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 )
@@ -85,6 +87,9 @@ func TestGoldenReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Config, r.Model = "", nil
+	for i := range r.Methods {
+		predictions(&r.Methods[i])
+	}
 	got, err := json.MarshalIndent(&r, "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +107,15 @@ func TestGoldenReport(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("the report differs from %s; look at it, and if it is right run this test with -update\n%s", golden, got)
+	}
+}
+
+// predictions leaves only the detectors whose alerts are judged: what others are there, and how many alerts they raise, is a matter of theirs.
+func predictions(m *backtest.MethodReport) {
+	judged := []string{detectors.SilenceName, detectors.SpendDropName}
+	m.Detectors = slices.DeleteFunc(m.Detectors, func(d backtest.DetectorReport) bool { return !slices.Contains(judged, d.Detector) })
+	for i := range m.Weeks {
+		maps.DeleteFunc(m.Weeks[i].Alerts, func(name string, _ int) bool { return !slices.Contains(judged, name) })
 	}
 }
 
