@@ -68,6 +68,9 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 			o.Text("currency", p.cfg.Currency.String())
 		})
 	}
+	if s.Kind != StepResolved {
+		o.TextIf("suspected_cause", detectors.Suspect(r, env, s.Subject, s.At).String())
+	}
 	o.Object("evidence", func(o *detectors.Object) {
 		if d != nil {
 			d.Explain(r, env, &s.signal, o)

@@ -40,6 +40,7 @@ type Alert struct {
 	HorizonDays     int             `json:"horizon_days,omitempty"`
 	MoneyAtRisk     *Amount         `json:"money_at_risk,omitempty"`
 	MoneyLostSoFar  *Amount         `json:"money_lost_so_far,omitempty"`
+	SuspectedCause  string          `json:"suspected_cause,omitempty"`
 	Evidence        json.RawMessage `json:"evidence,omitempty"`
 	DetectorVersion string          `json:"detector_version,omitempty"`
 	ConfigHash      string          `json:"config_hash,omitempty"`
