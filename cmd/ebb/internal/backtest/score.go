@@ -177,13 +177,18 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 	}
 	weeks := float64(s.t.EndDay-s.t.FirstDay+1) / 7
 	for _, t := range append(by, all) {
-		t.scored, t.lapsesScored = name != detectors.ComplaintUnresolvedName, name == detectors.SilenceName && !s.t.None
+		t.scored, t.lapsesScored = predicts(name), name == detectors.SilenceName && !s.t.None
 	}
 	out := DetectorReport{Detector: name, Score: all.score(weeks, s.tiers.activeMonths())}
 	for i, t := range by {
 		out.Tiers = append(out.Tiers, TierReport{Tier: s.tiers.names[i], ActiveMonths: round(s.tiers.months[i], 1), Score: t.score(weeks, s.tiers.months[i])})
 	}
 	return out
+}
+
+// predicts reports whether a detector's alerts foretell something that the history can confirm or refute.
+func predicts(detector string) bool {
+	return detector == detectors.SilenceName || detector == detectors.SpendDropName
 }
 
 func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
@@ -195,7 +200,7 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 	if a.ResolvedAt != 0 {
 		to.Resolved++
 	}
-	if name != detectors.ComplaintUnresolvedName && p.upTo(dayOf(a.At)) < leastDays {
+	if predicts(name) && p.upTo(dayOf(a.At)) < leastDays {
 		to.FewDays++
 		return
 	}
@@ -208,8 +213,10 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 		}
 	case detectors.SpendDropName:
 		v = s.drop(a, p)
-	default:
+	case detectors.ComplaintUnresolvedName:
 		s.complaint(to, a)
+		return
+	default:
 		return
 	}
 	switch {
