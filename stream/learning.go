@@ -16,7 +16,7 @@ import (
 // factSamples is the kind of the facts that carry samples of customers (sampling.go):
 //
 //	value   version (1 byte), group (text), epoch (varint, ms): all samples up to it are told with this fact, 0: more follow;
-//	        samples (text), as package population encodes them
+//	        samples, and outcomes of complaints (text), as package population encodes them
 const factSamples = "samples"
 
 // samplesTold is a fact of samples.
@@ -106,6 +106,14 @@ func (l *learning) observe(f *samplesTold) error {
 		b := []byte(d.str())
 		if d.err != nil {
 			break
+		}
+		if population.IsOutcome(b) {
+			o, err := population.DecodeOutcome(b)
+			if err != nil {
+				return err
+			}
+			l.fold.ObserveOutcome(o)
+			continue
 		}
 		s, err := population.DecodeSample(b)
 		if err != nil {

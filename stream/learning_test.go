@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ebb/detectors"
 	"ebb/detectors/population"
 	"ebb/stream"
 	"ebb/stream/kafkatest"
@@ -51,6 +52,9 @@ func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
 		} {
 			w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), v.parts)
 			w.group, w.adjust, w.portion = "group", learns, v.portion
+			w.rules = func(c *detectors.Config) { // outcomes of complaints are told; no group is so bad that it is warned of early
+				c.ComplaintUnresolved.Warn = detectors.WarnConfig{Early: 0.25, Right: 1}
+			}
 			w.produce(events)
 			first, others := w.start(), []*running(nil)
 			for range v.instances - 1 {
@@ -81,6 +85,10 @@ func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
 			}
 			if want == nil {
 				want = got
+				newest, err := population.DecodeModel([]byte(got[slices.Max(slices.Collect(maps.Keys(got)))]))
+				if err != nil || newest.Misses() == nil {
+					t.Fatalf("nothing is learnt of the outcomes of complaints: %v", err)
+				}
 			}
 			if !maps.Equal(got, want) {
 				for _, epoch := range slices.Sorted(maps.Keys(want)) {

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
@@ -49,11 +50,29 @@ type metrics struct {
 	stageFiring   *prometheus.GaugeVec
 	stageLag      *prometheus.GaugeVec
 	modelEpoch    prometheus.Gauge
+	cycles        *prometheus.HistogramVec
 	modelsMissed  prometheus.Counter
 }
 
 // latencyBuckets are for times from a millisecond to a minute, in seconds; native buckets of factor 1.1 beside them.
 var latencyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// cycleBuckets are from a quarter of an hour to two months, in seconds.
+var cycleBuckets = []float64{900, 3600, 4 * 3600, 8 * 3600, 86400, 2 * 86400, 4 * 86400, 7 * 86400, 14 * 86400, 30 * 86400, 60 * 86400}
+
+// cycle counts a matter that is over.
+func (m *metrics) cycle(y *detectors.Cycle, tier string) {
+	priority := y.Priority.String()
+	if y.Priority == event.PriorityNone {
+		priority = "inquiry"
+	}
+	for _, part := range [...]struct {
+		name string
+		ms   int64
+	}{{"customer", y.Customer}, {"agent", y.Agent}, {"other_group", y.Other}, {"out_of_hours", y.OutOfHours}, {"all", y.To - y.From}} {
+		m.cycles.WithLabelValues(priority, tier, part.name).Observe(float64(part.ms) / 1000)
+	}
+}
 
 func histogram(name, help string) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -102,6 +121,11 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 	m.stageLag = gauge("ebb_facts_lag_records", "Offsets between what the second stage has folded and the end of the facts. Only the instance that runs it has it.")
 	m.modelEpoch = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_model_epoch_timestamp_seconds", Help: "Event time up to which the model of the population was learnt, 0 while there is none."})
 	m.modelsMissed = prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_models_missed_total", Help: "Times that a task reading history no longer waited for the model of the population."})
+	m.cycles = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "ebb_complaint_cycle_seconds",
+		Help:    "Where the time of a customer's matter went that is over, from his first question to his content: waiting for him, for the group that had it first, for another, or out of hours.",
+		Buckets: cycleBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160,
+	}, []string{"priority", "tier", "part"})
 	m.zero(feeds)
 	return m, m.register(reg)
 }
@@ -111,7 +135,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag, m.modelEpoch, m.modelsMissed,
+		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag, m.modelEpoch, m.modelsMissed, m.cycles,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/detectors/population"
 	"ebb/state"
 	"ebb/state/customer"
@@ -383,6 +384,9 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	for i := range d.Steps {
 		t.emit(rec, &d.Steps[i], trigger)
 	}
+	for i := range d.Findings {
+		t.found(&d.Findings[i])
+	}
 	t.judged(rec, d.Verdicts)
 	if d.Touched {
 		t.hold(rec)
@@ -402,7 +406,10 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {
 	t.env.Now = at
-	t.env.Population = t.population(at)
+	t.env.Population, t.env.Misses = t.population(at), nil
+	if rates := t.env.Population.Misses(); rates != nil {
+		t.env.Misses = rates
+	}
 	for f := range t.env.KnownUntil {
 		t.env.KnownUntil[f] = at // a feed that is not configured hides nothing
 	}
@@ -417,6 +424,18 @@ func (t *task) know(at int64) {
 			until = min(until, f.blind)
 		}
 		t.env.KnownUntil[s.feed] = min(until, t.env.KnownUntil[s.feed])
+	}
+}
+
+// found tells what was learnt of a complaint: the second stage, in the cut that notes it, whether its target was met; the metrics where the time of a matter
+// went that is over. A history that is read says nothing of today's service.
+func (t *task) found(f *detectors.Finding) {
+	if f.Outcome != nil && t.sampling.on {
+		told := samplesTold{group: t.cfg.Group, samples: appendString(nil, string(population.AppendOutcome(nil, *f.Outcome)))}
+		t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factSamples, t.partition), Value: told.append(nil)})
+	}
+	if f.Cycle != nil && t.live {
+		t.m.cycle(f.Cycle, t.rec.tally.knownTier(f.Cycle.Tier))
 	}
 }
 

@@ -133,6 +133,14 @@ func (t *tally) tier(r *customer.Record) int {
 	return len(t.tiers) - 1
 }
 
+// knownTier is the name under which a tier is counted.
+func (t *tally) knownTier(name string) string {
+	if slices.Contains(t.tiers, name) {
+		return name
+	}
+	return t.tierName(otherTier)
+}
+
 func (t *tally) tierName(i int) string {
 	if i == otherTier {
 		return "other"

@@ -50,6 +50,7 @@ type Fold struct {
 	limit     uint64 // the largest hash of the sample
 	steps     [][]step
 	drops     dropFold
+	groups    *Groups
 }
 
 const neverClosed = math.MinInt32
@@ -91,7 +92,7 @@ func NewFold(cfg Config) *Fold {
 	if cfg.Sample == 0 {
 		cfg.Sample = defaultSample
 	}
-	return &Fold{cfg: cfg, epoch: neverClosed, waiting: map[int32]map[uint64]Sample{}, seen: map[uint64]sighting{}, purchases: true, limit: math.MaxUint64, drops: dropFold{epoch: neverClosed}}
+	return &Fold{cfg: cfg, groups: NewGroups(), epoch: neverClosed, waiting: map[int32]map[uint64]Sample{}, seen: map[uint64]sighting{}, purchases: true, limit: math.MaxUint64, drops: dropFold{epoch: neverClosed}}
 }
 
 // Observe takes a sample. Samples of several epochs may come in any order; one of an epoch that was closed is left out, and of two of a customer at an epoch
@@ -111,6 +112,9 @@ func (f *Fold) Observe(s Sample) {
 	at[s.Customer] = s
 }
 
+// ObserveOutcome takes whether a complaint met its target. See Groups.Observe.
+func (f *Fold) ObserveOutcome(o Outcome) { f.groups.Observe(o) }
+
 // Epoch is that of the newest Close, false if there was none.
 func (f *Fold) Epoch() (int32, bool) { return f.epoch, f.epoch != neverClosed }
 
@@ -125,6 +129,7 @@ func (f *Fold) Close(epoch int32) *Model {
 		return f.model
 	}
 	f.epoch = epoch
+	rates := f.groups.Close(epoch)
 	samples := f.take(epoch)
 	f.choose(samples)
 	f.follow(samples)
@@ -138,6 +143,7 @@ func (f *Fold) Close(epoch int32) *Model {
 	f.drops.close(samples, epoch, f.cfg.Horizon)
 	if f.model != nil {
 		f.model = f.model.withDrops(f.drops.told())
+		f.model = f.model.withMisses(rates)
 	}
 	return f.model
 }

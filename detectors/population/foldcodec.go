@@ -108,6 +108,7 @@ func (f *Fold) append(dst []byte) []byte {
 	w.snapshots(f.pending)
 	w.snapshots(f.matured)
 	f.drops.append(&w)
+	w.text(string(f.groups.Append(nil)))
 	return w.b
 }
 
@@ -161,6 +162,11 @@ func readFold(cfg Config, b []byte) (*Fold, error) {
 	}
 	f.pending, f.matured = r.snapshots(), r.snapshots()
 	f.drops = readDropFold(&r)
+	groups, err := DecodeGroups(r.bytes())
+	if err != nil {
+		return nil, err
+	}
+	f.groups = groups
 	if r.bad || len(r.b) != 0 {
 		return nil, ErrDamaged
 	}

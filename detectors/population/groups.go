@@ -173,7 +173,8 @@ func (m *MissRates) Version() string {
 }
 
 const (
-	outcomeVersion = 1
+	outcomeVersion = outcomeMark | 1
+	outcomeMark    = 0x80 // no sample begins so: both may stand side by side
 	ratesVersion   = 1
 	groupsVersion  = 1
 )
@@ -202,9 +203,15 @@ func (r *reader) varint() int64 {
 	return int64(v>>1) ^ -int64(v&1)
 }
 
+// IsOutcome reports whether AppendOutcome wrote something, rather than AppendSample.
+func IsOutcome(b []byte) bool { return len(b) != 0 && b[0]&outcomeMark != 0 }
+
 // DecodeOutcome reads what AppendOutcome wrote, all of b. The error is ErrDamaged or ErrNewerVersion.
 func DecodeOutcome(b []byte) (Outcome, error) {
 	r := reader{b: b}
+	if !IsOutcome(b) {
+		return Outcome{}, ErrDamaged
+	}
 	if err := r.version(outcomeVersion); err != nil {
 		return Outcome{}, err
 	}

@@ -108,7 +108,7 @@ func TestOutcomeCodec(t *testing.T) {
 				t.Fatal("a part is taken for an outcome")
 			}
 		}
-		if b[0] = 9; !errors.Is(errOf(DecodeOutcome(b)), ErrNewerVersion) {
+		if b[0] = 0x99; !errors.Is(errOf(DecodeOutcome(b)), ErrNewerVersion) {
 			t.Fatal("a newer version is read")
 		}
 	}

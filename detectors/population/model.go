@@ -27,6 +27,8 @@ type Model struct {
 
 	drop dropModel
 
+	misses *MissRates // nil while too little is known
+
 	version string
 }
 
@@ -129,7 +131,7 @@ func (m *Model) name() {
 
 const modelVersion = 1
 
-// AppendModel appends the stored form; the same model always gives the same bytes. It takes less than 20 KB.
+// AppendModel appends the stored form; the same model always gives the same bytes. It takes less than 20 KB, and 13 bytes more for each group of people whose complaints are known.
 func AppendModel(dst []byte, m *Model) []byte {
 	w := writer{append(dst, modelVersion)}
 	w.varint(int64(m.epoch))
@@ -149,6 +151,10 @@ func AppendModel(dst []byte, m *Model) []byte {
 		w.floats(m.season[:]...)
 	}
 	m.drop.append(&w)
+	w.bool(m.misses != nil)
+	if m.misses != nil {
+		w.text(string(AppendMissRates(nil, m.misses)))
+	}
 	return w.b
 }
 
@@ -180,9 +186,35 @@ func DecodeModel(b []byte) (*Model, error) {
 		r.floats(m.season[:])
 	}
 	m.drop = readDropModel(&r)
+	if r.bool() {
+		rates, err := DecodeMissRates(r.bytes())
+		if err != nil {
+			return nil, err
+		}
+		m.misses = rates
+	}
 	if r.bad || len(r.b) != 0 || min(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B) <= 0 {
 		return nil, ErrDamaged
 	}
 	m.name()
 	return m, nil
+}
+
+// Misses is how often groups miss their targets, nil while too little is known of that, or without a model.
+func (m *Model) Misses() *MissRates {
+	if m == nil {
+		return nil
+	}
+	return m.misses
+}
+
+// withMisses is the model with other rates.
+func (m *Model) withMisses(rates *MissRates) *Model {
+	if rates == nil && m.misses == nil {
+		return m
+	}
+	other := *m
+	other.misses = rates
+	other.name()
+	return &other
 }

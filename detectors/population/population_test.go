@@ -103,6 +103,11 @@ func TestOrderOfSamplesDoesNotMatter(t *testing.T) {
 		for _, s := range mixed {
 			b.Observe(s)
 		}
+		for i := range uint64(10) {
+			o := Outcome{Key: uint64(at[0].Epoch)*10 + i, Group: int64(i % 3), Day: at[0].Epoch + int32(i) - 5, Missed: i%2 == 0}
+			a.ObserveOutcome(o)
+			b.ObserveOutcome(o)
+		}
 		x, y := a.Close(at[0].Epoch), b.Close(at[0].Epoch)
 		if (x == nil) != (y == nil) || x != nil && x.Version() != y.Version() {
 			t.Fatalf("epoch %d: %v and %v", e, x, y)
@@ -120,9 +125,15 @@ func TestModelsAreStored(t *testing.T) {
 		for _, s := range at {
 			f.Observe(s)
 		}
+		for i := range uint64(10) {
+			f.ObserveOutcome(Outcome{Key: uint64(at[0].Epoch)*10 + i, Group: int64(i % 3), Day: at[0].Epoch - 2, Missed: i%2 == 0})
+		}
 		f.Close(at[0].Epoch)
 	}
 	m := f.Model()
+	if rate, ok := m.Misses().MissRate(1); !ok || rate < 0.2 || rate > 0.8 {
+		t.Errorf("the model says that a group misses %v", rate)
+	}
 	b := AppendModel(nil, m)
 	got, err := DecodeModel(b)
 	if err != nil {
