@@ -74,7 +74,7 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	}
 	silent := d.silence(r, env, from, today)
 	switch {
-	case silent >= int32(m.HorizonFor(h)):
+	case silent >= int32(m.Horizon()):
 		return out, 0 // gone, and not asked about while he was going: a restart of his own rhythm is needed first
 	case silent < patience:
 		return out, env.Calendar.StartOf(r, today+patience-silent, env.Now)
@@ -167,7 +167,7 @@ func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm,
 	m := env.Population
 	until := nextModel(env.Now)
 	last := env.Calendar.DayOf(r, until-1)
-	if end := today + int32(m.HorizonFor(h)) - 1 - silent; end <= last {
+	if end := today + int32(m.Horizon()) - 1 - silent; end <= last {
 		last, until = end, 0
 	}
 	told := func(day int32) bool { return d.tells(m, m.Judge(h, day-1, int(silent+day-today))) }

@@ -13,7 +13,8 @@ const LeastDays = 3
 
 // Verdict is what a model says of a customer's silence.
 type Verdict struct {
-	// Overdue: he has been silent for as long as he usually is, or longer, but not for as long as the horizon. Without it nothing else is told.
+	// Overdue: he has been silent for as long as he usually is, or longer, but not for as long as the model's horizon: then he is gone, and late news. Without it
+	// nothing else is told; so nobody is judged whose usual gap is as long as the horizon.
 	Overdue bool
 	// P is the probability that he does nothing within the horizon.
 	P float64
@@ -25,7 +26,7 @@ type Verdict struct {
 }
 
 // HorizonFor is the time in days that is told about a customer: the model's horizon, or one and a half times what is usual for him if that is longer. A horizon
-// within the usual gap would call everybody lost on the day of his purchase, and nobody could be overdue within it.
+// within the usual gap would call everybody lost on the day of his purchase.
 func (m *Model) HorizonFor(h *customer.Rhythm) int {
 	return max(m.horizon, int(math.Ceil(1.5*h.MeanGap())))
 }
@@ -36,7 +37,7 @@ func Patience(h *customer.Rhythm) int { return max(int(math.Ceil(h.MeanGap())), 
 // Judge says what the silence of a customer means at the end of a day, when silent days have passed since he came last, or less where some do not count.
 func (m *Model) Judge(h *customer.Rhythm, day int32, silent int) Verdict {
 	v := Verdict{Horizon: m.HorizonFor(h)}
-	if h.Count < LeastDays || silent < Patience(h) || silent >= v.Horizon {
+	if h.Count < LeastDays || silent < Patience(h) || silent >= m.horizon {
 		return v
 	}
 	v.Overdue = true
