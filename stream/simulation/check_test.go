@@ -92,13 +92,13 @@ func (w *world) check() {
 		}
 	}
 	tr.sort()
-	for _, p := range tr.people {
-		p.lives(w.frame(), w.stopped)
-	}
 	if w.plan.cfg.Quiet {
 		w.spoke = map[int32]int64{}
 	}
 	w.checkPositions()
+	for _, p := range tr.people {
+		p.lives(w.frame(), w.stopped)
+	}
 	w.checkChangelog(tr)
 	w.checkAlerts(tr)
 	w.checkLetters(tr)
@@ -232,7 +232,7 @@ func (w *world) compareSteps(tr *truth, got map[step]int) {
 func (w *world) compareEpisode(e *episode, got map[step]int) {
 	for i, s := range e.steps() {
 		w.wanted++
-		if find(got, s, e.slack) || s.kind == "resolved" && findAny(got, s, e.instead) {
+		if find(got, s, e.slack) || s.kind == "resolved" && (find(got, s, e.late) || findAny(got, s, e.instead)) {
 			continue
 		}
 		if i == 0 && e.maybe {

@@ -139,8 +139,9 @@ type episode struct {
 	maybe bool
 	// Its steps may lie this much later, because it depends on what was read first which event made them.
 	slack int64
-	// It may as well have been resolved at one of these times.
+	// It may as well have been resolved at one of these times, or so much later.
 	instead []int64
+	late    int64
 }
 
 // steps are the steps of an episode, in their order.
@@ -212,8 +213,9 @@ func (p *person) end(f *frame, before int64) int64 {
 		return end
 	}
 	whole := *f
-	whole.until, whole.spoke = before, nil
-	for _, e := range p.told(&whole) {
+	whole.until = before
+	all, _ := p.hushed(&whole, p.told(&whole), math.MaxInt64) // what was no news at the end of a quiet history keeps nobody
+	for _, e := range all {
 		if e.resolved == 0 { // an open alert keeps him
 			return math.MaxInt64
 		}
@@ -363,7 +365,7 @@ func (p *person) unresolved(f *frame) []episode {
 			continue
 		}
 		if expires := x.at + f.rules.expire; e.resolved != 0 {
-			e.resolved = p.over(f, e.resolved, expires)
+			e.resolved, e.late = p.over(f, e.resolved, expires), f.mixed // no step of a customer is earlier than the one before
 		} else {
 			e.resolved = by(f, expires)
 		}
