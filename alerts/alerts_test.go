@@ -304,3 +304,50 @@ func TestNoTwoAlertsBearTheSameID(t *testing.T) {
 		t.Errorf("%d alerts, want 9", len(revisions))
 	}
 }
+
+// TestWhatRanOutIsNotDecidedByAnEarlyEvent: a record that comes out of order, by no more than is borne, finds the deadline that it keeps undecided, though another event
+// of the customer came before it.
+func TestWhatRanOutIsNotDecidedByAnEarlyEvent(t *testing.T) {
+	set, err := detectors.NewSet(contract())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tolerated = 600_000
+	params := customer.DefaultParams(customer.NewCalendar(nil))
+	for _, solved := range []bool{true, false} {
+		d := alerts.Decider{Detectors: set, Policy: alerts.New(alerts.Config{Group: "g", Detectors: set, ForgetAfter: 800 * detectors.Day}), OutOfOrder: tolerated}
+		r := &customer.Record{ID: "c"}
+		env := &detectors.Env{Calendar: params.Calendar, Rates: detectors.MustRates("EUR", nil)}
+		at := func(now int64, trigger *event.Event) alerts.Decision {
+			if trigger != nil {
+				r.Apply(trigger, &params)
+			}
+			env.Now = now
+			for f := range env.KnownUntil {
+				env.KnownUntil[f] = now
+			}
+			return d.Decide(r, env, trigger, alerts.Publish, now)
+		}
+		complaint := event.Event{Feed: event.Complaints, Kind: event.KindOpened, Time: t0, ComplaintID: []byte("T-1"), Priority: event.PriorityHigh, IDHash: 1}
+		due := at(t0, &complaint).Next
+		if due <= t0+tolerated {
+			t.Fatalf("due %d ms after its opening", due-t0)
+		}
+		use := event.Event{Feed: event.Usage, Kind: event.KindUsage, Time: due + tolerated - 1, IDHash: 2}
+		got := at(use.Time, &use)
+		if len(got.Steps) != 0 || got.Next != due {
+			t.Fatalf("an event that comes soon after decides it: %+v", got)
+		}
+		if solved {
+			end := complaint
+			end.Kind, end.Time, end.IDHash = event.KindResolved, due-1, 3
+			if got = at(use.Time, &end); len(got.Steps) != 0 {
+				t.Errorf("solved in time, and alerted: %+v", got.Steps)
+			}
+			continue
+		}
+		if got = at(due, nil); len(got.Steps) != 1 || got.Steps[0].At != due {
+			t.Errorf("at its own time: %+v", got)
+		}
+	}
+}

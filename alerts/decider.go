@@ -14,6 +14,9 @@ import (
 type Decider struct {
 	Detectors *detectors.Set
 	Policy    *Policy
+	// OutOfOrder is by how much events may come out of the order of their times, ms. What ran out so shortly before an event is not decided with it: the event
+	// that refutes it may come next.
+	OutOfOrder int64
 
 	signals  []detectors.Signal
 	steps    []Step
@@ -65,6 +68,7 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	at := env.Now
 	sigs, next := d.Detectors.Evaluate(r, env, trigger, d.signals[:0])
 	d.signals = sigs
+	sigs, rash := d.postponed(sigs, trigger, at)
 	var out Decision
 	if len(sigs) != 0 || len(r.Lifecycles) != 0 {
 		d.steps = d.Policy.Decide(r, sigs, env, mode, d.steps[:0])
@@ -79,6 +83,7 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	if next != 0 && next <= at { // not decidable yet: a feed is not complete up to the deadline
 		next = at + max(undecidedFor(r), clock-at)
 	}
+	next = earlier(next, rash)
 	next = earlier(next, d.Policy.Due(r, at))
 	if wait := unjudged(r, env); wait != 0 {
 		next = earlier(next, at+max(wait, clock-at))
@@ -91,6 +96,24 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	}
 	out.Next = next
 	return out
+}
+
+// postponed leaves out what fires because a time has run out that lies before the event by no more than may be out of order. It is decided at its own time, as
+// it would be had the event come alone: that time is the second result, 0 if there is none.
+func (d *Decider) postponed(sigs []detectors.Signal, trigger *event.Event, at int64) (now []detectors.Signal, due int64) {
+	if trigger == nil || d.OutOfOrder == 0 || trigger.Feed >= event.Customers {
+		return sigs, 0
+	}
+	now = sigs[:0]
+	for i := range sigs {
+		s := &sigs[i]
+		if s.State == detectors.Firing && s.At < at && s.At != trigger.Time && s.At > trigger.Time-d.OutOfOrder {
+			due = earlier(due, s.At)
+			continue
+		}
+		now = append(now, *s)
+	}
+	return now, due
 }
 
 // maxSettle bounds the deadlines that are decided in one go for one customer: an open complaint has a dozen or so, and at most 128 are open.

@@ -488,7 +488,7 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
 		params: e.cfg.Customer, policy: e.deps.Policy, sampling: sampling{on: e.models != nil, models: e.models, vain: -1},
-		decider: alerts.Decider{Detectors: e.deps.Detectors, Policy: e.deps.Policy},
+		decider: alerts.Decider{Detectors: e.deps.Detectors, Policy: e.deps.Policy, OutOfOrder: e.cfg.Time.maxOutOfOrderMs()},
 	}
 	e.equip(&t.owner, p, strconv.Itoa(int(p)), p)
 	t.log = e.log.With("partition", p)

@@ -236,7 +236,7 @@ func (r *replay) outcome() *Outcome {
 func newShard(rules *Rules, h *History, i int) (*shard, error) {
 	s := &shard{
 		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{},
-		decider: alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy},
+		decider: alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy, OutOfOrder: rules.MaxOutOfOrder},
 	}
 	s.params.Calendar = customer.NewCalendar(rules.Zone)
 	s.env.Calendar, s.env.Rates = s.params.Calendar, rules.Rates
