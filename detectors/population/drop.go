@@ -258,20 +258,23 @@ func (m *Model) Elapsed(from, to int32) float64 {
 }
 
 // DropExcess is how far above its threshold of one false alarm a year a drop test of a feed has to be, in ln, so that it would have raised no more than so many
-// alarms per customer and year in this population, right or wrong. It is false while too little is known.
+// alarms per customer and year in this population, right or wrong. It is false while nothing is known.
 func (m *Model) DropExcess(f event.Feed, perYear float64) (float64, bool) {
 	tails := m.drop.tails[0]
 	if f == event.Usage {
 		tails = m.drop.tails[1]
 	}
 	at := -tailsADecade * math.Log10(perYear*customer.DropBlock/365.25)
+	last := len(tails) - 1
 	switch {
-	case len(tails) == 0 || at > float64(len(tails)-1):
+	case last < 0:
 		return 0, false
+	case at >= float64(last): // rarer than what is known: a factor e in the probability is 1 in ln, as it is by the theory
+		return float64(tails[last]) + (at-float64(last))*math.Ln10/tailsADecade, true
 	case at <= 0:
 		return float64(tails[0]), true
 	}
-	i := min(int(at), len(tails)-2)
+	i := int(at)
 	return float64(tails[i]) + (at-float64(i))*float64(tails[i+1]-tails[i]), true
 }
 

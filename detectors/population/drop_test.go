@@ -102,8 +102,9 @@ func TestWhatDropTestsLearn(t *testing.T) {
 	if !ok || seldom <= often {
 		t.Errorf("5 a year are above %v, one in two years above %v", often, seldom)
 	}
-	if _, ok := m.DropExcess(event.Payments, 0.01); ok {
-		t.Error("a hundred customer-years tell of one alarm in a hundred")
+	rare, _ := m.DropExcess(event.Payments, 1e-4)
+	if rarer, ok := m.DropExcess(event.Payments, 1e-5); !ok || math.Abs(rarer-rare-math.Ln10) > 1e-5 {
+		t.Errorf("a factor ten beyond what is known: from %v to %v", rare, rarer)
 	}
 	if _, ok := m.DropExcess(event.Usage, 5); ok {
 		t.Error("nobody uses anything")
