@@ -196,6 +196,7 @@ const (
 // Config holds every number of the detectors.
 type Config struct {
 	SpendDrop           SpendDropConfig           `yaml:"spend_drop"`
+	UsageDrop           UsageDropConfig           `yaml:"usage_drop"`
 	Silence             SilenceConfig             `yaml:"silence"`
 	ComplaintUnresolved ComplaintUnresolvedConfig `yaml:"complaint_unresolved"`
 	Friction            FrictionConfig            `yaml:"friction"`
@@ -221,7 +222,7 @@ const (
 // Defaults returns the documented defaults.
 func Defaults() Config {
 	return Config{
-		SpendDrop: DefaultSpendDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
+		SpendDrop: DefaultSpendDrop(), UsageDrop: DefaultUsageDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
 		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
@@ -245,6 +246,7 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
 func (c *Config) Validate() error {
 	f := faults{}
 	c.SpendDrop.validate(&f, c.KeptDays)
+	c.UsageDrop.validate(&f)
 	c.Silence.validate(&f, c.LapseAfter)
 	c.ComplaintUnresolved.validate(&f, c.Calendars)
 	c.Friction.validate(&f)
@@ -300,6 +302,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.SpendDrop.Enabled {
 		s.list = append(s.list, newSpendDrop(cfg.SpendDrop, cfg.Horizon, cfg.LapseAfter))
 	}
+	if cfg.UsageDrop.Enabled {
+		s.list = append(s.list, newUsageDrop(cfg.UsageDrop, cfg.Horizon, cfg.LapseAfter))
+	}
 	if cfg.Silence.Enabled {
 		if cfg.Silence.Method == Model {
 			s.list = append(s.list, newSilenceModel(cfg.Silence, cfg.Horizon, cfg.LapseAfter))
@@ -343,7 +348,7 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
-	return []string{SpendDropName, SilenceName, ComplaintUnresolvedName, FrictionName}
+	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName}
 }
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.

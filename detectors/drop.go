@@ -251,7 +251,8 @@ func (d *drop) expected(env *Env, units float64) event.Money {
 		return saturated(true)
 	}
 	if d.feed != event.Payments {
-		return event.Money(math.Round(m))
+		const cent = event.MoneyUnit / 100
+		return event.Money(math.Round(m/float64(cent))) * cent
 	}
 	return env.Rates.round(event.Money(math.Round(m)))
 }

@@ -33,6 +33,18 @@ func rules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
+	if d := cfg.Detectors.UsageDrop; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.UsageDropName, Version: "2",
+			Sentence: fmt.Sprintf("A customer still uses the product, at least %d %% less than is usual for him, by evidence that customers whose usage does not change would give %v times a year.",
+				d.LeastFallPercent, d.FalseAlarms),
+			Thresholds: []console.Threshold{
+				{Name: "false alarms a customer and year", Value: strconv.FormatFloat(d.FalseAlarms, 'f', -1, 64)},
+				{Name: "least fall", Value: percent(d.LeastFallPercent)},
+				{Name: "known for at least", Value: days(d.MinHistoryDays)},
+			},
+		})
+	}
 	if d := cfg.Detectors.Silence; d.Enabled {
 		all = append(all, silenceRule(d))
 	}
