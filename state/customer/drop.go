@@ -225,7 +225,7 @@ func (d *Drop) Threshold(perYear float64) float64 {
 	gap := max(d.Gap(), 1)
 	// Gaps are whole days: of who pays nearly every day they vary little, without his being regular.
 	regular := between(math.Log(x.gapShape)+math.Log(1.01-1/(gap+0.5)), 0.25, 1)
-	t := 4.35 + 0.2*math.Log(30.44/gap) - math.Log(perYear)
+	t := 4.25 + 0.28*math.Log(30.44/gap) - math.Log(perYear)
 	t += 1.1 * between(-math.Log(x.amountShape), -0.45, 0.05)
 	return t - regular*(1.2+0.8*between(math.Log(x.amountShape), 1.8, 2.5))
 }
