@@ -145,18 +145,22 @@ func (w *world) plans(t *testing.T, from, to int32) {
 	}
 }
 
-// killedAtEachStep runs a command again and again; each run dies one step of a transaction later than the one before, until one gets to the end. After every
-// so many deaths instances are started, which have to refuse. It returns the number of deaths.
+// killedAtEachStep runs a command again and again; each run dies one step of a transaction later than the one before, until one gets to the end. After about
+// so many deaths each instances are started, which have to refuse; not after a death at the end of a transaction, because the work may have been done with it. It returns
+// the number of deaths.
 func (w *world) killedAtEachStep(command func(context.Context, *stream.Upkeep) error, start int) int {
 	w.t.Helper()
 	defer func() { w.step = nil }()
+	refused := 0
 	for deaths := 0; ; deaths++ {
 		left, marked := deaths, false
+		var last txn.Step
 		var mu sync.Mutex // some steps are taken side by side
 		w.step = func(_ int32, s txn.Step) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if left--; left < 0 {
+				last = s
 				return errKilled
 			}
 			marked = marked || s == txn.StepDone
@@ -169,7 +173,8 @@ func (w *world) killedAtEachStep(command func(context.Context, *stream.Upkeep) e
 			return deaths
 		case !errors.Is(err, errKilled):
 			w.t.Fatalf("death %d: %v", deaths, err)
-		case marked && deaths%start == 0 && deaths > 0:
+		case marked && last != txn.StepDone && deaths/start > refused:
+			refused = deaths / start
 			w.refusesToRun()
 		}
 	}

@@ -22,7 +22,7 @@ import (
 const roundSize = 1024
 
 // round applies what is buffered, in event-time order, and then runs the timers that this made due. It returns the number
-// of records taken.
+// of records taken and deadlines decided.
 func (t *task) round() (int, error) {
 	for _, s := range t.sources {
 		if s.fetch == nil {
@@ -49,18 +49,20 @@ func (t *task) round() (int, error) {
 		return taken, err
 	}
 	t.look()
-	n, err := t.merge()
-	taken += n
-	if err != nil {
-		return taken, err
+	if !t.overdue {
+		n, err := t.merge()
+		taken += n
+		if err != nil {
+			return taken, err
+		}
+		t.look()
 	}
-	t.look()
 	t.advance()
 	t.judge()
 	t.tell()
-	err = t.timers()
+	n, err := t.timers()
 	t.tellEpoch()
-	return taken, err
+	return taken + n, err
 }
 
 // mend goes on behind records that a topic's retention has removed, and names the loss. Other faults of a feed stop the task,
@@ -161,7 +163,7 @@ func (t *task) merge() (int, error) {
 			return n, err
 		}
 		n++
-		if s.n == 0 { // its next record is not known before it is filled again
+		if s.n == 0 || t.full() { // its next record is not known before it is filled again
 			return n, nil
 		}
 	}
@@ -336,24 +338,25 @@ func (t *task) settle(e *state.Entry, upTo int64) {
 	alerts.Settle(&e.Record, upTo, func(at int64) { t.decide(e, at, nil) })
 }
 
-// timers decides every deadline that the clock has passed. The decision bears the deadline's time.
-func (t *task) timers() error {
+// timers decides the deadlines that the clock has passed, and returns how many it decided. The decision bears the deadline's time. Many may have the
+// same, and each changes a record: what waits for a cut is bounded here as in merge, which then waits until they are all decided.
+func (t *task) timers() (int, error) {
 	limit := t.timerLimit()
-	for range roundSize {
+	n := 0
+	t.overdue = true
+	for n < roundSize && !t.full() {
 		e, at, ok, err := t.table.PopDue(limit)
 		if err != nil {
-			return err
+			return n, err
 		}
 		if !ok {
-			t.timersDone = limit
-			return nil
+			t.timersDone, t.overdue = limit, false
+			return n, nil
 		}
 		if e == nil { // many deadlines have moved
-			if t.full() {
-				return nil
-			}
 			continue
 		}
+		n++
 		t.rec.tally.out(&e.Record)
 		t.current.timer = e
 		if t.cursed[e.Record.ID] {
@@ -369,7 +372,7 @@ func (t *task) timers() error {
 			t.m.timerLateness.Observe(float64(max(0, t.clock-at)) / 1000)
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // decide asks the detectors about one customer at event time at, turns what they say into alert steps, and arms the next

@@ -197,7 +197,7 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	t.rec = r
 	t.feeds = &r.feeds
 	t.clock = r.clock
-	t.ready, t.timersDone = false, 0
+	t.ready, t.timersDone, t.overdue = false, 0, false
 	t.held = map[string]struct{}{}
 	t.told = told{}
 	t.gatherStalls()

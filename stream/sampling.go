@@ -102,10 +102,10 @@ func (t *task) timerLimit() int64 {
 }
 
 // sample tells of a customer what he looks like at an epoch, if the decision is that of an epoch and he is sampled. It returns when he is
-// to be looked at again for that, 0 for never.
+// to be looked at again for that, 0 for never: of whom nothing but a profile is known there is nothing to tell before his first event, which asks again.
 func (t *task) sample(rec *customer.Record, at int64, timer bool) int64 {
 	p := &t.sampling
-	if !p.on || rec.Closed() || !t.env.Population.Sampled(population.Hash(rec.ID)) {
+	if !p.on || rec.Closed() || rec.Rhythms() == nil || !t.env.Population.Sampled(population.Hash(rec.ID)) {
 		return 0
 	}
 	if timer && at == epochOf(at) {

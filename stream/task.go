@@ -74,7 +74,8 @@ type task struct {
 	rate       [event.NumFeeds]float64                 // records a second, lately
 	reported   time.Time
 	reportedAt int64 // wall clock of it, ms
-	timersDone int64
+	timersDone int64 // event time up to which all deadlines are decided, ms; 0 before the first look in this life
+	overdue    bool  // the last look left some that are due
 	position   event.Position
 
 	params  customer.Params
