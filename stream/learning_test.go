@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"ebb/detectors"
 	"ebb/detectors/population"
 	"ebb/stream"
+	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 )
 
@@ -99,5 +101,42 @@ func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
 				t.Fatalf("%s: %d epochs, want %d", v.name, len(got), len(want))
 			}
 		}
+	})
+}
+
+// Profiles come before anything that happens: they call for no decisions, and the history that follows is read on as fast as models come.
+func TestProfilesAloneAreNotAskedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.broker.CreateTopic(t, w.topic("customers"), 2, map[string]string{"cleanup.policy": "compact"})
+		w.adjust = func(cfg *stream.Config) {
+			learns(cfg)
+			cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
+		}
+		events := settled(8, 40)
+		now := time.Now().UnixMilli()
+		var profiles []kafkatest.Record
+		for i := range 300 { // most of them never do anything
+			id := fmt.Sprintf("c-%05d", i)
+			profiles = append(profiles, kafkatest.Record{
+				Partition: w.partitionOf(id), Key: []byte(id), Timestamp: now,
+				Value: fmt.Appendf(nil, `{"id":"f-%d","customer_id":%q,"time":%q,"tier":"gold"}`, i, id, time.UnixMilli(now).UTC().Format(time.RFC3339)),
+			})
+		}
+		w.broker.Produce(t, w.topic("customers"), profiles...)
+		w.produce(events)
+		r := w.start()
+		nap(time.Minute)
+		if n := w.lag(); n != 0 {
+			t.Errorf("%d records to go after a minute", n)
+		}
+		// A customer is asked for once a week of the history, and when something of his runs out.
+		if fired, most := r.metric("ebb_timers_fired_total"), float64(60*len(events)); fired > most {
+			t.Errorf("%v deadlines were decided for %d events", fired, len(events))
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		compareSteps(t, w.steps(now), reference(events, now))
 	})
 }
