@@ -146,7 +146,7 @@ func TestProblemsNameFaultAndMend(t *testing.T) {
 		{
 			"a feed that does not exist and resembles nothing",
 			func(_ *testing.T, b *kafkatest.Broker, s *admin.Spec) { s.Feeds[0].Topic = b.Name("zzz") },
-			"topic zzz", "does not exist", "create it, or correct feeds.usage.topic", admin.Error,
+			"topic zzz", "does not exist", "create it with 2 partitions, as the other feeds have them, or correct feeds.usage.topic", admin.Error,
 		},
 		{
 			"a topic of ebb's own that does not exist",
@@ -425,12 +425,61 @@ func TestATopicThatTheClusterDoesNotAllowComesWithTheCommandForIt(t *testing.T) 
 	}
 }
 
-func TestWithoutFeedsNothingIsCreated(t *testing.T) {
-	b := kafkatest.Fake(t, kafkatest.Options{})
-	b.CreateTopic(t, b.Name("usage"), 2, nil)
-	created, problems, err := admin.Create(t.Context(), connect(t, b), spec(b))
-	if err != nil || created != nil || !admin.Failed(problems) {
-		t.Errorf("got %v %v %v", created, problems, err)
+// TestAMissingFeedKeepsNothingElseFromBeingMade: the partition count is known from the feeds that are there.
+func TestAMissingFeedKeepsNothingElseFromBeingMade(t *testing.T) {
+	brokers(t, func(t *testing.T, b *kafkatest.Broker) {
+		b.CreateTopic(t, b.Name("usage"), 3, nil)
+		s := spec(b)
+		s.Feeds = append(s.Feeds, admin.Feed{Role: "control", Topic: b.Name("control")})
+		before := check(t, b, s)
+		if !slices.ContainsFunc(before, func(p admin.Problem) bool {
+			return plain(b, p).Where == "topic control" && strings.HasPrefix(p.Mend, "ebb topics create")
+		}) {
+			t.Errorf("a check does not say that the control topic can be created: %v", before)
+		}
+		created, problems, err := admin.Create(t.Context(), connect(t, b), s)
+		if err != nil || len(created) != 8 || created[7] != b.Name("control") {
+			t.Fatalf("created %v, %v", created, err)
+		}
+		for _, topic := range []string{s.Changelog, b.Name("control")} {
+			if got := partitionsOf(t, b, topic); got != 3 {
+				t.Errorf("%s has %d partitions, want 3", topic, got)
+			}
+		}
+		if kind := settingsOf(t, b, b.Name("control"))["message.timestamp.type"]; kind == "LogAppendTime" {
+			t.Error("acts lose the times that they were written with")
+		}
+		if len(problems) != 1 || plain(b, problems[0]).String() != "error: topic payments: does not exist; create it with 3 partitions, as the other feeds have them, or correct feeds.payments.topic" {
+			t.Errorf("problems: %v", problems)
+		}
+	})
+}
+
+// TestWithoutAnyFeedNothingIsCreated: nor where those that exist do not agree. What to do first is said once.
+func TestWithoutAnyFeedNothingIsCreated(t *testing.T) {
+	for rule, counts := range map[string][2]int32{"none exists": {}, "they do not agree": {2, 3}} {
+		t.Run(rule, func(t *testing.T) {
+			b := kafkatest.Fake(t, kafkatest.Options{})
+			if counts[0] > 0 {
+				feeds(t, b, counts[0], counts[1])
+			}
+			created, problems, err := admin.Create(t.Context(), connect(t, b), spec(b))
+			if err != nil || created != nil || !admin.Failed(problems) {
+				t.Errorf("got %v %v %v", created, problems, err)
+			}
+			told := 0
+			for _, p := range problems {
+				if strings.Contains(p.String(), "topics create") {
+					t.Errorf("the command that is running is advised: %s", p)
+				}
+				if strings.Contains(p.What, "were not created") {
+					told++
+				}
+			}
+			if told != 1 {
+				t.Errorf("told %d times that nothing was created: %v", told, problems)
+			}
+		})
 	}
 }
 

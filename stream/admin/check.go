@@ -19,11 +19,16 @@ import (
 // Check finds everything about the topics and rights that would keep ebb from running or cost data. The error is that the
 // cluster cannot be asked at all; it says why and what to do.
 func Check(ctx context.Context, c *conn.Cluster, spec Spec) ([]Problem, error) {
-	s, err := look(ctx, c, &spec)
+	return check(ctx, c, &spec, false)
+}
+
+// check is Check; creating says that ebb's own topics were to be created just now, so that no problem need advise it.
+func check(ctx context.Context, c *conn.Cluster, spec *Spec, creating bool) ([]Problem, error) {
+	s, err := look(ctx, c, spec)
 	if err != nil {
 		return nil, err
 	}
-	k := &checker{spec: &spec, seen: s, bootstrap: strings.Join(c.Brokers(), ",")}
+	k := &checker{spec: spec, seen: s, bootstrap: strings.Join(c.Brokers(), ","), creating: creating}
 	k.feeds()
 	for _, o := range spec.own() {
 		k.own(o)
@@ -38,6 +43,7 @@ type checker struct {
 	spec      *Spec
 	seen      *seen
 	bootstrap string
+	creating  bool // missing topics of ebb's own were to be created
 	problems  []Problem
 }
 
@@ -66,9 +72,24 @@ func (k *checker) missingFeed(f Feed, t *found) {
 		k.add(Error, where, "may not be read", k.grant("topic", f.Topic, read, describe))
 		return
 	}
-	mend := "create it, or correct feeds." + f.Role + ".topic"
-	if near := similar(f.Topic, k.seen.others); near != "" {
+	create := "create it"
+	if n := k.seen.feedPartitions(k.spec); n > 0 && !f.Rerouted {
+		create += fmt.Sprintf(" with %d partitions, as the other feeds have them", n)
+	}
+	mend := create + ", or correct feeds." + f.Role + ".topic"
+	near := similar(f.Topic, k.seen.others)
+	if near != "" {
 		mend = "did you mean " + near + "? Correct feeds." + f.Role + ".topic"
+	}
+	switch {
+	case f.Role != controlRole || k.creating:
+	case k.spec.CreatedByRun:
+		k.add(Warning, where, "does not exist yet", "ebb run creates it (topics.create), or "+k.spec.createCommand())
+		return
+	case near != "":
+		mend += ", or " + k.spec.createCommand()
+	default:
+		mend = k.spec.createCommand() + ", or correct feeds." + f.Role + ".topic"
 	}
 	k.add(Error, where, "does not exist", mend)
 }
@@ -113,15 +134,15 @@ func (k *checker) partitionCounts() {
 	)
 }
 
-// feedPartitions is the partition count that the feeds agree on, 0 if there is none.
+// feedPartitions is the partition count that the feeds which exist agree on, 0 if there is none.
 func (s *seen) feedPartitions(spec *Spec) int {
 	n := 0
 	for _, f := range spec.Feeds {
 		t := s.topics[f.Topic]
 		switch {
-		case f.Rerouted:
+		case f.Rerouted || !t.exists():
 			continue
-		case !t.exists(), n != 0 && n != len(t.partitions):
+		case n != 0 && n != len(t.partitions):
 			return 0
 		}
 		n = len(t.partitions)
@@ -136,7 +157,10 @@ func (k *checker) own(o own) {
 			k.add(Error, where, "may not be seen", k.grant("topic", o.topic, k.needs(o)...))
 			return
 		}
-		if k.spec.CreatedByRun {
+		switch {
+		case k.creating: // what kept it from being made is told once for all of them
+			return
+		case k.spec.CreatedByRun:
 			k.add(Warning, where, "does not exist yet", "ebb run creates it (topics.create), or "+k.spec.createCommand())
 			return
 		}

@@ -13,25 +13,34 @@ import (
 	"ebb/stream/conn"
 )
 
-// Create makes those of ebb's own topics that do not exist, waits until they can be written to, those too that another instance
-// makes at the same moment, and checks everything. It answers the names of the topics it made. The feeds must exist, since their partition count is the changelog's.
+// Create makes those of ebb's own topics that do not exist, and the topic of the control feed, waits until they can be written to, those too that
+// another instance makes at the same moment, and checks everything. It answers the names of the topics it made. At least one feed must exist, and
+// those that do must agree on their partition count, since it is the changelog's too.
 func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, problems []Problem, err error) {
 	s, err := look(ctx, c, &spec)
 	if err != nil {
 		return nil, nil, err
 	}
-	feeds := s.feedPartitions(&spec)
-	if feeds == 0 {
-		problems, err := Check(ctx, c, spec)
-		return nil, problems, err
-	}
-	k := &checker{spec: &spec, seen: s, bootstrap: strings.Join(c.Brokers(), ",")}
+	k := &checker{spec: &spec, seen: s, bootstrap: strings.Join(c.Brokers(), ","), creating: true}
 	var missing []string
-	for _, o := range spec.own() {
-		if !errors.Is(s.topics[o.topic].err, conn.ErrTopicMissing) {
+	for _, o := range slices.Concat(spec.own(), spec.control()) {
+		if errors.Is(s.topics[o.topic].err, conn.ErrTopicMissing) {
+			missing = append(missing, o.topic)
+		}
+	}
+	feeds := s.feedPartitions(&spec)
+	if feeds == 0 && len(missing) > 0 {
+		k.add(
+			Error, "topics of ebb's own", "were not created ("+strings.Join(missing, ", ")+"): how many partitions they need is not known before the feeds exist and agree",
+			"mend the feeds first",
+		)
+		rest, err := check(ctx, c, &spec, true)
+		return nil, append(rest, k.problems...), err
+	}
+	for _, o := range slices.Concat(spec.own(), spec.control()) {
+		if !slices.Contains(missing, o.topic) {
 			continue
 		}
-		missing = append(missing, o.topic)
 		made, err := k.create(ctx, c, o, feeds)
 		if err != nil {
 			return created, k.problems, err
@@ -46,7 +55,7 @@ func Create(ctx context.Context, c *conn.Cluster, spec Spec) (created []string, 
 	if err := settle(ctx, c, missing); err != nil {
 		return created, nil, err
 	}
-	problems, err = Check(ctx, c, spec)
+	problems, err = check(ctx, c, &spec, true)
 	return created, problems, err
 }
 

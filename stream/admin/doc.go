@@ -2,8 +2,8 @@
 // ones that ebb writes.
 //
 // Check asks the cluster, changes nothing, and answers everything that is wrong at once, each with the configuration key or
-// the command that mends it. Create makes missing topics of ebb's own with settings that fit their use; it never touches
-// a topic that exists, never creates a feed, and never deletes anything.
+// the command that mends it. Create makes missing topics of ebb's own, and that of the control feed, to which its commands write, with settings that fit
+// their use; it never touches a topic that exists, never creates another feed, and never deletes anything.
 package admin
 
 import (

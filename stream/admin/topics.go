@@ -16,6 +16,8 @@ type own struct {
 	single  bool // must have one partition
 	reads   bool // ebb also reads it
 	bytes   int  // max.message.bytes that it needs
+	// asWritten: its records keep the times that their writers gave them, as those of every feed do.
+	asWritten bool
 }
 
 func (s *Spec) own() []own {
@@ -37,6 +39,19 @@ func (s *Spec) own() []own {
 		}
 	}
 	return used
+}
+
+// controlRole is the feed whose topic ebb makes: its commands write to it, and nobody else need have it before.
+const controlRole = "control"
+
+// control is the topic of the control feed, if there is one.
+func (s *Spec) control() []own {
+	for _, f := range s.Feeds {
+		if f.Role == controlRole {
+			return []own{{key: "feeds.control.topic", topic: f.Topic, asFeeds: true, asWritten: true}}
+		}
+	}
+	return nil
 }
 
 // partitions is how many a created topic gets.
@@ -81,11 +96,11 @@ func (s *Spec) settings(o own) []kafka.ConfigEntry {
 	if retention > 0 {
 		list = append(list, kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: millis(retention)})
 	}
-	return append(
-		list,
-		kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"},
-		kafka.ConfigEntry{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"},
-	)
+	list = append(list, kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"})
+	if o.asWritten {
+		return list
+	}
+	return append(list, kafka.ConfigEntry{ConfigName: "message.timestamp.type", ConfigValue: "LogAppendTime"})
 }
 
 // rerouteRetention is how long a task may stand still without losing what others forward to it.

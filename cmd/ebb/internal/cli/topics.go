@@ -56,9 +56,10 @@ func (c *CLI) topicsCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create the topics that ebb writes, with fitting settings",
-		Long: `create makes the alert, open-alert, operations, changelog and dead-letter topics that
-do not exist yet, then checks everything as ebb topics check does. Topics that exist
-are left as they are; the feeds are never created.`,
+		Long: `create makes the topics that ebb writes and that do not exist yet, and the topic of
+feeds.control, then checks everything as ebb topics check does. Topics that exist are
+left as they are; the other feeds are never created. New topics get as many partitions
+as the feeds have, so at least one feed has to exist.`,
 		Example: "  ebb topics create\n  ebb topics create -c /etc/ebb/ebb.yaml --output json",
 		Args:    cobra.NoArgs,
 	}
