@@ -276,7 +276,11 @@ func (f *faults) method(field, v string, allowed ...string) {
 
 func (f *faults) share(field string, v, low, high float64) {
 	if !(v >= low && v <= high) {
-		f.add(field, "is %v; allowed is %v to %v", v, low, high)
+		hint := ""
+		if v >= 2 && v/100 >= low && v/100 <= high {
+			hint = fmt.Sprintf(" (%v %% is %v)", v, v/100)
+		}
+		f.add(field, "is %v; allowed is %v to %v%s", v, low, high, hint)
 	}
 }
 

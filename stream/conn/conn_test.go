@@ -90,7 +90,7 @@ func TestCheck(t *testing.T) {
 				{"unknown authority", func(c *conn.Config) { c.TLS = &tls.Config{RootCAs: x509.NewCertPool()} }, conn.ErrCertificate, "ca"},
 				{"another host's certificate", func(c *conn.Config) { c.TLS = c.TLS.Clone(); c.TLS.ServerName = "kafka.example.org" }, conn.ErrCertificate, "server_name"},
 				{"TLS to a plain port", func(c *conn.Config) { c.Brokers = plain.Addrs }, conn.ErrTLSUnexpected, "remove tls"},
-				{"nobody there", func(c *conn.Config) { c.Brokers = []string{free.Addr().String()} }, conn.ErrUnreachable, "running"},
+				{"nobody there", func(c *conn.Config) { c.Brokers = []string{free.Addr().String()} }, conn.ErrUnreachable, "start the broker"},
 				{"no such host", func(c *conn.Config) { c.Brokers = []string{"kafka.invalid:9092"} }, conn.ErrUnreachable, "resolve"},
 				{"one address of two is dead", func(c *conn.Config) { c.Brokers = append([]string{free.Addr().String()}, c.Brokers...) }, nil, ""},
 				{"one dead, one that refuses: the refusal is told", func(c *conn.Config) {

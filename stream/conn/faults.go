@@ -212,7 +212,7 @@ func Classes() []string {
 }
 
 func dialFault(addr string, err error) error {
-	mend := "is the broker running, and is the address reachable from here? If this is not one of the configured brokers, the cluster advertises it (advertised.listeners)"
+	mend := "start the broker, or correct its address (brokers); an address that is not configured comes from the cluster (advertised.listeners)"
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		mend = "the name does not resolve here; check the broker addresses and the cluster's advertised.listeners"

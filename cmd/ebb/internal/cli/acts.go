@@ -329,7 +329,7 @@ func writable(cfg *config.Config) error {
 	feed := &cfg.Feeds.Control
 	switch {
 	case feed.Topic == "":
-		return errors.New("there is no topic to write it to: set feeds.control, for example to {topic: control}, create that topic with the partitions of the other feeds, and restart ebb")
+		return errors.New("there is no topic to write it to: set feeds.control, for example to {topic: control}, create that topic (ebb topics create), and restart ebb")
 	case feed.Mapping != nil:
 		return errors.New("feeds.control has a mapping, so its records have another form than this command writes: write the act with the tool that owns " + feed.Topic)
 	case cfg.Partitioner == "none":

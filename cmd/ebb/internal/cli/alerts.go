@@ -30,8 +30,9 @@ func (c *CLI) alertsTail() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the steps of alerts as they come",
-		Long: `tail prints each step of an alert, from fired to resolved. It sees committed steps
-only, each once. With --output json it prints the data object of each step, one a line.`,
+		Long: `tail prints each step of an alert, from fired to resolved: when, how bad, the begin of
+the alert's id, the step, detector, customer, money at risk, and why. It sees committed
+steps only, each once. With --output json it prints the data object of each step, one a line.`,
 		Example: `  ebb alerts tail
   ebb alerts tail --from-start --until-end --output json > alerts.ndjson
   ebb alerts tail --output json | jq 'select(.severity == "critical") | .customer_id'`,
@@ -92,13 +93,16 @@ func (c *CLI) leftOut(r *tail.Record, why error) error {
 	return err
 }
 
-// stepLine is a step in one line: when, how bad, what, who, how much, why.
+// shortID is how much of an alert's id a line shows: enough to name it to the other commands.
+const shortID = 10
+
+// stepLine is a step in one line: when, how bad, which alert, what, who, how much, why.
 func stepLine(a *alerts.Alert) string {
 	step := a.Step
 	if a.Reason != "" {
 		step += " (" + a.Reason + ")"
 	}
-	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), step, a.Detector, a.CustomerID}
+	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), a.AlertID[:min(len(a.AlertID), shortID)], step, a.Detector, a.CustomerID}
 	if a.MoneyAtRisk != nil {
 		parts = append(parts, a.MoneyAtRisk.Amount+" "+a.MoneyAtRisk.Currency)
 	}

@@ -177,6 +177,12 @@ func group(use, short, example string, children ...*cobra.Command) *cobra.Comman
 			return fmt.Errorf("%s needs a command: %s", cmd.CommandPath(), names(cmd))
 		},
 	}
+	cmd.SetFlagErrorFunc(func(at *cobra.Command, err error) error {
+		if at != cmd {
+			return err
+		}
+		return fmt.Errorf("%s needs a command before its flags: %s", cmd.CommandPath(), names(cmd))
+	})
 	cmd.AddCommand(children...)
 	return cmd
 }

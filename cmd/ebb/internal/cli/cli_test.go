@@ -85,6 +85,7 @@ func TestExitCodesAndStreams(t *testing.T) {
 		{"a wrong duration is wrong usage", []string{"demo", "--for", "10"}, nil, cli.Wrong, "", "is no duration"},
 		{"a negative duration is wrong usage", []string{"demo", "--for", "-1s"}, nil, cli.Wrong, "", "use a positive duration"},
 		{"a group without a command says which there are", []string{"topics"}, nil, cli.Wrong, "", "ebb topics needs a command: check, create"},
+		{"a flag before the command of a group", []string{"alerts", "-c", "ebb.yaml"}, nil, cli.Wrong, "", "ebb alerts needs a command before its flags: ack, assign"},
 		{"a wrong command of a group is wrong usage", []string{"topics", "delete"}, nil, cli.Wrong, "", `unknown command "delete" for "ebb topics"`},
 		{"a good configuration", []string{"config", "check"}, nil, cli.Done, "ebb.yaml: ok\n", ""},
 		{"a good configuration, for programs", []string{"config", "check", "-o", "json"}, nil, cli.Done, `{"ok":true,"faults":[]}`, ""},
@@ -269,9 +270,9 @@ func TestAlertsTail(t *testing.T) {
 	}
 	compare(t, "stderr", p.errOut.String(), "partition 0 offset 1 was left out: alert event: ")
 	p.run(t.Context(), "alerts", "tail", "--from-start", "--until-end")
-	want := "2026-01-05T10:00:00Z  warning   fired  spend_drop  c-42  412.50 EUR  Spent 41.20 a week.\n" +
-		"2026-01-06T10:00:00Z  warning   resolved (recovered)  spend_drop  c-42\n" +
-		"2026-01-07T10:00:00Z  info      fired  silence  c\uFFFD[31m<&>\n"
+	want := "2026-01-05T10:00:00Z  warning   a1  fired  spend_drop  c-42  412.50 EUR  Spent 41.20 a week.\n" +
+		"2026-01-06T10:00:00Z  warning   a1  resolved (recovered)  spend_drop  c-42\n" +
+		"2026-01-07T10:00:00Z  info      a2  fired  silence  c\uFFFD[31m<&>\n"
 	if p.out.String() != want {
 		t.Errorf("got\n%swant\n%s", p.out.String(), want)
 	}

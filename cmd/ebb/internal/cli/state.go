@@ -90,7 +90,7 @@ func overview(w io.Writer, o *stream.StateOverview) {
 			fmt.Fprintf(w, "partition %d: nothing yet\n", p.Partition)
 			continue
 		}
-		fmt.Fprintf(w, "partition %d: %d customers, %d open alerts, applied up to %s, %d records to read", p.Partition, p.Customers, p.OpenAlerts, p.Clock.Format(time.RFC3339), p.Unread)
+		fmt.Fprintf(w, "partition %d: %d customers, %d open alerts, clock at %s, %d records to read", p.Partition, p.Customers, p.OpenAlerts, p.Clock.Format(time.RFC3339), p.Unread)
 		if p.Quiet {
 			fmt.Fprint(w, ", still in the quiet history")
 		}

@@ -94,7 +94,11 @@ func (r *reader) walkStruct(v reflect.Value, path string) {
 func (r *reader) checkRange(v reflect.Value, path, span string) {
 	low, high, _ := strings.Cut(span, "..")
 	if low != "" && compare(v, low) < 0 || high != "" && compare(v, high) > 0 {
-		r.faultAt(path, text(v)+" is out of range", "use "+spanText(span))
+		mend := "use " + spanText(span)
+		if v.Type() == reflect.TypeFor[Bytes]() {
+			mend += "; a number without a unit is bytes"
+		}
+		r.faultAt(path, text(v)+" is out of range", mend)
 	}
 }
 

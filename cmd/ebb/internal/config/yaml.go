@@ -441,7 +441,7 @@ func setText(v reflect.Value, text string) error {
 		v.SetString(text)
 	case reflect.Bool:
 		if text != "true" && text != "false" {
-			return fmt.Errorf("%q is neither true nor false; write one of them", text)
+			return fmt.Errorf("%q is not a switch; write true or false", text)
 		}
 		v.SetBool(text == "true")
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -459,13 +459,23 @@ func setText(v reflect.Value, text string) error {
 	case reflect.Float32, reflect.Float64:
 		x, err := strconv.ParseFloat(text, 64)
 		if err != nil || x-x != 0 {
-			return fmt.Errorf("%q is not a number; write it as 0.25", text)
+			return fmt.Errorf("%q is not a number; write it as %s", text, asNumber(text))
 		}
 		v.SetFloat(x)
 	default:
 		return fmt.Errorf("%s cannot be configured", v.Type())
 	}
 	return nil
+}
+
+// asNumber is how a text that is no number is written as one: a percentage as a share, anything else by example.
+func asNumber(text string) string {
+	if percent, ok := strings.CutSuffix(text, "%"); ok {
+		if x, err := strconv.ParseFloat(strings.TrimSpace(percent), 64); err == nil {
+			return strconv.FormatFloat(x/100, 'g', 6, 64)
+		}
+	}
+	return "0.25"
 }
 
 func isMapping(n ast.Node) bool {
