@@ -117,8 +117,13 @@ func (t *task) due() bool {
 
 // full says that no more may be applied before the running cut is done: what lies between cuts is bounded.
 func (t *task) full() bool {
+	return t.sinceCut >= 2*t.cfg.Cut.MaxEvents || t.heavy()
+}
+
+// heavy says that what has changed since the last cut takes as much memory as it may.
+func (t *task) heavy() bool {
 	_, bytes := t.table.Dirty()
-	return t.table.Pressure() == state.PressureCut || bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes || t.sinceCut >= 2*t.cfg.Cut.MaxEvents
+	return t.table.Pressure() == state.PressureCut || bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes
 }
 
 // maybeCut takes a cut if one is due, none is under way and the group lends its generation.

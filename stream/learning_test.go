@@ -1,8 +1,10 @@
 package stream_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -138,5 +140,76 @@ func TestProfilesAloneAreNotAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		compareSteps(t, w.steps(now), reference(events, now))
+	})
+}
+
+// A history that is read in one go is decided as it was while it happened, with what was known of the population at each time, however far the clock jumps at
+// its end: the last events lie weeks back there.
+func TestHistoryIsDecidedAsItHappened(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		now := time.Now().UnixMilli()
+		rng := rand.New(rand.NewPCG(9, 1))
+		var events []happening
+		for c := range 60 {
+			id, gap := fmt.Sprintf("c-%02d", c), 2+rng.Float64()*6
+			last := now - 31*dayMs
+			if c%3 == 0 {
+				last -= rng.Int64N(120 * dayMs)
+			}
+			for at := now - 200*dayMs; at < last; at += int64(gap * (0.5 + rng.Float64()) * float64(dayMs)) {
+				events = append(events, happening{feed: "payments", customer: id, at: at, kind: "purchase", cents: 1000, id: fmt.Sprintf("%s-%d", id, at)})
+			}
+		}
+		slices.SortStableFunc(events, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
+		read := func(parts int32, live bool) ([]step, int) {
+			w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+			ck := &clock{}
+			w.now = ck.now
+			w.adjust = func(cfg *stream.Config) { learns(cfg); cfg.Stall.Expected = 1e9 }
+			w.rules = func(c *detectors.Config) { c.Silence.Method, c.Silence.BudgetPercent = detectors.Model, 0 }
+			if !live {
+				ck.set(now)
+				w.produce(events)
+			} else {
+				ck.set(events[0].at)
+			}
+			r := w.start()
+			w.joined(r)
+			if live {
+				for _, e := range events {
+					for day := ck.ms() + dayMs; day < e.at; day += dayMs {
+						ck.set(day)
+						nap(time.Second)
+					}
+					ck.set(e.at)
+					w.produce([]happening{e})
+					nap(200 * time.Millisecond)
+				}
+				for ck.ms() < now {
+					ck.skip(12 * time.Hour)
+					nap(time.Second)
+				}
+			}
+			nap(time.Minute)
+			known := len(w.models())
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			return w.steps(now - dayMs), known
+		}
+		want, _ := read(1, false)
+		fired := 0
+		for _, s := range want {
+			if s.detector == "silence" && s.at > events[len(events)-1].at {
+				fired++
+			}
+		}
+		if fired < 20 {
+			t.Fatalf("%d fell silent after the last event: nothing is put to the test", fired)
+		}
+		got, _ := read(3, false)
+		compareSteps(t, got, want)
+		got, _ = read(2, true)
+		compareSteps(t, got, want)
 	})
 }

@@ -16,7 +16,7 @@ import (
 // tasks of the instance. Models are immutable and shared.
 type models struct {
 	e    *Engine
-	all  atomic.Pointer[[]epochModel] // ascending
+	all  atomic.Pointer[[]epochModel] // ascending; nil before what was there at the start has been read
 	wake chan struct{}
 }
 
@@ -34,12 +34,19 @@ const keptModels = 64
 
 func modelKey(epoch int64) []byte { return strconv.AppendInt([]byte(modelPrefix), epoch, 10) }
 
-// newest is the newest epoch of which is known what was learnt, ms; 0 while nothing is.
+// unread is the newest epoch as long as it is not known what was learnt before the start.
+const unread = -2
+
+// newest is the newest epoch of which is known what was learnt, ms; 0 while nothing was learnt, or unread.
 func (m *models) newest() int64 {
-	if all := m.all.Load(); all != nil && len(*all) != 0 {
-		return (*all)[len(*all)-1].epoch
+	all := m.all.Load()
+	switch {
+	case all == nil:
+		return unread
+	case len(*all) == 0:
+		return 0
 	}
-	return 0
+	return (*all)[len(*all)-1].epoch
 }
 
 // at is the model that is in force at an event time, nil if there is none.
@@ -77,13 +84,25 @@ func (m *models) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	end, err := m.e.deps.Cluster.Offsets(ctx, topic, []int32{0}, conn.Latest, conn.ReadCommitted)
+	if err != nil {
+		return err
+	}
 	p := m.e.fetcher.Open(topic, 0, start[0], m.wake)
 	defer p.Close()
-	for {
+	all := []epochModel{} // what an earlier attempt read stays in force until this one has got as far
+	for position := start[0]; ; {
+		if position >= end[0] {
+			m.tell(all)
+		}
 		b, st := p.Poll()
 		if b == nil {
 			if st.Err != nil {
 				return st.Err
+			}
+			if st.Delivered > position { // over markers
+				position = st.Delivered
+				continue
 			}
 			select {
 			case <-ctx.Done():
@@ -94,7 +113,8 @@ func (m *models) follow(ctx context.Context) error {
 		}
 		for i := 0; i < b.Len() && err == nil; i++ {
 			rec := b.At(i)
-			if err = m.take(rec.Key, rec.Value); err != nil {
+			position = rec.Offset + 1
+			if all, err = take(all, rec.Key, rec.Value); err != nil {
 				err = fmt.Errorf("offset %d: %w", rec.Offset, err)
 			}
 		}
@@ -102,36 +122,41 @@ func (m *models) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.e.wakeAll()
 	}
 }
 
-// take takes in one record of the changelog; most are none of its business.
-func (m *models) take(key, value []byte) error {
+// tell puts models into force.
+func (m *models) tell(all []epochModel) {
+	if old := m.all.Load(); old != nil && slices.Equal(*old, all) {
+		return
+	}
+	all = slices.Clone(all)
+	m.all.Store(&all)
+	m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
+	m.e.wakeAll()
+}
+
+// take takes one record of the changelog in; most are none of its business.
+func take(all []epochModel, key, value []byte) ([]epochModel, error) {
 	number, ok := strings.CutPrefix(string(key), modelPrefix)
 	if !ok {
-		return nil
+		return all, nil
 	}
 	epoch, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
-		return fmt.Errorf("key %q is not ebb's", key)
-	}
-	var all []epochModel
-	if old := m.all.Load(); old != nil {
-		all = slices.Clone(*old)
+		return all, fmt.Errorf("key %q is not ebb's", key)
 	}
 	i, known := slices.BinarySearchFunc(all, epoch, func(k epochModel, epoch int64) int { return int(k.epoch/epochEvery - epoch/epochEvery) })
 	if value == nil {
 		if known {
 			all = slices.Delete(all, i, i+1)
 		}
-		m.all.Store(&all)
-		return nil
+		return all, nil
 	}
 	k := epochModel{epoch: epoch}
 	if len(value) != 0 {
 		if k.model, err = population.DecodeModel(value); err != nil {
-			return err
+			return all, err
 		}
 	}
 	if known {
@@ -139,9 +164,7 @@ func (m *models) take(key, value []byte) error {
 	} else {
 		all = slices.Insert(all, i, k)
 	}
-	m.all.Store(&all)
-	m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
-	return nil
+	return all, nil
 }
 
 // wakeAll lets every task look for news.

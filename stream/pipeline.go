@@ -163,7 +163,7 @@ func (t *task) merge() (int, error) {
 			return n, err
 		}
 		n++
-		if s.n == 0 || t.full() { // its next record is not known before it is filled again
+		if s.n == 0 || t.heavy() { // its next record is not known before it is filled again
 			return n, nil
 		}
 	}
@@ -344,7 +344,7 @@ func (t *task) timers() (int, error) {
 	limit := t.timerLimit()
 	n := 0
 	t.overdue = true
-	for n < roundSize && !t.full() {
+	for n < roundSize && !t.heavy() {
 		e, at, ok, err := t.table.PopDue(limit)
 		if err != nil {
 			return n, err

@@ -24,9 +24,9 @@ type sampling struct {
 	models *models
 	epoch  int64  // newest epoch of which the samples of all customers are told, ms; 0 before the first in this life
 	buffer []byte // encoded samples that are in no fact yet
-	// held is when the task began to wait for the model of the epoch wanted, zero while it does not.
-	held   time.Time
-	wanted int64
+	// held is when the task began to wait for a newer model than that of the epoch had, which is ms; zero while it does not. said is when it last told of it.
+	held, said time.Time
+	had        int64
 	// vain is the newest epoch that was known when a model was waited for in vain, ms: until another comes, none is waited for; -1 if none was.
 	vain int64
 }
@@ -65,40 +65,54 @@ func (t *task) passes(at int64) bool {
 	if !p.on {
 		return true
 	}
-	want, known := epochFor(at), p.models.newest()
+	known := p.models.newest()
 	switch {
-	case known >= want:
+	case known > 0 && known >= epochFor(at):
 		p.held = time.Time{}
 		return true
-	case known == p.vain, at > t.now().UnixMilli()-modelLag:
+	case known == p.vain, known != unread && at > t.now().UnixMilli()-modelLag:
 		return true
 	}
 	now := t.tick()
-	if p.held.IsZero() || p.wanted != want {
-		p.held, p.wanted = now, want
+	if p.held.IsZero() || p.had != known {
+		p.held, p.had, p.said = now, known, now
 	}
 	if now.Sub(p.held) < modelPatience {
+		if now.Sub(p.said) >= progressEvery {
+			p.said = now
+			t.log.Info("waiting for what is learnt from the population before history is read on", "at", time.UnixMilli(at).UTC())
+		}
 		return false
 	}
 	t.log.Warn("what is learnt from the population does not come; going on with what was known before, because some partition or the second stage stands still",
-		"epoch", time.UnixMilli(want).UTC(), "waited", modelPatience)
+		"at", time.UnixMilli(at).UTC(), "waited", modelPatience)
 	t.m.modelsMissed.Inc()
 	p.vain, p.held = known, time.Time{}
 	return true
 }
 
-// timerLimit is up to when deadlines may be decided.
+// timerLimit is up to when deadlines may be decided: at each epoch no further than its model allows, however far the clock has come in one go.
 func (t *task) timerLimit() int64 {
 	limit := t.clock - t.cfg.Time.maxOutOfOrderMs()
-	if !t.sampling.on || t.passes(limit) {
+	if !t.sampling.on {
 		return limit
 	}
-	// Up to the epoch that it has to tell before the model can come.
-	known := t.sampling.models.newest()
-	if known == 0 {
-		return min(limit, epochOf(limit)+modelLag-1)
+	allowed := int64(0)
+	switch known := t.sampling.models.newest(); known {
+	case unread:
+	case 0: // up to the first epoch at which somebody is asked for anything, which the second stage has to be told
+		if first := t.table.NoneBefore(); first < never-modelLag {
+			allowed = epochOf(first) + modelLag - 1
+		} else {
+			allowed = limit
+		}
+	default:
+		allowed = known + epochEvery + modelLag - 1
 	}
-	return min(limit, known+epochEvery+modelLag-1)
+	if limit <= allowed || t.passes(allowed+1) {
+		return limit
+	}
+	return allowed
 }
 
 // sample tells of a customer what he looks like at an epoch, if the decision is that of an epoch and he is sampled. It returns when he is

@@ -22,6 +22,7 @@ type TaskStatus struct {
 	Partition int32
 	State     string // waiting, restoring, running, stopped
 	Error     string // why it stopped
+	Waiting   string // for what it has been waiting for a while, though it runs; empty if for nothing
 	Clock     time.Time
 	Quiet     bool // history is being applied without publishing
 	LastCut   time.Time
@@ -61,6 +62,9 @@ func (t *task) publish(state string, err error) {
 	}
 	if err != nil {
 		st.Error = err.Error()
+	}
+	if held := t.sampling.held; state == "running" && !held.IsZero() && t.tick().Sub(held) >= progressEvery {
+		st.Waiting = "what is learnt from the population, before it reads history on"
 	}
 	if p := &t.progress; state == "restoring" {
 		st.Remaining, st.Replay = max(0, p.end-p.at), p.end-p.from

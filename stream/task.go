@@ -91,7 +91,7 @@ type task struct {
 	broken   error // why the memory of the task is worth nothing any more
 	moved    bool  // a position moved since the last cut
 	cutNow   bool
-	sinceCut int
+	sinceCut int // records and deadlines
 	since    time.Time
 	age      time.Duration
 	lastCut  time.Time

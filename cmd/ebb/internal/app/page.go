@@ -123,10 +123,13 @@ func (p *Page) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 	var missing []string
 	for _, t := range tasks {
-		if t.State == "running" {
+		if t.State == "running" && t.Waiting == "" {
 			continue
 		}
 		msg := fmt.Sprintf("partition %d is %s", t.Partition, t.State)
+		if t.Waiting != "" {
+			msg += ", and waits for " + t.Waiting
+		}
 		if t.Replay > 0 {
 			msg += fmt.Sprintf(", %d of %d changelog records replayed", t.Replay-t.Remaining, t.Replay)
 		}

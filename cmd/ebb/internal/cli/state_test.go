@@ -33,7 +33,7 @@ func newStateful(t *testing.T, b *kafkatest.Broker, parts int32) *stateful {
 	t.Helper()
 	b.CreateTopic(t, b.Name("usage"), parts, nil)
 	s := &stateful{onBroker(b), t, b}
-	s.files["ebb.yaml"] += fmt.Sprintf("state: {dir: %q}\nhttp: {listen: \"\"}\nhistory: publish\nstall: {expected_records: 1000000}\n", t.TempDir())
+	s.files["ebb.yaml"] += fmt.Sprintf("state: {dir: %q}\nhttp: {listen: \"\"}\ndetectors: {silence: {method: plain}}\nhistory: publish\nstall: {expected_records: 1000000}\n", t.TempDir())
 	s.succeeds("topics", "create")
 	return s
 }
