@@ -143,6 +143,8 @@ func (p *Policy) closeBy(r *customer.Record, i int, a *event.Act, at int64, out 
 	r.Close(c)
 	closed(r, &c)
 	r.SettlePrediction(l.AlertID, a.Result)
+	p.closeGuests(r, c)
+	i = openAlert(r, l.AlertID)
 	s := p.held(&l)
 	s.State, s.Reason, s.At = detectors.Clear, detectors.ClosedByOutcome, at
 	begin := len(out)
@@ -180,12 +182,14 @@ func actOnClosed(r *customer.Record, id [16]byte, e *event.Event) customer.Outco
 			return customer.Applied
 		}
 	case event.KindReopen:
-		for i, c := range r.Closings() {
+		result := customer.AlertNotOpen
+		for i, c := range r.Closings() { // with an alert were closed those that were told within it
 			if c.AlertID == id {
 				reopen(r, i, &c, e.Time)
-				return customer.Applied
+				result = customer.Applied
 			}
 		}
+		return result
 	}
 	return customer.AlertNotOpen
 }

@@ -40,16 +40,11 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	d := p.cfg.Detectors.Detector(s.Detector)
 	o := detectors.Begin(make([]byte, 0, 1024))
 	head(&o, id, s.Revision, s.Kind, s.Reason, s.Detector)
-	if s.Subject != "" {
-		o.Object("subject", func(o *detectors.Object) {
-			o.Text("type", "complaint")
-			o.Text("id", s.Subject)
-		})
-	}
+	about(&o, s.Subject)
 	o.Text("customer_id", r.ID)
 	o.Object("customer", func(o *detectors.Object) { profile(o, r, s.At) })
 	o.Text("severity", s.Severity.String())
-	o.TextWith("summary", func(dst []byte) []byte { return summarize(dst, s, d, r, env) })
+	o.TextWith("summary", func(dst []byte) []byte { return p.also(summarize(dst, s, d, r, env), s, r, env) })
 	times(&o, s.At, s.Since, s.FiredAt)
 	people(&o, s)
 	if s.signal.Observed != 0 || s.signal.Expected != 0 {
@@ -80,6 +75,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	if d != nil {
 		o.Text("detector_version", d.Version())
 	}
+	p.guests(&o, s, r, env)
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	value := o.End()
 
@@ -93,6 +89,17 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 		open.Value, open.Headers = value, alert.Headers
 	}
 	return alert, open
+}
+
+// about writes which complaint an alert is about, if it is about one.
+func about(o *detectors.Object, complaint string) {
+	if complaint == "" {
+		return
+	}
+	o.Object("subject", func(o *detectors.Object) {
+		o.Text("type", "complaint")
+		o.Text("id", complaint)
+	})
 }
 
 // summarize appends the detector's sentence, or that of a reason that is none of its own.

@@ -42,6 +42,7 @@ type Alert struct {
 	MoneyLostSoFar  *Amount         `json:"money_lost_so_far,omitempty"`
 	SuspectedCause  string          `json:"suspected_cause,omitempty"`
 	Evidence        json.RawMessage `json:"evidence,omitempty"`
+	Together        []Guest         `json:"together,omitempty"`
 	DetectorVersion string          `json:"detector_version,omitempty"`
 	ConfigHash      string          `json:"config_hash,omitempty"`
 }
@@ -62,6 +63,19 @@ type About struct {
 	Plan    string `json:"plan,omitempty"`
 	Source  string `json:"source,omitempty"`
 	Stage   string `json:"stage,omitempty"`
+}
+
+// Guest is another alert that is told within one.
+type Guest struct {
+	Detector        string          `json:"detector"`
+	Subject         *Subject        `json:"subject,omitempty"`
+	Severity        string          `json:"severity"`
+	Since           time.Time       `json:"since,omitzero"`
+	FirstFiredAt    time.Time       `json:"first_fired_at"`
+	Probability     *float64        `json:"probability,omitempty"`
+	Summary         string          `json:"summary,omitempty"`
+	Evidence        json.RawMessage `json:"evidence,omitempty"`
+	DetectorVersion string          `json:"detector_version,omitempty"`
 }
 
 // Amount is money with its currency. The amount is an exact decimal number.

@@ -38,9 +38,14 @@ type pipeline struct {
 
 // remindAfter turns reminders on.
 func (p *pipeline) remindAfter(d detectors.Duration) {
-	cfg := p.policyOf
-	cfg.RemindAfter = d
-	p.policy = alerts.New(cfg)
+	p.policyOf.RemindAfter = d
+	p.policy = alerts.New(p.policyOf)
+}
+
+// together makes one alert of a complaint and a drop at the same time.
+func (p *pipeline) together() {
+	p.policyOf.Together = true
+	p.policy = alerts.New(p.policyOf)
 }
 
 func newPipeline(tb testing.TB, cfg detectors.Config, loc *time.Location) *pipeline {

@@ -94,6 +94,8 @@ type Config struct {
 	RemindAfter detectors.Duration
 	// QuietAfterOutcome is how long a condition about the customer as a whole is not told again that a person closed with an outcome; 0 is 30 days.
 	QuietAfterOutcome detectors.Duration
+	// Together: a complaint and a drop of the same customer at the same time are one alert.
+	Together bool
 	// Currency is the reporting currency.
 	Currency event.Currency
 	// ConfigHash names the configuration in events; may be empty.
@@ -169,6 +171,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 	}
 	if len(r.Lifecycles) != 0 {
 		out = p.sweep(r, env, out)
+		out = p.orphans(r, env, mode, out)
 		out = p.remind(r, env.Now, mode, out)
 	}
 	for i := begin + 1; i < len(out); i++ {
@@ -186,7 +189,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.Env, mode Mode, out []Step) []Step {
 	at := r.Lifecycle(s.Detector, s.Subject)
 	if at >= 0 {
-		return p.goesOn(&r.Lifecycles[at], s, out)
+		return p.goesOn(r, at, s, out)
 	}
 	if s.Subject == "" && r.Lapsed || hushed(r, s, env.Now) {
 		return out
@@ -204,10 +207,14 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.
 	})
 	r.Decided = max(r.Decided, fired)
 	p.cfg.Detectors.Remember(r, s)
+	at = len(r.Lifecycles) - 1
+	if k := p.hostFor(r, at, mode); k >= 0 {
+		return p.join(r, at, k, env, out)
+	}
 	if mode == Quiet {
 		return out
 	}
-	l := &r.Lifecycles[len(r.Lifecycles)-1]
+	l := &r.Lifecycles[at]
 	p.foretell(r, env, l)
 	st := step(StepFired, l, s)
 	st.At = fired
@@ -215,17 +222,26 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.
 }
 
 // goesOn takes over what is new about an open alert. Only a higher severity is a step of its own.
-func (p *Policy) goesOn(l *customer.Lifecycle, s *detectors.Signal, out []Step) []Step {
+func (p *Policy) goesOn(r *customer.Record, at int, s *detectors.Signal, out []Step) []Step {
+	l := &r.Lifecycles[at]
 	if uint8(s.Severity) <= l.Severity {
 		return out
 	}
 	l.Severity, l.Cause, l.Day, l.ChangedAt = uint8(s.Severity), s.Cause, s.Day, max(s.At, l.ChangedAt)
 	l.Observed, l.Expected, l.AtRisk, l.Probability = s.Observed, s.Expected, s.AtRisk, permille(s.Probability)
-	if l.Unpublished {
+	for _, g := range guestsOf(r, l.AlertID) {
+		l.AtRisk = max(l.AtRisk, g.AtRisk)
+	}
+	switch {
+	case l.Guest():
+		return p.worse(r, at, out)
+	case l.Unpublished:
 		return out
 	}
 	l.Revision++
-	return append(out, step(StepChanged, l, s))
+	st := step(StepChanged, l, s)
+	st.signal.AtRisk = l.AtRisk
+	return append(out, st)
 }
 
 // resolve ends an alert.
@@ -239,6 +255,10 @@ func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []
 	case s.Reason == ReasonExpired:
 		mute(r, l.Subject)
 	}
+	if l.Guest() {
+		return p.parted(r, &l, s.At, out)
+	}
+	handOver(r, &l)
 	if l.Unpublished && !takeRecalled(r, &l) {
 		return out
 	}
@@ -331,6 +351,11 @@ func (p *Policy) held(l *customer.Lifecycle) detectors.Signal {
 // fire any more is resolved.
 func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step) []Step {
 	env.Excuse(r)
+	for i := range r.Lifecycles { // what was told by itself goes on so
+		if l := &r.Lifecycles[i]; l.Guest() && recalledFor(r, l) >= 0 {
+			l.Host = [16]byte{}
+		}
+	}
 	keep := r.Lifecycles[:0]
 	for i := range r.Lifecycles {
 		l := r.Lifecycles[i]
@@ -339,19 +364,15 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 			told = recalledFor(r, &l)
 		}
 		switch {
-		case !l.Unpublished:
+		case !l.Unpublished, l.Guest():
 		case told >= 0:
+			rehost(r, l.AlertID, r.Recalled()[told].AlertID)
 			if st, changed := p.toldAgain(r, &l, &r.Recalled()[told], env.Now); changed {
 				out = append(out, st)
 			}
 			r.DropRecalled(told)
 			p.foretell(r, env, &l)
-		case env.Now-newsOf(r, &l) > p.maxAlertAge:
-			if l.Subject == "" {
-				r.Lapsed = true
-			} else {
-				mute(r, l.Subject)
-			}
+		case p.longPast(r, &l, env.Now):
 			continue
 		default:
 			p.wake(&l, env.Now)
@@ -367,12 +388,26 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 	}
 	clear(r.Lifecycles[len(keep):])
 	r.Lifecycles = keep
+	out = p.publishGuests(r, env, out)
 	for len(r.Recalled()) != 0 {
 		l := r.Recalled()[0]
 		r.DropRecalled(0)
 		out = append(out, p.unfounded(r, &l, env))
 	}
 	return out
+}
+
+// longPast ends an alert that is no news when a quiet history ends.
+func (p *Policy) longPast(r *customer.Record, l *customer.Lifecycle, now int64) bool {
+	if now-newsOf(r, l) <= p.maxAlertAge {
+		return false
+	}
+	if l.Subject == "" {
+		r.Lapsed = true
+	} else {
+		mute(r, l.Subject)
+	}
+	return true
 }
 
 // recalledFor is the index of the recalled alert of the same detector and subject, -1 if there is none.

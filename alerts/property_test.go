@@ -107,6 +107,9 @@ func TestMetamorphic(t *testing.T) {
 						k[event.Payments] -= 26 * 3_600_000
 						return k
 					}
+					if name == "model" {
+						p.together()
+					}
 					lines := collect(p)
 					play(p)
 					p.tickAll(end)
@@ -120,6 +123,9 @@ func TestMetamorphic(t *testing.T) {
 				})
 				if len(want) < 50 {
 					t.Fatalf("only %d steps: the crowd is too quiet", len(want))
+				}
+				if together := slices.ContainsFunc(want, func(line string) bool { return strings.Contains(line, `"together"`) }); together != (name == "model") {
+					t.Fatalf("alerts that name two things: %v", together)
 				}
 				for how, play := range map[string]func(p *pipeline){
 					"timers after every event": func(p *pipeline) {
@@ -294,9 +300,28 @@ func TestLateEventsKeepLifecyclesWhole(t *testing.T) {
 		cfg := detectors.Defaults()
 		cfg.Silence.Method, cfg.SpendDrop.Method = detectors.Plain, detectors.Plain
 		cfg.Silence.CriticalAfter = 80 * detectors.Day
+		together := seed%2 == 1
+		if together {
+			cfg.SpendDrop.Method, cfg.SpendDrop.MinHistoryDays, cfg.SpendDrop.FalseAlarms = detectors.Model, 30, 10
+		}
 		p := newPipeline(t, cfg, time.UTC)
 		p.outOfOrder = 600_000
 		p.codec = true
+		guests := 0
+		if together {
+			p.together()
+			p.checks = func(r *customer.Record) {
+				for i := range r.Lifecycles {
+					l := &r.Lifecycles[i]
+					if l.Unpublished != l.Guest() || l.Guest() && r.Host(i) < 0 {
+						t.Errorf("%s: %s of %s is told by nobody", r.ID, l.Detector, l.Subject)
+					}
+					if l.Guest() {
+						guests++
+					}
+				}
+			}
+		}
 		open, ids, corrected := map[[16]byte]uint32{}, map[[16]byte]bool{}, 0
 		p.emit = func(r *customer.Record, s *alerts.Step, _, _ alerts.Message) {
 			rev, is := open[s.AlertID]
@@ -325,6 +350,9 @@ func TestLateEventsKeepLifecyclesWhole(t *testing.T) {
 		p.tickAll(now + 900*dayMs)
 		if corrected == 0 {
 			t.Error("no alert was corrected by late data")
+		}
+		if together != (guests != 0) {
+			t.Errorf("%d times an alert was told within another", guests)
 		}
 		if len(open) != 0 {
 			t.Errorf("%d alerts are open after 900 days", len(open))

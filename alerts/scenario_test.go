@@ -122,6 +122,9 @@ func (s *script) command(line string) error {
 		d, err := detectors.ParseDuration(rest)
 		s.setup = append(s.setup, func(p *pipeline) { p.remindAfter(d) })
 		return err
+	case "together":
+		s.setup = append(s.setup, (*pipeline).together)
+		return nil
 	case "zone":
 		loc, err := time.LoadLocation(rest)
 		s.loc = loc
@@ -483,6 +486,12 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 		fmt.Fprintf(w, ", %s %s at risk", a.MoneyAtRisk.Amount, a.MoneyAtRisk.Currency)
 	}
 	s.people(a)
+	for _, g := range a.Together {
+		fmt.Fprintf(w, ", with %s %s", g.Severity, g.Detector)
+		if g.Subject != nil {
+			fmt.Fprintf(w, " of %s", g.Subject.ID)
+		}
+	}
 	fmt.Fprintf(w, "\n=>   %s\n", a.Summary)
 	if s.evidence {
 		fmt.Fprintf(w, "=>   %s\n", a.Evidence)

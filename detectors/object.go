@@ -144,6 +144,21 @@ func (o *Object) Ints(k string, list []int32) {
 	o.b = append(o.b, ']')
 }
 
+// Objects writes a list of objects; fill is called for each index from 0 to n-1.
+func (o *Object) Objects(k string, n int, fill func(i int, o *Object)) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for i := range n {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		in := Begin(o.b)
+		fill(i, &in)
+		o.b = in.End()
+	}
+	o.b = append(o.b, ']')
+}
+
 // Object writes a member that is itself an object.
 func (o *Object) Object(k string, fill func(*Object)) {
 	o.key(k)

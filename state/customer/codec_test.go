@@ -67,6 +67,9 @@ func randomRecord(rng *rand.Rand) *Record {
 			Observed: event.Money(rng.Int64()), Expected: -event.Money(rng.Int64()), AtRisk: math.MinInt64,
 		}
 		l.AlertID[3] = byte(i)
+		if l.Unpublished && rng.IntN(3) == 0 {
+			l.Host[3] = byte(1 + rng.IntN(4))
+		}
 		r.Lifecycles = append(r.Lifecycles, l)
 	}
 	return r

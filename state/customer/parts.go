@@ -24,6 +24,7 @@ var parts = [...]part{
 	2: actsPart{},
 	3: casesPart{},
 	4: firedPart{},
+	5: togetherPart{},
 }
 
 // partBits says which parts a record has.

@@ -119,6 +119,8 @@ type Lifecycle struct {
 	Probability uint16
 	// HorizonDays is how far ahead it looks, 0 for as far as is configured.
 	HorizonDays uint16
+	// Host is the open alert of the same customer within which this one is told; zero: it is told by itself. One that has a host is Unpublished.
+	Host [16]byte
 }
 
 // Overflows counts what the caps of the record cost this customer.
@@ -319,13 +321,14 @@ func (r *Record) dropRare() {
 	}
 }
 
-// HasUnpublished reports whether an alert is open that nobody was told of, or one is recalled: the end of the quiet history has something to say.
+// HasUnpublished reports whether an alert is open that nobody was told of, by itself or within another, or one is recalled: the end of the quiet history has
+// something to say.
 func (r *Record) HasUnpublished() bool {
 	if len(r.Recalled()) != 0 {
 		return true
 	}
 	for i := range r.Lifecycles {
-		if r.Lifecycles[i].Unpublished {
+		if l := &r.Lifecycles[i]; l.Unpublished && !l.Guest() {
 			return true
 		}
 	}

@@ -137,6 +137,7 @@ func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, e
 		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
 		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
 		RemindAfter: detectors.Duration(cfg.Alerts.RemindAfter.Std()), QuietAfterOutcome: detectors.Duration(cfg.Alerts.QuietAfterOutcome.Std()),
+		Together: cfg.Alerts.Together,
 	})
 	sc, err := streamConfig(cfg, rates)
 	sc.Population = set.Population()

@@ -268,6 +268,9 @@ type Alerts struct {
 	ForgetAfter Duration `yaml:"forget_after" range:"91d..36500d"`
 	// After how long an alert that nobody has acknowledged is told again, and again after each such time; at least 1h, or 0s for never.
 	RemindAfter Duration `yaml:"remind_after" range:"0s..366d"`
+	// Whether a complaint (`complaint_unresolved`, `friction`) and a drop (`silence`, `spend_drop`, `usage_drop`) of the same customer at the same time are one alert: what comes later
+	// raises the severity of what is open, which then names both. Detectors of the method `plain` are told each by itself in any case.
+	Together bool `yaml:"together"`
 	// For how long a condition is not told again that a person closed with an outcome, unless something new has happened. A complaint that was closed so is not followed
 	// any more.
 	QuietAfterOutcome Duration `yaml:"quiet_after_outcome" range:"1d..366d"`
@@ -421,7 +424,7 @@ func Default() Config {
 		Reroute:     Reroute{Interval: Duration(time.Second), Buffer: 64e6},
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
-		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day},
+		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day, Together: true},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
