@@ -251,3 +251,37 @@ func TestFoldsAreStored(t *testing.T) {
 		t.Errorf("another horizon: %v", err)
 	}
 }
+
+// TestASmallBudgetTellsTheLikeliest: a budget of less than one customer, or than those who are lost beyond doubt, still tells the likeliest, and the model can be read.
+func TestASmallBudgetTellsTheLikeliest(t *testing.T) {
+	f := NewFold(Config{Horizon: 28, Floor: 0.3, Budget: 5})
+	passed := 0
+	for _, at := range crowd(5, 40, 20, 28) {
+		for _, s := range at {
+			f.Observe(s)
+		}
+		m := f.Close(at[0].Epoch)
+		if m == nil {
+			continue
+		}
+		if _, err := DecodeModel(AppendModel(nil, m)); err != nil {
+			t.Fatalf("epoch %d: %v; the bar is %v", m.Epoch(), err, m.Bar())
+		}
+		if _, err := DecodeFold(f.cfg, f.Chunks()); err != nil {
+			t.Fatalf("epoch %d: %v", m.Epoch(), err)
+		}
+		for _, step := range f.steps[len(f.steps)-1] {
+			if float64(step.to) >= m.Bar() {
+				passed++
+			}
+		}
+	}
+	if passed == 0 {
+		t.Error("nobody was told of in 20 weeks")
+	}
+
+	f.steps = [][]step{{{noBar, 13.5}, {2, 13.5}, {noBar, 13.5}, {noBar, 3}}}
+	if bar := f.bar(nil); !(bar < 13.5 && bar > 13) {
+		t.Errorf("of three who are lost beyond doubt none is told: the bar is %v", bar)
+	}
+}

@@ -86,7 +86,9 @@ func (f *Fold) rate(samples []Sample) {
 	f.steps = append(f.steps, steps)
 }
 
-// bar is the lowest rank such that, of the customers who are active, no more than the budget would have passed it in the epochs that are remembered.
+// bar is the lowest rank such that, of the customers who are active, no more than the budget would have passed it in the epochs that are remembered. Where the
+// budget is too small for those of the highest rank, one or more of whom there may be, it is just below that: they are told nevertheless. A bar above all would
+// keep a small group, or one in which many are lost beyond doubt, from ever being told of anybody.
 func (f *Fold) bar(samples []Sample) float64 {
 	if f.cfg.Budget == 0 || len(f.steps) == 0 {
 		return noBar
@@ -111,7 +113,10 @@ func (f *Fold) bar(samples []Sample) float64 {
 		}
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(a.passes, b.passes)) })
-	passing, lowest := 0, math.Inf(1)
+	passing, lowest := 0, 0.0
+	if len(edges) != 0 { // ranks are told as float32; the one that the highest was rounded from must pass
+		lowest = float64(math.Nextafter32(edges[0].at, noBar))
+	}
 	for i, e := range edges {
 		if passing += e.passes; passing > room {
 			return lowest
