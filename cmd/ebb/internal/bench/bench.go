@@ -48,6 +48,7 @@ func (b *bench) run(ctx context.Context) (*result, error) {
 		{"restart", b.onEach(b.restarts)},
 		{"failover", b.onEach(b.failover)},
 		{"memory", b.ours(b.memory)},
+		{"model", b.ours(b.model)},
 		{"micro", func(ctx context.Context, _ *result) error { return micro(ctx, os.Stdout) }},
 	}
 	for _, s := range steps {
@@ -91,7 +92,7 @@ func (b *bench) drain(ctx context.Context, res *result) error {
 		return err
 	}
 	return b.alone(func() error {
-		d, err := b.drainOnce(ctx, ends, float64(total))
+		d, err := b.drainOnce(ctx, ebbRun{group: b.group, dir: b.state, prefix: b.prefix}, ends, float64(total))
 		if err == nil {
 			res.Drain.Ebb = d
 			b.log.Info("drained", "events", total, "seconds", d.Seconds, "cpu_s_per_million", d.CPUPerMillion, "peak_rss_mib", d.PeakRSS, "alerts", d.Alerts)
@@ -100,11 +101,44 @@ func (b *bench) drain(ctx context.Context, res *result) error {
 	})
 }
 
-func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*drained, error) {
+// model drains the same topics by the plain rules and by the model of the population, in turns, so that what else the machine does meets both.
+func (b *bench) model(ctx context.Context, res *result) error {
+	ends, total, err := b.ends(ctx, b.prefix)
+	if err != nil {
+		return err
+	}
+	return b.alone(func() error {
+		for i := range methodRounds {
+			for _, method := range []string{"plain", "model"} {
+				group := fmt.Sprintf("ebb_bench_%s_%d", method, b.now().Unix())
+				d, err := b.drainBy(ctx, ebbRun{group: group, dir: filepath.Join(b.tmp, "state-"+group), prefix: b.prefix, method: method}, ends, float64(total))
+				if err != nil {
+					return fmt.Errorf("%s: %w", method, err)
+				}
+				b.log.Info("drained", "round", i+1, "method", method, "seconds", d.Seconds, "cpu_s_per_million", d.CPUPerMillion, "peak_rss_mib", d.PeakRSS, "alerts", d.Alerts)
+				res.Methods = append(res.Methods, &methodDrained{method, *d})
+			}
+		}
+		return nil
+	})
+}
+
+// methodRounds is how often each method drains.
+const methodRounds = 2
+
+func (b *bench) drainBy(ctx context.Context, r ebbRun, ends positions, total float64) (*drained, error) {
+	if err := b.generate(ctx, nil, "-reset-alerts"); err != nil {
+		return nil, err
+	}
+	defer b.forget(r.group, r.dir)
+	return b.drainOnce(ctx, r, ends, total)
+}
+
+func (b *bench) drainOnce(ctx context.Context, r ebbRun, ends positions, total float64) (*drained, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	broker := b.brokerCPU()
-	e, err := b.start(ctx, ebbRun{group: b.group, dir: b.state, prefix: b.prefix})
+	e, err := b.start(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +160,7 @@ func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*
 		d.SteadyPerSecond = (total - warm.events) / (d.Seconds - warm.at)
 		d.SteadyCPUPerMillion = (cpuOf(e.cmd.Process.Pid) - warm.cpu) / (total - warm.events) * 1e6
 	}
-	if err := b.awaitCommitted(ctx, e, b.group, ends); err != nil {
+	if err := b.awaitCommitted(ctx, e, r.group, ends); err != nil {
 		return nil, err
 	}
 	d.LagZero = e.seconds()
@@ -142,7 +176,7 @@ func (b *bench) drainOnce(ctx context.Context, ends positions, total float64) (*
 	d.StopSeconds, d.CPU, d.PeakRSS = u.took, u.cpu, u.rss
 	d.CPUPerMillion = u.cpu / total * 1e6
 	d.BrokerCPUPerMillion = (b.brokerCPU() - broker) / total * 1e6
-	d.StateBytes = diskUse(b.state)
+	d.StateBytes = diskUse(r.dir)
 	return d, nil
 }
 
@@ -312,11 +346,16 @@ func (b *bench) clean() {
 	if b.group == "" || b.keep {
 		return
 	}
-	if err := os.RemoveAll(b.state); err != nil {
+	b.forget(b.group, b.state)
+}
+
+// forget removes the state and the internal topics of a group.
+func (b *bench) forget(group, dir string) {
+	if err := os.RemoveAll(dir); err != nil {
 		b.log.Warn("the state stays", "error", err)
 	}
 	// the prefix that is given last counts
-	if err := b.generate(context.Background(), nil, "-prefix", b.group+"-", "-delete"); err != nil {
+	if err := b.generate(context.Background(), nil, "-prefix", group+"-", "-delete"); err != nil {
 		b.log.Warn("the internal topics stay", "error", err)
 	}
 }

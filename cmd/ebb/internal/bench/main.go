@@ -15,7 +15,7 @@
 // report a run in which an alert is missing or stands twice.
 //
 // Usage: bench [flags] [part ...], where a part is load, drain, latency, fill,
-// restart, failover, memory or micro (default: all).
+// restart, failover, memory, model or micro (default: all).
 package main
 
 import (
@@ -59,7 +59,7 @@ type options struct {
 	parts                         []string
 }
 
-var allParts = []string{"load", "drain", "latency", "fill", "restart", "failover", "memory", "micro"}
+var allParts = []string{"load", "drain", "latency", "fill", "restart", "failover", "memory", "model", "micro"}
 
 func parse(args []string) (options, error) {
 	var o options

@@ -38,6 +38,7 @@ type ebbRun struct {
 	client             string // client id; empty: ebb's own
 	standbys           int
 	session            time.Duration // of the group; 0: ebb's default
+	method             string        // of silence and spend_drop; empty: plain
 }
 
 // start runs `ebb run` with the bench's configuration.
@@ -49,7 +50,7 @@ func (b *bench) start(ctx context.Context, r ebbRun) (*engine, error) {
 	cmd := exec.CommandContext(ctx, b.ebb, "run", "-c", b.config)
 	cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+b.brokers, "BENCH_PREFIX="+r.prefix, "BENCH_GROUP="+r.group, "STATE_DIR="+r.dir, "EBB_LISTEN="+listen,
 		"BENCH_CLIENT="+cmp.Or(r.client, "ebb"), "BENCH_SESSION="+cmp.Or(r.session, 10*time.Second).String(),
-		"BENCH_STANDBY="+strconv.Itoa(r.standbys))
+		"BENCH_STANDBY="+strconv.Itoa(r.standbys), "BENCH_METHOD="+cmp.Or(r.method, "plain"))
 	e, err := b.launch(cmd, r.group+r.client)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,13 @@ type result struct {
 	Restart  cases[restarted] `json:"restart"`
 	Failover cases[outage]    `json:"failover"`
 	Memory   []*footprint     `json:"memory,omitempty"`
+	Methods  []*methodDrained `json:"methods,omitempty"`
+}
+
+// methodDrained is one drain by one method of silence and spend_drop.
+type methodDrained struct {
+	Method string `json:"method"`
+	drained
 }
 
 // cases are the cases of a part in the order in which they ran, each of both sides.
@@ -175,7 +182,7 @@ func newResult(b *bench) *result {
 
 // measured says whether there is anything to show.
 func (r *result) measured() bool {
-	return r.Drain != (pair[drained]{}) || r.Latency != (pair[lively]{}) || len(r.Restart) > 0 || len(r.Failover) > 0 || len(r.Memory) > 0
+	return r.Drain != (pair[drained]{}) || r.Latency != (pair[lively]{}) || len(r.Restart) > 0 || len(r.Failover) > 0 || len(r.Memory) > 0 || len(r.Methods) > 0
 }
 
 // print writes the table, in Markdown. The last column is how many times less (or, for events/s, more) ebb needs: above 1 it is ahead.
@@ -193,6 +200,7 @@ func (r *result) print(w io.Writer) error {
 	r.restartRows(t)
 	r.failoverRows(t)
 	r.memoryRows(t)
+	r.methodRows(t)
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -270,6 +278,33 @@ func (r *result) memoryRows(t io.Writer) {
 		row(t, fmt.Sprintf("%d partitions, RSS MiB live", m.Partitions), "%.0f", m.Live, 0, neither)
 		row(t, fmt.Sprintf("%d partitions, RSS MiB drained", m.Partitions), "%.0f", m.Drained, 0, neither)
 		row(t, fmt.Sprintf("%d partitions, peak RSS MiB of the drain", m.Partitions), "%.0f", m.DrainPeak, 0, neither)
+	}
+}
+
+// methodRows have a column of their own meaning: ebb by the plain rules beside ebb by the model.
+func (r *result) methodRows(t io.Writer) {
+	if len(r.Methods) == 0 {
+		return
+	}
+	least := map[string]*drained{}
+	for _, m := range r.Methods {
+		if have := least[m.Method]; have == nil || m.CPU < have.CPU {
+			least[m.Method] = &m.drained
+		}
+	}
+	plain, model := orZero(least["plain"]), orZero(least["model"])
+	fmt.Fprint(t, "| **ebb by the model, beside ebb by the plain rules**\t| model\t| plain\t| model needs\t|\n")
+	for _, l := range []struct {
+		name         string
+		model, plain float64
+	}{
+		{"drain, CPU-s per million events", model.CPUPerMillion, plain.CPUPerMillion},
+		{"drain, s from start to closed", model.SecondsClosed, plain.SecondsClosed},
+		{"drain, peak RSS MiB", model.PeakRSS, plain.PeakRSS},
+		{"drain, state dir MB", float64(model.StateBytes) / 1e6, float64(plain.StateBytes) / 1e6},
+		{"drain, alert steps", float64(model.Alerts), float64(plain.Alerts)},
+	} {
+		fmt.Fprintf(t, "| %s\t| %.2f\t| %.2f\t| %.2f x\t|\n", l.name, l.model, l.plain, l.model/max(l.plain, 1e-9))
 	}
 }
 
