@@ -6,6 +6,7 @@ import "testing"
 const (
 	usageRecord     = `{"id":"u-17","customer_id":"c-000042","time":"2026-01-05T10:00:00.000Z","type":"session","quantity":12.5,"unit":"minutes"}`
 	paymentRecord   = `{"id":"p-17","customer_id":"c-000042","time":"2026-01-05T10:00:00.000Z","type":"purchase","amount":49.90,"currency":"EUR"}`
+	detailedPayment = `{"id":"p-17","customer_id":"c-000042","time":"2026-01-05T10:00:00.000Z","type":"charge_failed","amount":49.90,"recurring":true,"promotion":{"id":"jan","ends_at":"2026-02-01T00:00:00Z"},"attempt":2,"next_attempt_at":"2026-01-08T10:00:00Z","failure_code":"card_declined","balance_after":-812.00}`
 	complaintRecord = `{"id":"k-17","customer_id":"c-000042","time":"2026-01-05T10:00:00.000Z","type":"opened","complaint_id":"T-9","priority":"high","subject":"late delivery"}`
 	mappedRecord    = `{"evt":{"uuid":"p-17","at":1767607200123,"name":"charge.succeeded"},"data":{"object":{"customer":"c-000042","amount":4990,"currency":"eur","metadata":{"shop":"a"}}}}`
 )

@@ -111,8 +111,11 @@ func (c *compiler) modes(m *Mapping) {
 // contract compiles the contract's own field names.
 func (c *compiler) contract(cloudEvents bool) {
 	for _, f := range feedFields[c.feed] {
-		name := strings.ReplaceAll(fieldNames[f], ".", `\.`)
-		c.d.base[f].add(c.slot(name))
+		path, nested := contractPaths[f]
+		if !nested {
+			path = fieldNames[f]
+		}
+		c.d.base[f].add(c.slot(path))
 	}
 	at := &c.d.root
 	if cloudEvents {

@@ -512,7 +512,42 @@ func (d *Decoder) payment(p *plan, e *Event) *Reject {
 		}
 	}
 	e.Initiator = enum(d, &p[fieldInitiator], d.initiators, initiatorNames, NoteUnknownInitiator, e)
-	return d.amount(&p[fieldAmount], e)
+	if r := d.amount(&p[fieldAmount], e); r != nil {
+		return r
+	}
+	d.paymentDetails(p, e)
+	return nil
+}
+
+// paymentDetails reads what a payment may tell beside its amount.
+func (d *Decoder) paymentDetails(p *plan, e *Event) {
+	e.Recurring = d.flag(&p[fieldRecurring], e)
+	e.Attempt = uint16(d.number(&p[fieldAttempt], math.MaxUint16, e))
+	e.NextAttempt, e.Due = d.timeOrNote(&p[fieldNextAttempt], e), d.date(&p[fieldDue], e)
+	e.FailureCode, e.Promotion = d.name(&p[fieldFailureCode], e), d.name(&p[fieldPromotion], e)
+	e.PromotionEnds = d.date(&p[fieldPromotionEnds], e)
+	e.Balance, e.Balanced = d.balance(&p[fieldBalance], e)
+	if e.Kind == KindBalance && !e.Balanced {
+		e.Balance, e.Balanced = e.Amount, true
+	}
+}
+
+// balance reads what is on the account, written as amounts are, but of either sign.
+func (d *Decoder) balance(s *source, e *Event) (Money, bool) {
+	b, st := d.text(s)
+	if st == absent {
+		return 0, false
+	}
+	scale := MoneyScale
+	if d.minorUnits {
+		scale -= d.minorDecimals(e.Currency)
+	}
+	v, reason := d.parseAmount(b, st, scale, e)
+	if reason != "" {
+		e.Notes |= NoteInvalidField
+		return 0, false
+	}
+	return v, true
 }
 
 // amount reads the amount of a payment.
@@ -618,12 +653,8 @@ func (d *Decoder) complaint(p *plan, e *Event) *Reject {
 		e.Priority = PriorityNormal
 	}
 	e.Actor = enum(d, &p[fieldActor], d.actors, actorNames, NoteUnknownActor, e)
-	e.Level = d.level(&p[fieldLevel], e)
-	if due, ok := d.optionalTime(&p[fieldDue]); ok {
-		e.Due = due
-	} else {
-		e.Notes |= NoteInvalidField
-	}
+	e.Level = uint8(d.number(&p[fieldLevel], math.MaxUint8, e))
+	e.Due = d.timeOrNote(&p[fieldDue], e)
 	e.Category, e.Group = d.name(&p[fieldCategory], e), d.name(&p[fieldGroup], e)
 	e.Score, e.Scored = d.score(&p[fieldScore], e)
 	return nil
@@ -656,18 +687,18 @@ func (d *Decoder) score(s *source, e *Event) (Money, bool) {
 	return Money(v), true
 }
 
-// level reads an escalation level.
-func (d *Decoder) level(s *source, e *Event) uint8 {
+// number reads a whole number from 0 to a largest one; another is taken as absent.
+func (d *Decoder) number(s *source, most int64, e *Event) int64 {
 	b, st := d.text(s)
 	if st == absent {
 		return 0
 	}
 	v, rounded, err := parseDecimal(b, 0)
-	if st == invalid || err != nil || rounded || v < 0 || v > math.MaxUint8 {
+	if st == invalid || err != nil || rounded || v < 0 || v > most {
 		e.Notes |= NoteInvalidField
 		return 0
 	}
-	return uint8(v)
+	return v
 }
 
 func (d *Decoder) profile(p *plan, e *Event) *Reject {
@@ -735,6 +766,16 @@ func (d *Decoder) optionalTime(s *source) (int64, bool) {
 	}
 	ms, reason := d.moment(b)
 	return ms, reason == ""
+}
+
+// timeOrNote reads a time that may be absent; one that cannot be read is taken as absent.
+func (d *Decoder) timeOrNote(s *source, e *Event) int64 {
+	ms, ok := d.optionalTime(s)
+	if !ok {
+		e.Notes |= NoteInvalidField
+		return 0
+	}
+	return ms
 }
 
 // date reads a time or a date alone, which is its midnight in the feed's zone, else in UTC.

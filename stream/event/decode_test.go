@@ -107,12 +107,37 @@ func TestDecodeContract(t *testing.T) {
 		{
 			rule: "a failed charge needs no amount", feed: Payments,
 			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"charge_failed","failure_code":"x","attempt":2,"next_attempt_at":null}`,
-			want:   "Feed=payments Kind=charge_failed Time=2026-01-05T10:00:00Z ID=p Customer=c",
+			want:   "Feed=payments Kind=charge_failed Time=2026-01-05T10:00:00Z ID=p Customer=c Attempt=2 FailureCode=x",
+		},
+		{
+			rule: "a payment that will be tried again", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"charge_failed","recurring":true,"attempt":"1","next_attempt_at":"2026-01-08T10:00:00Z"}`,
+			want:   "Feed=payments Kind=charge_failed Time=2026-01-05T10:00:00Z ID=p Customer=c Recurring=true Attempt=1 NextAttempt=2026-01-08T10:00:00Z",
+		},
+		{
+			rule: "an invoice that is due on a day", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"invoice_issued","amount":120,"due":"2026-02-04"}`,
+			want:   "Feed=payments Kind=invoice_issued Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=120.00 Due=2026-02-04T00:00:00Z",
+		},
+		{
+			rule: "a purchase under an offer, from an account that is overdrawn by it", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"purchase","amount":9,"promotion":{"id":"jan","ends_at":"2026-02-01","terms":[1]},"balance_after":-3.5}`,
+			want:   "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=9.00 Promotion=jan PromotionEnds=2026-02-01T00:00:00Z Balance=-3.50 Balanced=true",
+		},
+		{
+			rule: "details of a payment that cannot be read are noted, and the payment counts", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"purchase","amount":9,"attempt":-1,"next_attempt_at":"soon","balance_after":"much"}`,
+			want:   "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=9.00 Notes=invalid_field",
+		},
+		{
+			rule: "an attempt is a whole number below 65536", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"purchase","amount":9,"attempt":65536,"promotion":"jan","due":"soon"}`,
+			want:   "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=9.00 Notes=invalid_field",
 		},
 		{
 			rule: "a balance may be negative: it is a level, not a payment", feed: Payments,
 			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"balance","amount":-812.5}`,
-			want:   "Feed=payments Kind=balance Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=-812.50",
+			want:   "Feed=payments Kind=balance Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=-812.50 Balance=-812.50 Balanced=true",
 		},
 		{
 			rule: "an opened complaint", feed: Complaints, record: complaintRecord,

@@ -371,13 +371,22 @@ type Event struct {
 	Amount    Money    // never negative, except for KindBalance
 	Currency  Currency // zero where the record names none: the reporting currency
 	Initiator Initiator
+	Recurring bool // one of a series, such as a subscription's
+	// Attempt is which attempt at this payment it was, from 1 on, 0 = not said; NextAttempt is when the next one is announced, 0 = none is.
+	Attempt       uint16
+	NextAttempt   int64
+	FailureCode   []byte // why it failed, in the words of who tried
+	Promotion     []byte // id of the offer under which it was bought
+	PromotionEnds int64  // when that offer ends, 0 = not said
+	Balance       Money  // what is on the account after it, may be negative; only with Balanced
+	Balanced      bool
 
 	// Complaints.
 	ComplaintID []byte
 	Priority    Priority
 	Level       uint8 // escalation: 1 told to staff, 2 to others, 3 to a third party; 0 not said
 	Actor       Actor
-	Due         int64 // 0 = not said
+	Due         int64 // 0 = not said; of an invoice: until when it is to be paid
 	LinkedID    []byte
 	Category    []byte
 	Group       []byte // of the people who deal with it

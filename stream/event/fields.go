@@ -18,6 +18,13 @@ const (
 
 	fieldAmount
 	fieldCurrency
+	fieldRecurring
+	fieldAttempt
+	fieldNextAttempt
+	fieldFailureCode
+	fieldPromotion
+	fieldPromotionEnds
+	fieldBalance
 
 	fieldComplaintID
 	fieldPriority
@@ -59,7 +66,7 @@ const (
 var fieldNames = [numFields]string{
 	"id", "customer_id", "time", "type", "initiator",
 	"quantity", "outcome", "aggregate", "period_start", "period_end",
-	"amount", "currency",
+	"amount", "currency", "recurring", "attempt", "next_attempt_at", "failure_code", "promotion_id", "promotion_ends_at", "balance_after",
 	"complaint_id", "priority", "level", "actor", "due", "linked_id", "category", "group", "score",
 	"tier", "segment", "region", "owner", "product", "plan", "source", "status", "time_zone", "language", "since",
 	"contract_end", "committed_spend", "margin", "schedule",
@@ -72,7 +79,10 @@ var feedFields = [NumFeeds][]field{
 		fieldID, fieldCustomer, fieldTime, fieldType, fieldQuantity, fieldOutcome, fieldAggregate, fieldPeriodStart,
 		fieldPeriodEnd, fieldInitiator,
 	},
-	Payments: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAmount, fieldCurrency, fieldInitiator},
+	Payments: {
+		fieldID, fieldCustomer, fieldTime, fieldType, fieldAmount, fieldCurrency, fieldInitiator, fieldRecurring, fieldAttempt, fieldNextAttempt,
+		fieldFailureCode, fieldDue, fieldPromotion, fieldPromotionEnds, fieldBalance,
+	},
 	Complaints: {
 		fieldID, fieldCustomer, fieldTime, fieldType, fieldComplaintID, fieldPriority, fieldLevel, fieldActor, fieldDue,
 		fieldLinkedID, fieldCategory, fieldGroup, fieldScore,
@@ -85,12 +95,13 @@ var feedFields = [NumFeeds][]field{
 	Control: {fieldID, fieldCustomer, fieldTime, fieldType, fieldAlertID, fieldBy, fieldNote, fieldInto, fieldOutcome, fieldCause, fieldUntil, fieldAssignee},
 }
 
+// contractPaths holds where the contract has the fields that do not lie under their own name.
+var contractPaths = map[field]string{fieldPromotion: "promotion.id", fieldPromotionEnds: "promotion.ends_at"}
+
 // unreadFields holds what the contract has beside: known, so that they are not counted as unknown fields.
 var unreadFields = [NumFeeds][]string{
-	Usage: {"unit", "product"},
-	Payments: {
-		"product", "category", "recurring", "promotion", "attempt", "next_attempt_at", "failure_code", "balance_after",
-	},
+	Usage:      {"unit", "product"},
+	Payments:   {"product", "category"},
 	Complaints: {"channel", "agent", "subject"},
 	Customers:  {"type"},
 }

@@ -11,7 +11,7 @@ import (
 // seeds are records near the edges of each rule.
 func seeds() []string {
 	return []string{
-		usageRecord, paymentRecord, complaintRecord, mappedRecord, with("id", ""), pay("refund", "amount", `"1e-5"`), "", "null", "{}", "[]",
+		usageRecord, paymentRecord, complaintRecord, mappedRecord, with("id", ""), detailedPayment, pay("refund", "amount", `"1e-5"`), "", "null", "{}", "[]",
 		`{"a":1}{`, "{\"a\":\"\xff\"}", `{"a":"\ud800\udc00\ud800"}`, `{"a":01}`, `{"a":-}`, `{"a":1.}`, `{"a":1e}`, `{"a":tru}`, `{"a":"\q"}`,
 		`{"a":[[[[{"b":[]}]]]],"customer_id":{"x":{}}}`, `{"customer_id":"c","customer_id":null}`, " {\t\"a\"\r:\n1 } ",
 		`{"data":{"customer_id":"c","time":"2026-01-05T10:00:00Z"},"data":1}`, "{\"\u2028\":\"é\\u0000\"}",
@@ -104,6 +104,12 @@ func checkPromises(t *testing.T, d *Decoder, e *Event, key, value []byte) {
 	}
 	if length := e.PeriodEnd - e.PeriodStart; e.Aggregate && (length <= 0 || length > MaxPeriod) {
 		t.Errorf("a period of %d ms", length)
+	}
+	if details := e.Attempt != 0 || e.NextAttempt != 0 || e.Recurring || e.Balanced || e.Promotion != nil; details && e.Feed != Payments {
+		t.Error("details of a payment in another feed")
+	}
+	if len(e.FailureCode) > MaxCustomerBytes || len(e.Promotion) > MaxCustomerBytes {
+		t.Error("a name that is too long")
 	}
 	if e.Kind.needsComplaint() && len(e.ComplaintID) == 0 || len(e.ComplaintID) > MaxCustomerBytes {
 		t.Errorf("complaint %q of a %s", e.ComplaintID, e.Kind)
