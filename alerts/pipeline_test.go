@@ -250,7 +250,7 @@ func contract() detectors.Config {
 	d.RecentDays, d.BaselineDays, d.MinHistoryDays, d.FiresBelowPercent, d.RecoversAtPercent, d.CriticalBelowPercent = 7, 28, 28, 50, 70, 0
 	cfg.Silence = detectors.SilenceConfig{Enabled: true, Method: detectors.Plain, After: 14 * detectors.Day}
 	cfg.ComplaintUnresolved.FirstResponse, cfg.ComplaintUnresolved.Warn = detectors.Targets{}, detectors.WarnConfig{}
-	cfg.Friction.Enabled = false
+	cfg.Friction.Enabled, cfg.PaymentTrouble.Enabled = false, false
 	cfg.ComplaintUnresolved.Resolution = detectors.AllPriorities(detectors.Within(48 * detectors.Hour))
 	cfg.ComplaintUnresolved.Resolution.Critical = detectors.Within(0)
 	return cfg

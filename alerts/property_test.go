@@ -47,7 +47,10 @@ func crowd(seed uint64, customers, days int) []event.Event {
 				case k == 4:
 					e.Feed, e.Kind, e.Amount, e.Currency = event.Payments, event.KindRefund, event.Money(rng.IntN(2000))*100, event.Currency{'E', 'U', 'R'}
 				case k == 5:
-					e.Feed, e.Kind = event.Payments, event.KindChargeFailed
+					e.Feed, e.Kind, e.Attempt = event.Payments, event.KindChargeFailed, uint16(at%3)
+					if at%2 == 0 {
+						e.NextAttempt = at + 3*dayMs
+					}
 				case k == 6 && rng.IntN(3) == 0:
 					tickets++
 					e.Feed, e.Kind, e.ComplaintID = event.Complaints, event.KindOpened, []byte(fmt.Sprintf("T-%d", tickets))

@@ -324,7 +324,9 @@ func (s *script) timed(at int64, f []string) error {
 
 // words of the scripts for the kinds of events.
 var kinds = map[string]event.Kind{
-	"use": event.KindUsage, "buy": event.KindPurchase, "refund": event.KindRefund, "charge_failed": event.KindChargeFailed,
+	"use": event.KindUsage, "buy": event.KindPurchase, "refund": event.KindRefund, "charge": event.KindCharge,
+	"charge_failed": event.KindChargeFailed, "invoice": event.KindInvoiceIssued, "invoice_overdue": event.KindInvoiceOverdue, "expiring": event.KindPaymentMethodExpiring,
+	"deposit": event.KindDeposit, "withdrawal": event.KindWithdrawal, "transfer_in": event.KindTransferIn, "transfer_out": event.KindTransferOut, "balance": event.KindBalance,
 	"cancel": event.KindSubscriptionCancelled, "subscribe": event.KindSubscriptionStarted, "profile": event.KindProfile,
 	"opened": event.KindOpened, "responded": event.KindResponded, "resolved": event.KindResolved, "reopened": event.KindReopened,
 	"paused": event.KindPaused, "resumed": event.KindResumed, "escalated": event.KindEscalated, "merged": event.KindMerged,
@@ -360,6 +362,9 @@ func (s *script) event(at int64, who string, f []string) (*event.Event, error) {
 			e.Amount, _, err = event.ParseMoney(arg(1))
 		}
 		e.Currency, _ = event.ParseCurrency(arg(2))
+		for i := 3; i < len(f) && err == nil; i++ {
+			err = s.paymentField(e, f[i])
+		}
 	case event.Complaints:
 		e.ComplaintID, e.Priority = []byte(arg(1)), event.PriorityNormal
 		for i := 2; i < len(f) && err == nil; i++ {
@@ -433,6 +438,43 @@ func (s *script) control(who string, f []string) (*event.Act, error) {
 	return a, nil
 }
 
+// paymentField reads a field as NAME=VALUE, or recurring.
+func (s *script) paymentField(e *event.Event, word string) error {
+	k, v, _ := strings.Cut(word, "=")
+	var err error
+	date := func() int64 {
+		at, fault := time.ParseInLocation(time.DateOnly, v, s.loc)
+		err = fault
+		return at.UnixMilli()
+	}
+	switch k {
+	case "recurring":
+		e.Recurring = true
+	case "attempt":
+		var n uint64
+		n, err = strconv.ParseUint(v, 10, 16)
+		e.Attempt = uint16(n)
+	case "next":
+		e.NextAttempt = date()
+	case "due":
+		e.Due = date()
+	case "code":
+		e.FailureCode = []byte(v)
+	case "offer":
+		e.Promotion = []byte(v)
+	case "ends":
+		e.PromotionEnds = date()
+	case "balance":
+		e.Balance, _, err = event.ParseMoney(v)
+		e.Balanced = true
+	case "by":
+		e.Initiator, _ = event.ParseInitiator(v)
+	default:
+		err = fmt.Errorf("no such field: %s", word)
+	}
+	return err
+}
+
 // complaintField reads a priority, or a field as NAME=VALUE; due is a time without the space: 2026-01-05T10:00.
 func (s *script) complaintField(e *event.Event, word string) error {
 	k, v, _ := strings.Cut(word, "=")
@@ -481,6 +523,9 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 	fmt.Fprintf(w, ", %s, revision %d, at %s, since %s", a.Severity, a.Revision, a.Time.In(s.loc).Format(layout), a.Since.In(s.loc).Format(layout))
 	if a.Step != "fired" {
 		fmt.Fprintf(w, ", fired %s", a.FirstFiredAt.In(s.loc).Format(layout))
+	}
+	if a.SuspectedCause != "" && a.Step != "resolved" && (a.SuspectedCause == "payment_failure" || a.SuspectedCause == "price") {
+		fmt.Fprintf(w, ", suspected cause %s", a.SuspectedCause)
 	}
 	if a.MoneyAtRisk != nil {
 		fmt.Fprintf(w, ", %s %s at risk", a.MoneyAtRisk.Amount, a.MoneyAtRisk.Currency)

@@ -52,6 +52,8 @@ type Env struct {
 	// Misses is how often groups miss their targets; nil: nothing is known of that yet.
 	Misses MissRates
 
+	giveUp int64 // how long what a customer owes excuses him, ms; of the detector of that
+
 	drop *customer.DropParams // made when it is asked for
 	self *Env                 // for whom
 }
@@ -85,6 +87,7 @@ func (e *Env) elapsed(r *customer.Record, f event.Feed, from, to int32) float64 
 	if e.Population != nil && f == event.Payments {
 		passed = e.Population.Elapsed(from, to)
 	}
+	e.Excuse(r) // a record may be changed before its customer is judged
 	if len(e.Stalls) != 0 && days > 0 {
 		stalled := e.stalledWithin(e.Calendar.StartOf(r, from, e.Now), e.Calendar.StartOf(r, to, e.Now), f)
 		passed *= 1 - float64(stalled)/(days*float64(Day.Ms()))
@@ -106,11 +109,20 @@ func (e *Env) SetStalls(stalls []Interval) {
 	e.Stalls, e.excused = append(e.Stalls[:0], stalls...), 0
 }
 
-// Excuse adds the stretch in which r's silence does not count because people said so, in place of that of the customer before. It may end in the future.
+// Excuse adds the stretches in which r's silence does not count, in place of those of the customer before: because people said so, or because it is known that
+// he did not pay and why. They may end in the future.
 func (e *Env) Excuse(r *customer.Record) {
 	e.Stalls, e.excused = e.Stalls[:len(e.Stalls)-e.excused], 0
 	if from, until := r.Held(); until != 0 {
 		e.Stalls, e.excused = append(e.Stalls, Interval{event.Usage, from, until}, Interval{event.Payments, from, until}), 2
+	}
+	if e.giveUp == 0 {
+		return
+	}
+	if b, kept := r.Billing(e.giveUp); kept {
+		for _, x := range b.Owed {
+			e.Stalls, e.excused = append(e.Stalls, Interval{event.Payments, x.From, x.To}), e.excused+1
+		}
 	}
 }
 
@@ -200,6 +212,7 @@ type Config struct {
 	Silence             SilenceConfig             `yaml:"silence"`
 	ComplaintUnresolved ComplaintUnresolvedConfig `yaml:"complaint_unresolved"`
 	Friction            FrictionConfig            `yaml:"friction"`
+	PaymentTrouble      PaymentTroubleConfig      `yaml:"payment_trouble"`
 
 	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
 	Horizon Duration `yaml:"-"`
@@ -223,7 +236,8 @@ const (
 func Defaults() Config {
 	return Config{
 		SpendDrop: DefaultSpendDrop(), UsageDrop: DefaultUsageDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
-		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
+		PaymentTrouble: DefaultPaymentTrouble(),
+		Horizon:        60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
 
@@ -250,6 +264,7 @@ func (c *Config) Validate() error {
 	c.Silence.validate(&f, c.LapseAfter)
 	c.ComplaintUnresolved.validate(&f, c.Calendars)
 	c.Friction.validate(&f)
+	c.PaymentTrouble.validate(&f)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -322,6 +337,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.Friction.Enabled {
 		s.list = append(s.list, newFriction(cfg.Friction, cfg.Horizon))
 	}
+	if cfg.PaymentTrouble.Enabled {
+		s.list = append(s.list, newPaymentTrouble(cfg.PaymentTrouble, cfg.Horizon))
+	}
 	return s, nil
 }
 
@@ -331,9 +349,12 @@ func (s *Set) Keep(p *customer.Params, env *Env) {
 		p.Horizon = s.population.Horizon
 	}
 	for _, x := range s.list {
-		if d, ok := x.(*drop); ok {
+		switch d := x.(type) {
+		case *drop:
 			p.Drop = env.DropParams()
 			p.Drop.Usage = p.Drop.Usage || d.feed == event.Usage
+		case *paymentTrouble:
+			p.Bills, env.giveUp = true, d.giveUp
 		}
 	}
 }
@@ -352,7 +373,7 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
-	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName}
+	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName}
 }
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.

@@ -153,13 +153,13 @@ func TestSetHoldsWhatIsEnabled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(s.Names(), " "); got != "spend_drop complaint_unresolved friction" {
+	if got := strings.Join(s.Names(), " "); got != "spend_drop complaint_unresolved friction payment_trouble" {
 		t.Error(got)
 	}
 	if s.Detector(SilenceName) != nil || s.Detector(SpendDropName) == nil {
 		t.Error("only enabled detectors are in the set")
 	}
-	if got := strings.Join(Names(), " "); got != "spend_drop usage_drop silence complaint_unresolved friction" {
+	if got := strings.Join(Names(), " "); got != "spend_drop usage_drop silence complaint_unresolved friction payment_trouble" {
 		t.Error(got)
 	}
 }

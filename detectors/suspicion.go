@@ -11,10 +11,13 @@ const (
 	failuresTell = 3
 )
 
-// Suspect names what most likely drives a customer away whom an alert is about, by what went wrong for him in the sixty days before: a promise that was not kept, a complaint that is
-// open or was made, or uses that failed. It is a hint of where to ask, not a finding; CauseNone where nothing is known. Of several the one that people forgive least is named. subject is
+// Suspect names what most likely drives a customer away whom an alert is about, by what went wrong for him in the sixty days before: a payment that failed and was not made up for, a
+// promise that was not kept, a complaint that is open or was made, or uses that failed. It is a hint of where to ask, not a finding; CauseNone where nothing is known. Of several the one that people forgive least is named. subject is
 // the complaint that the alert is about, "" for the customer as a whole.
 func Suspect(r *customer.Record, env *Env, subject string, at int64) event.Cause {
+	if subject == "" && unpaid(r, env, at) {
+		return event.CausePaymentFailure
+	}
 	if r.BrokenPromises(at-suspectDays*Day.Ms(), at) != 0 {
 		return event.CauseBrokenPromise
 	}
@@ -41,4 +44,18 @@ func Suspect(r *customer.Record, env *Env, subject string, at int64) event.Cause
 		return event.CauseProductQuality
 	}
 	return event.CauseNone
+}
+
+// unpaid reports whether the customer owed something at a time, or does not any more because nobody waited for longer.
+func unpaid(r *customer.Record, env *Env, at int64) bool {
+	if env.giveUp == 0 {
+		return false
+	}
+	b, _ := r.Billing(env.giveUp)
+	for _, x := range b.Owed {
+		if x.From <= at && (at < x.To || b.Paid < x.To && at < x.To+suspectDays*Day.Ms()) {
+			return true
+		}
+	}
+	return false
 }

@@ -17,6 +17,9 @@ func TestSuspect(t *testing.T) {
 	step := func(kind event.Kind, ago int64, due int64) event.Event {
 		return event.Event{Feed: event.Complaints, Kind: kind, Time: at - ago*day, ComplaintID: []byte("T-1"), Priority: event.PriorityNormal, Due: due}
 	}
+	charge := func(kind event.Kind, ago int64) event.Event {
+		return event.Event{Feed: event.Payments, Kind: kind, Time: at - ago*day, Attempt: 1, Amount: 5}
+	}
 	for _, c := range []struct {
 		rule    string
 		events  []event.Event
@@ -31,15 +34,21 @@ func TestSuspect(t *testing.T) {
 		{"a complaint that has been open for long", []event.Event{step(event.KindOpened, 85, 0)}, "", event.CauseServiceProcess},
 		{"the complaint itself", []event.Event{step(event.KindOpened, 10, 0)}, "T-1", event.CauseServiceProcess},
 		{"a promise that was not kept", []event.Event{step(event.KindOpened, 10, 0), step(event.KindPromised, 9, at-5*day)}, "", event.CauseBrokenPromise},
+		{"a payment that fails", []event.Event{step(event.KindOpened, 10, 0), charge(event.KindChargeFailed, 5)}, "", event.CausePaymentFailure},
+		{"the complaint all the same", []event.Event{step(event.KindOpened, 10, 0), charge(event.KindChargeFailed, 5)}, "T-1", event.CauseServiceProcess},
+		{"a payment that was made up for", []event.Event{charge(event.KindChargeFailed, 5), charge(event.KindCharge, 4)}, "", event.CauseNone},
+		{"one that nobody waits for any more", []event.Event{charge(event.KindChargeFailed, 100)}, "", event.CausePaymentFailure},
+		{"one that nobody waits for for long", []event.Event{charge(event.KindChargeFailed, 200)}, "", event.CauseNone},
 	} {
 		cal := customer.NewCalendar(time.UTC)
 		p := customer.DefaultParams(cal)
+		p.Bills = true
 		r := &customer.Record{ID: "c"}
 		for i := range c.events {
 			c.events[i].IDHash = uint64(i) + 1
 			r.Apply(&c.events[i], &p)
 		}
-		if got := Suspect(r, &Env{Now: at, Calendar: cal}, c.subject, at); got != c.want {
+		if got := Suspect(r, &Env{Now: at, Calendar: cal, giveUp: 90 * day}, c.subject, at); got != c.want {
 			t.Errorf("%s: %v, want %v", c.rule, got, c.want)
 		}
 	}

@@ -88,7 +88,7 @@ func contract() detectors.Config {
 	c.SpendDrop.FiresBelowPercent, c.SpendDrop.RecoversAtPercent, c.SpendDrop.CriticalBelowPercent = 50, 70, 20
 	two := detectors.Within(48 * detectors.Hour)
 	c.ComplaintUnresolved.FirstResponse, c.ComplaintUnresolved.Warn = detectors.Targets{}, detectors.WarnConfig{}
-	c.Friction.Enabled = false
+	c.Friction.Enabled, c.PaymentTrouble.Enabled = false, false
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: two, Normal: two, High: two, Urgent: two, Critical: detectors.Within(0)}
 	return c
 }

@@ -33,11 +33,17 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	default:
 		r.applySubscription(e)
 	}
+	if p.Bills && e.Feed == event.Payments {
+		r.noteBill(e, p)
+	}
 	at := max(e.Time, 1)
 	if r.First == 0 || at < r.First {
 		r.First = at
 	}
 	r.Latest = max(r.Latest, at)
+	if r.bills != nil {
+		r.forgetBills()
+	}
 	r.sighted(e.Feed, at)
 	return out | r.remember(e.IDHash, at, p)
 }

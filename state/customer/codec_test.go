@@ -87,6 +87,8 @@ func eventful(rng *rand.Rand) *Record {
 			e.Score, e.Scored = event.Money(rng.IntN(50_000)), true
 		}
 		r.Apply(e, &p)
+		p.Bills = true
+		r.Apply(owe(rng, at), &p)
 		e = use(at, 1)
 		e.Outcome = event.Outcome(rng.IntN(8))
 		r.Apply(e, &p)
@@ -241,6 +243,12 @@ func TestCodecBound(t *testing.T) {
 	}
 	for range MaxPredictions {
 		r.Predict(Prediction{Detector: strings.Repeat("d", 64), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
+	}
+	r.bills = &bills{}
+	for i := range int64(maxBills) {
+		r.bills.steps = append(r.bills.steps, billStep{
+			at: (i + 1) * (math.MaxInt64 / (maxBills + 1)), next: 1, amount: math.MinInt64, kind: BillFailed, attempt: math.MaxUint16, code: id[:maxBillCode],
+		})
 	}
 	for i := range int64(maxFired + 1) {
 		r.RememberFired("d", id, (i+1)*(math.MaxInt64/(maxFired+2)))

@@ -23,6 +23,8 @@ type Params struct {
 	Horizon int
 	// Drop is what the drop tests need; nil: none are kept.
 	Drop *DropParams
+	// Bills: what customers owe is followed.
+	Bills bool
 	// Calendar tells local days.
 	Calendar *Calendar
 }

@@ -25,6 +25,7 @@ var parts = [...]part{
 	3: casesPart{},
 	4: firedPart{},
 	5: togetherPart{},
+	6: billsPart{},
 }
 
 // partBits says which parts a record has.

@@ -47,6 +47,7 @@ type Record struct {
 	desk    *desk      // nil for most
 	drops   *keptDrops // nil where none are kept
 	fired   *fired     // nil where no alert was told and is over
+	bills   *bills     // nil where nothing is owed
 }
 
 // UsageDay is the use of one local day.

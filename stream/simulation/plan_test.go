@@ -74,7 +74,7 @@ func (r rules) config() detectors.Config {
 	c.ComplaintUnresolved.ExpireAfter = detectors.Duration(r.expire/hourMs) * detectors.Hour
 	c.ComplaintUnresolved.FirstResponse, c.ComplaintUnresolved.NextReply = detectors.Targets{}, detectors.Targets{}
 	c.ComplaintUnresolved.Inquiry = 0
-	c.Friction.Enabled = false
+	c.Friction.Enabled, c.PaymentTrouble.Enabled = false, false
 	c.ComplaintUnresolved.Warn, c.ComplaintUnresolved.Severe = detectors.WarnConfig{}, detectors.SevereConfig{}
 	c.ComplaintUnresolved.Resolution = detectors.Targets{Low: within, Normal: within, High: within, Urgent: within, Critical: detectors.Within(0)}
 	return c

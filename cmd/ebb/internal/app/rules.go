@@ -66,6 +66,18 @@ func rules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
+	if d := cfg.Detectors.PaymentTrouble; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.PaymentTroubleName, Version: "1",
+			Sentence: fmt.Sprintf("A payment failed and nothing was paid for %s after the last announced try, or an invoice is overdue for %s.", d.Wait, d.OverdueAfter),
+			Thresholds: []console.Threshold{
+				{Name: "after a failure", Value: d.Wait.String()},
+				{Name: "after the date of an invoice", Value: d.OverdueAfter.String()},
+				{Name: "critical after the date of an invoice", Value: d.CriticalOverdue.String()},
+				{Name: "nobody waits any more after", Value: d.ExpireAfter.String()},
+			},
+		})
+	}
 	return all
 }
 

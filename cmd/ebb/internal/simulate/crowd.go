@@ -392,15 +392,21 @@ func (c *Crowd) purchases(p *customer, d *dayOf) {
 // pay is one purchase, with all that may happen to it: a card that fails, a return, a batch that comes late.
 func (c *Crowd) pay(p *customer, d *dayOf, t float64, amount int64) {
 	if p.shape == Card && t >= math.Floor(p.begins) {
-		for i, wait := range []float64{0, 3, 7, 11} {
-			c.chargeFailed(p, t+wait, amount, i+1)
+		tries := [...]float64{0, 3, 7, 11}
+		for i, wait := range tries {
+			next := 0.0
+			if i+1 < len(tries) {
+				next = t + tries[i+1]
+			}
+			c.chargeFailed(p, t+wait, amount, i+1, next)
 		}
 		return
 	}
 	attempt := 1
 	if p.habit == monthly && p.rng.Float64() < 0.04 {
-		c.chargeFailed(p, t, amount, 1)
-		t += 1 + 3*p.rng.Float64()
+		again := t + 1 + 3*p.rng.Float64()
+		c.chargeFailed(p, t, amount, 1, again)
+		t = again
 		attempt = 2
 		if t >= p.left {
 			return
@@ -429,9 +435,14 @@ func (c *Crowd) pay(p *customer, d *dayOf, t float64, amount int64) {
 	}
 }
 
-func (c *Crowd) chargeFailed(p *customer, t float64, amount int64, attempt int) {
-	c.put(Payments, p, t, t, 0, c.object(p, "p", t).str("type", "charge_failed").cents("amount", amount).
-		str("currency", c.o.Currency).str("initiator", "company").num("attempt", int64(attempt)).str("failure_code", "card_declined"))
+// chargeFailed is a failed attempt; next is when another one is announced, 0 for none.
+func (c *Crowd) chargeFailed(p *customer, t float64, amount int64, attempt int, next float64) {
+	o := c.object(p, "p", t).str("type", "charge_failed").cents("amount", amount).str("currency", c.o.Currency).str("initiator", "company").
+		raw("recurring", "true").num("attempt", int64(attempt)).str("failure_code", "card_declined")
+	if next != 0 {
+		o = o.time("next_attempt_at", c.ms(next))
+	}
+	c.put(Payments, p, t, t, 0, o)
 }
 
 func (c *Crowd) complaints(p *customer, d *dayOf) {
