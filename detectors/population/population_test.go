@@ -285,3 +285,33 @@ func TestASmallBudgetTellsTheLikeliest(t *testing.T) {
 		t.Errorf("of three who are lost beyond doubt none is told: the bar is %v", bar)
 	}
 }
+
+// TestRegressionOfWhatIsForetoldAlready: where the label-free models tell almost all outcomes, and a few of them wrongly and surely, the regression fits better than
+// nothing does, and stays small.
+func TestRegressionOfWhatIsForetoldAlready(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	all := make([]example, 5000)
+	for i := range all {
+		e := &all[i]
+		e.weight = 0.2
+		e.prior = -11 + rng.NormFloat64()
+		if i%20 == 0 {
+			e.prior, e.stopped = 9+rng.NormFloat64(), 1
+		}
+		for j := range e.linear {
+			e.linear[j] = e.prior*float64(j%3) + rng.NormFloat64()
+		}
+		if i%97 == 0 {
+			e.stopped = 1 - e.stopped
+		}
+	}
+	m := fitRidge(all)
+	if now, before := m.fits(all), (&ridge{mean: m.mean, scale: m.scale}).fits(all); !(now > before) {
+		t.Errorf("it fits worse than nothing: %v, %v", now, before)
+	}
+	for j, w := range m.weights {
+		if !(w > -20 && w < 20) {
+			t.Errorf("weight %d is %v", j, w)
+		}
+	}
+}

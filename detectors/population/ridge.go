@@ -12,9 +12,11 @@ const (
 	ridgePenalty     = 10.0
 	interceptPenalty = 0.5
 	ridgeSteps       = 8
+	ridgeHalvings    = 12
 )
 
-// fitRidge learns from examples in ridgeSteps of Newton's method, starting from their own log-odds.
+// fitRidge learns from examples in ridgeSteps of Newton's method, starting from their own log-odds. Of outcomes that are foretold well already the curvature says
+// next to nothing, and a whole step may end far beyond the best: a step that makes things worse is halved until it does not.
 func fitRidge(all []example) *ridge {
 	const n = numLinear + 1
 	m := &ridge{}
@@ -31,6 +33,7 @@ func fitRidge(all []example) *ridge {
 	for j := range m.scale {
 		m.scale[j] = 1 / (math.Sqrt(m.scale[j]) + 1e-9)
 	}
+	before := m.fits(all)
 	for range ridgeSteps {
 		var hessian [n][n]float64
 		var gradient [n]float64
@@ -58,11 +61,45 @@ func fitRidge(all []example) *ridge {
 		if !ok {
 			return m
 		}
-		for j := range n {
-			m.weights[j] += step[j]
+		if before, ok = m.walk(&step, all, before); !ok {
+			return m
 		}
 	}
 	return m
+}
+
+// walk goes a step, or as much of it as does not fit worse than before, and returns how well that fits; false if there is no such part.
+func (m *ridge) walk(step *[numLinear + 1]float64, all []example, before float64) (float64, bool) {
+	const rounding = 1e-9
+	from := m.weights
+	for part, i := 1.0, 0; i <= ridgeHalvings; part, i = part/2, i+1 {
+		for j := range step {
+			m.weights[j] = from[j] + part*step[j]
+		}
+		if now := m.fits(all); now >= before-rounding*math.Abs(before) {
+			return now, true
+		}
+	}
+	m.weights = from
+	return before, false
+}
+
+// fits is what is made as large as possible: the logarithm of the likelihood of the outcomes, less the penalty on the weights.
+func (m *ridge) fits(all []example) float64 {
+	sum := -interceptPenalty / 2 * m.weights[0] * m.weights[0]
+	for _, w := range m.weights[1:] {
+		sum -= ridgePenalty / 2 * w * w
+	}
+	for i := range all {
+		e := &all[i]
+		z := m.standard(&e.linear)
+		odds := e.prior + m.dot(&z)
+		if e.stopped != 0 {
+			odds = -odds
+		}
+		sum -= e.weight * (math.Log1p(math.Exp(-math.Abs(odds))) + max(odds, 0)) // ln(1+e^odds)
+	}
+	return sum
 }
 
 func (m *ridge) standard(f *[numLinear]float64) (z [numLinear + 1]float64) {
