@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -510,6 +511,19 @@ func (s *secondStage) tell(steps []*alerts.Operational) {
 	s.out.steps = append(s.out.steps, steps...)
 }
 
+// announce writes a step to the log: what begins or changes as a warning, the end as information.
+func (s *secondStage) announce(op *alerts.Operational) {
+	level := slog.LevelWarn
+	if op.Step == alerts.StepResolved {
+		level = slog.LevelInfo
+	}
+	args := []any{"about", op.Key(), "step", op.Step, "severity", op.Severity, "since", time.UnixMilli(op.Since).UTC(), "partitions", len(op.Partitions)}
+	if op.Detail != "" {
+		args = append(args, "detail", op.Detail)
+	}
+	s.log.Log(context.Background(), level, "operational alert", args...)
+}
+
 // commit makes what was folded durable and its steps visible, at once. After an error the stage has to be opened anew.
 func (s *secondStage) commit() error {
 	began := s.tick()
@@ -525,7 +539,7 @@ func (s *secondStage) commit() error {
 	s.m.transaction("committed", s.tick().Sub(began))
 	for _, op := range s.out.steps {
 		s.m.operations.WithLabelValues(string(op.Kind), op.Step.String()).Inc()
-		s.log.Warn("operational alert", "about", op.Key(), "step", op.Step, "severity", op.Severity, "since", time.UnixMilli(op.Since).UTC(), "partitions", len(op.Partitions), "detail", op.Detail)
+		s.announce(op)
 	}
 	s.out = stageOutput{reports: map[string][]byte{}}
 	if s.learn != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"ebb/cmd/ebb/internal/demo"
 	"ebb/cmd/ebb/internal/simulate"
 	"ebb/stream/conn"
+	"ebb/stream/tail"
 )
 
 // startConfig is what the demo is made of, and what somebody begins with on brokers of his own.
@@ -32,21 +34,28 @@ feeds:
   payments: {topic: payments}
   complaints: {topic: complaints}
   customers: {topic: customers}
+  control: {topic: %s}
 topics: {create: true}
 http: {listen: %q}
 `
 
 // demoPace is what the demo changes of the defaults. A simulated day passes in a second, so what compares with event time is
 // longer than in life, and what is of the process is shorter. The crowd sleeps eight hours: a stall after 12 would be one that
-// a machine busy for a sixth of a second invents. The plain rules speak within the demo's few minutes; a model would still be learning.
+// a machine busy for a sixth of a second invents.
 const demoPace = `stall: {after: 24h, expected_records: 60}
 cut: {max_age: 500ms}
 fetch: {max_wait: 50ms}
 log: {level: warn}
-detectors: {silence: {method: plain}, spend_drop: {method: plain}}
 `
 
 const demoPartitions = 4
+
+// Acts of people come from another terminal and bear the time of life. They are written to actsTopic, moved to the simulated time, and go on to the topic that the
+// engine reads.
+const (
+	actsTopic    = "acts"
+	controlTopic = "control"
+)
 
 // demoStart is where the crowd's history begins. It is always the same: a seed that gave another crowd tomorrow would repeat nothing.
 func demoStart() time.Time { return time.Date(2025, time.July, 21, 0, 0, 0, 0, time.UTC) }
@@ -74,16 +83,21 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 	if err != nil {
 		return err
 	}
-	welcome(out, l.Addr().String(), opt)
 	broker, err := demo.StartBroker(ctx, demoTopics())
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	defer broker.Close()
-	cfg, err := loadDemo(broker.Addrs()[0], filepath.Join(dir, "state"), l.Addr().String())
+	listen := l.Addr().String()
+	cfg, err := loadDemo(broker.Addrs()[0], filepath.Join(dir, "state"), listen)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	beside := filepath.Join(dir, "ebb.yaml")
+	if err := os.WriteFile(beside, []byte(demoText(broker.Addrs()[0], filepath.Join(dir, "state"), listen, actsTopic)), 0o600); err != nil {
+		return errors.Join(fmt.Errorf("configuration for other terminals: %w", err), l.Close())
+	}
+	welcome(out, broker.Addrs()[0], beside, listen, opt)
 	return runDemo(ctx, opt, out, version, o, cfg, broker, l)
 }
 
@@ -119,6 +133,7 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 	beside.start("page's view of the alerts", o.Log, func(ctx context.Context) error {
 		return page.Follow(ctx, cfg, cluster, d.Now, d.Observe)
 	})
+	beside.start("acts from other terminals", o.Log, func(ctx context.Context) error { return relayActs(ctx, cluster, broker, d, o) })
 	if !opt.NoBrowser {
 		openBrowser(ctx, "http://"+l.Addr().String())
 	}
@@ -129,12 +144,29 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 
 // loadDemo reads the demo's configuration the way every configuration is read.
 func loadDemo(broker, dir, listen string) (*config.Config, error) {
-	return loadText(fmt.Sprintf(startConfig, "ebb-demo", broker, dir, "64MB", listen) + demoPace)
+	return loadText(demoText(broker, dir, listen, controlTopic))
+}
+
+func demoText(broker, dir, listen, control string) string {
+	return fmt.Sprintf(startConfig, "ebb-demo", broker, dir, "64MB", control, listen) + demoPace
+}
+
+// relayActs hands on what people did, in the simulated time.
+func relayActs(ctx context.Context, cluster *conn.Cluster, to demo.Producer, d *demo.Demo, o Outside) error {
+	return tail.Read(ctx, cluster, tail.Options{Topic: actsTopic}, func(r tail.Record) error {
+		now := d.Now()
+		act, err := demo.Redate(r.Value, time.UnixMilli(r.Timestamp), now)
+		if err != nil {
+			o.Log.Warn("a record of the topic for acts was left out", "topic", actsTopic, "err", err)
+			return nil
+		}
+		return to.Produce(ctx, controlTopic, bytes.Clone(r.Key), act, now)
+	})
 }
 
 // loadStart is the configuration to begin with: the demo's topics, and the defaults of life.
 func loadStart(listen string) (*config.Config, error) {
-	return loadText(fmt.Sprintf(startConfig, "ebb", "127.0.0.1:9092", "./ebb-state", "1GB", listen))
+	return loadText(fmt.Sprintf(startConfig, "ebb", "127.0.0.1:9092", "./ebb-state", "1GB", controlTopic, listen))
 }
 
 func loadText(text string) (*config.Config, error) {
@@ -143,8 +175,12 @@ func loadText(text string) (*config.Config, error) {
 
 func demoTopics() []demo.Topic {
 	var all []demo.Topic
+	names := []string{controlTopic, actsTopic}
 	for _, f := range simulate.Feeds() {
-		all = append(all, demo.Topic{Name: string(f), Partitions: demoPartitions, Configs: map[string]string{"retention.bytes": demo.FeedBytes}})
+		names = append(names, string(f))
+	}
+	for _, name := range names {
+		all = append(all, demo.Topic{Name: name, Partitions: demoPartitions, Configs: map[string]string{"retention.bytes": demo.FeedBytes}})
 	}
 	return all
 }
@@ -173,19 +209,27 @@ func listenNext(ctx context.Context, addr string, out cli.Streams) (net.Listener
 	}
 }
 
-func welcome(out cli.Streams, addr string, opt cli.DemoOptions) {
+func welcome(out cli.Streams, broker, file, addr string, opt cli.DemoOptions) {
 	fmt.Fprintf(out.Stderr, `ebb demo: simulated customers on an embedded broker, one simulated day a second
 
   page     http://%s
+  broker   %s
   stop     Ctrl-C
   seed     %d (--seed %d repeats this crowd)
+
+It reads 120 days of history first, and learns from them. On the 24th day after that, and every 90 days
+then, the usage feed brings nothing for two days: ebb warns of the feed, and accuses no customer.
+
+in another terminal, while it runs:
+  ebb alerts tail -c %[5]s
+  ebb alerts ack ID -c %[5]s --note 'will call'
 
 next:
   ebb demo --print-config > ebb.yaml    a configuration to start from; put your brokers and topics in
   ebb config check -c ebb.yaml          everything that is wrong with it, at once
   ebb run -c ebb.yaml                   the same on your own topics
 
-`, addr, opt.Seed, opt.Seed)
+`, addr, broker, opt.Seed, opt.Seed, file)
 }
 
 func summarize(out cli.Streams, s demo.Summary, asJSON bool) error {
