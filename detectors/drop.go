@@ -100,6 +100,10 @@ func (d *drop) missing(env *Env) int64 {
 
 // begins judges a customer without an open alert, and says when the answer can change without another record.
 func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int64) {
+	if !r.DropRuns(d.feed, env.DropParams()) {
+		r.PlanDrop(d.feed, customer.Plan{Ask: planned(0), Model: modelOf(env)})
+		return out, 0
+	}
 	day := d.judgedDay(r, env)
 	test, _ := r.Drop(d.feed, day, env.DropParams())
 	w := d.weigh(r, env, &test, day)
@@ -112,9 +116,9 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 			return append(out, s), r.LastActivity + d.lapse
 		}
 	}
-	ask := d.nextLook(r, env, day, w.over())
+	ask := d.nextLook(r, env, &test, day, w.over())
 	if !w.over() { // else anything that happens may let it be told
-		r.PlanDrop(d.feed, customer.DropPlan{Ask: planned(ask), Model: modelOf(env)})
+		r.PlanDrop(d.feed, customer.Plan{Ask: planned(ask), Model: modelOf(env)})
 	}
 	return out, ask
 }
@@ -127,10 +131,10 @@ func (d *drop) mayFire(r *customer.Record, env *Env, test *customer.Drop, day in
 }
 
 // nextLook is when the test can reach its threshold if nothing more is heard of the customer.
-func (d *drop) nextLook(r *customer.Record, env *Env, day int32, over bool) int64 {
+func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, over bool) int64 {
 	next := day - day%pricedEvery + pricedEvery // it is over already, and something else holds it
 	if !over {
-		if next = d.nextDay(r, env, day); next == never {
+		if next = d.nextDay(r, env, test, day); next == never {
 			return 0
 		}
 	}
@@ -144,17 +148,23 @@ func (d *drop) nextLook(r *customer.Record, env *Env, day int32, over bool) int6
 const never = math.MaxInt32
 
 // nextDay is the first local day after the judged one on which the test can be over its threshold, never if it will not be.
-func (d *drop) nextDay(r *customer.Record, env *Env, day int32) int32 {
-	all, _ := r.Drop(d.feed, never, env.DropParams())
+func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32) int32 {
+	all := *test
+	r.ExtendDrop(&all, d.feed, never, env.DropParams())
 	if !all.Ready() {
 		return never
 	}
 	if all.Last()-day > pendingDays { // a feed that stands still, or is complete late
 		return day + 1
 	}
+	ahead := *test
 	for next := day + 1; next <= all.Last()+1; next++ { // what is known already of days that are not over
-		test, _ := r.Drop(d.feed, next, env.DropParams())
-		if w := d.weigh(r, env, &test, next); w.over() {
+		if next > all.Last() {
+			ahead = all
+		} else {
+			r.ExtendDrop(&ahead, d.feed, next, env.DropParams())
+		}
+		if w := d.weigh(r, env, &ahead, next); w.over() {
 			return next
 		}
 	}

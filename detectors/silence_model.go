@@ -51,7 +51,15 @@ func (d *silenceModel) Evaluate(r *customer.Record, env *Env, trigger *event.Eve
 	if r.Lapsed || r.Cancelled != 0 {
 		return out, 0
 	}
-	return d.begins(r, env, out)
+	if plan := r.SilencePlan(); plan.Ask != 0 && env.Now < plan.Ask && plan.Model == env.Population.Epoch() {
+		return out, asked(plan.Ask)
+	}
+	was := len(out)
+	out, ask := d.begins(r, env, out)
+	if len(out) == was && len(env.Stalls) == 0 { // stalls are not for ever
+		r.PlanSilence(customer.Plan{Ask: planned(ask), Model: env.Population.Epoch()})
+	}
+	return out, ask
 }
 
 // unlearnt is true where there is nothing that the model could say.
@@ -83,10 +91,14 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	if known := d.known(env, m); known < begun {
 		return append(out, Signal{Detector: SilenceName, State: Hold, At: begun}), env.again(begun, known)
 	}
-	v := m.Judge(h, today-1, int(silent))
-	if !d.tells(m, v) {
-		return out, d.crosses(r, env, h, today, silent)
+	first, until := d.crosses(r, env, h, today, silent)
+	switch {
+	case first == never:
+		return out, until
+	case first > today:
+		return out, env.Calendar.StartOf(r, first, env.Now)
 	}
+	v := m.Judge(h, today-1, int(silent))
 	day := int32(h.Last)
 	at := max(begun, int64(population.InForceFrom(m.Epoch()))*Day.Ms())
 	since := d.since(r, env, h)
@@ -161,28 +173,34 @@ func nextModel(now int64) int64 {
 	return int64(at) * Day.Ms()
 }
 
-// crosses is when to look again at a customer who is overdue: the first day on which the model in force will tell of him if he stays silent, or when another
-// model may have come, 0 if he will be gone by then.
-func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm, today, silent int32) int64 {
+// crosses is the first local day from today on on which the model in force will tell of a customer who is overdue and stays silent. It is never if the model will
+// not, or not while it is in force, or before he is gone; then it is when to look again because another may have come, 0 if he will be gone by then. Most are not
+// told of, and the last of the days says so.
+func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm, today, silent int32) (first int32, until int64) {
 	m := env.Population
-	until := nextModel(env.Now)
+	until = nextModel(env.Now)
 	last := env.Calendar.DayOf(r, until-1)
 	if end := today + int32(m.Horizon()) - 1 - silent; end <= last {
 		last, until = end, 0
 	}
+	last = max(last, today)
 	told := func(day int32) bool { return d.tells(m, m.Judge(h, day-1, int(silent+day-today))) }
-	if last <= today || !told(last) {
-		return until
+	if !told(last) {
+		return never, until
 	}
-	low, high := today, last // not told at low, told at high
+	low, high := today-1, last // not told at low, told at high
 	for high-low > 1 {
-		if mid := low + (high-low)/2; told(mid) {
+		mid := low + (high-low)/2
+		if low < today {
+			mid = today // most of those who are told of are so at once
+		}
+		if told(mid) {
 			high = mid
 		} else {
 			low = mid
 		}
 	}
-	return env.Calendar.StartOf(r, high, env.Now)
+	return high, 0
 }
 
 // next is when an open alert changes by itself: it becomes critical, or the customer counts as churned.

@@ -27,33 +27,33 @@ type DropParams struct {
 // keptDrops are the tests of a record, and what saves work.
 type keptDrops struct {
 	Drops
-	plans [2]DropPlan // of spend and of usage; not stored: it follows from the rest
+	plans [2]Plan // of spend and of usage; not stored: it follows from the rest
 }
 
-// DropPlan says when a test is due. It is void once the customer does something of its kind, or an alert of its begins or ends.
-type DropPlan struct {
+// Plan says when a detector is due, so that it need not work that out at every event of another kind. It is not stored: it follows from the record.
+type Plan struct {
 	// Ask is the event time before which nothing changes, 0 if it is not known.
 	Ask int64
 	// Model names the population's model by which it was planned.
 	Model int32
 }
 
-// DropPlan returns the plan of a test.
-func (r *Record) DropPlan(f event.Feed) DropPlan {
+// DropPlan returns the plan of a test. It is void once the customer does something of its kind, or an alert of its begins or ends.
+func (r *Record) DropPlan(f event.Feed) Plan {
 	if r.drops == nil {
-		return DropPlan{}
+		return Plan{}
 	}
 	return *r.drops.plan(f)
 }
 
 // PlanDrop notes when a test is due.
-func (r *Record) PlanDrop(f event.Feed, p DropPlan) {
+func (r *Record) PlanDrop(f event.Feed, p Plan) {
 	if r.drops != nil {
 		*r.drops.plan(f) = p
 	}
 }
 
-func (s *keptDrops) plan(f event.Feed) *DropPlan {
+func (s *keptDrops) plan(f event.Feed) *Plan {
 	if f == event.Usage {
 		return &s.plans[1]
 	}
@@ -63,7 +63,7 @@ func (s *keptDrops) plan(f event.Feed) *DropPlan {
 // forgetPlan makes the plan of a test void: something of its kind happened.
 func (r *Record) forgetPlan(f event.Feed) {
 	if r.drops != nil {
-		*r.drops.plan(f) = DropPlan{}
+		*r.drops.plan(f) = Plan{}
 	}
 }
 
@@ -84,14 +84,32 @@ func (r *Record) Drops() *Drops {
 }
 
 // Drop returns a test of the customer as of the end of the day before a given one, which is not known to the test otherwise. It is false if none is kept.
-// f is Payments or Usage.
+// f is Payments or Usage. What Peak tells is as of Drops.
 func (r *Record) Drop(f event.Feed, before int32, p *DropParams) (Drop, bool) {
 	if r.drops == nil {
 		return Drop{}, false
 	}
 	d := *r.drops.of(f)
-	r.learn(&d, f, before, p)
+	r.ExtendDrop(&d, f, before, p)
 	return d, true
+}
+
+// ExtendDrop takes what Drop returned on to the end of the day before a later one.
+func (r *Record) ExtendDrop(d *Drop, f event.Feed, before int32, p *DropParams) {
+	r.observations(f, d.last, before, p, func(day int32, amount float64) { r.take(d, f, day, amount, p) })
+}
+
+// DropRuns reports whether a test can run once it has taken in all that the windows hold.
+func (r *Record) DropRuns(f event.Feed, p *DropParams) bool {
+	if r.drops == nil {
+		return false
+	}
+	d := r.drops.of(f)
+	weight := d.weight
+	if weight < dropReady { // each day adds 1 at most
+		r.observations(f, d.last, math.MaxInt32, p, func(int32, float64) { weight++ })
+	}
+	return weight >= dropReady
 }
 
 // BeginDrop notes that an alert of a drop began on a local day: another one has to wait.
@@ -144,7 +162,14 @@ func (r *Record) learnDrops(day int32, p *DropParams) {
 
 // learn takes the days of the windows before a given one into a test that does not have them yet. A day before one that it has is too late.
 func (r *Record) learn(d *Drop, f event.Feed, before int32, p *DropParams) {
-	r.observations(f, d.last, before, p, func(day int32, amount float64) { r.observe(d, f, day, amount, p) })
+	r.observations(f, d.last, before, p, func(day int32, amount float64) {
+		if d.last != 0 {
+			d.watch(dropDay(day), p.elapsed(r, f, int32(d.last), day))
+		}
+		if r.take(d, f, day, amount, p) {
+			d.mark()
+		}
+	})
 }
 
 // observations calls yield for each day of the windows after one, 0 being none, and before another, on which something was bought or used.
@@ -219,16 +244,14 @@ func firstAfter(n int, last uint16, day func(i int) int32) int {
 	return n
 }
 
-// observe takes one day into a test.
-func (r *Record) observe(d *Drop, f event.Feed, day int32, amount float64, p *DropParams) {
-	to := dropDay(day)
-	if d.last != 0 {
-		gap := p.elapsed(r, f, int32(d.last), day)
-		d.watch(to, gap)
-		d.Take(gap, amount)
-		d.mark()
+// take takes one day into a test. It is false for the first, which only begins a gap.
+func (r *Record) take(d *Drop, f event.Feed, day int32, amount float64, p *DropParams) bool {
+	known := d.last != 0
+	if known {
+		d.Take(p.elapsed(r, f, int32(d.last), day), amount)
 	}
-	d.last = to
+	d.last = dropDay(day)
+	return known
 }
 
 // watch begins a new block of days if a day lies in one, and notes what the days since the last one were worth.
@@ -366,7 +389,7 @@ func (dropsPart) join(r, o *Record, _ *Params) {
 	default:
 		r.drops.Spend.join(&o.drops.Spend)
 		r.drops.Usage.join(&o.drops.Usage)
-		r.drops.plans = [2]DropPlan{}
+		r.drops.plans = [2]Plan{}
 	}
 	r.drops.Spend.restart()
 	r.drops.Usage.restart()

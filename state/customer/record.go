@@ -43,11 +43,11 @@ type Record struct {
 
 	rare *rare // what few customers have
 
-	rhythms *Rhythms   // nil where none are kept
-	desk    *desk      // nil for most
-	drops   *keptDrops // nil where none are kept
-	fired   *fired     // nil where no alert was told and is over
-	bills   *bills     // nil where nothing is owed
+	rhythms *keptRhythms // nil where none are kept
+	desk    *desk        // nil for most
+	drops   *keptDrops   // nil where none are kept
+	fired   *fired       // nil where no alert was told and is over
+	bills   *bills       // nil where nothing is owed
 }
 
 // UsageDay is the use of one local day.

@@ -49,7 +49,12 @@ type Rhythms struct {
 }
 
 // Rhythms returns the customer's rhythms, nil if none are kept. They must not be changed.
-func (r *Record) Rhythms() *Rhythms { return r.rhythms }
+func (r *Record) Rhythms() *Rhythms {
+	if r.rhythms == nil {
+		return nil
+	}
+	return &r.rhythms.Rhythms
+}
 
 // Gaps is the number of gaps between days.
 func (h *Rhythm) Gaps() int { return max(int(h.Count)-1, 0) }

@@ -200,7 +200,7 @@ func TestRhythmsAreStored(t *testing.T) {
 
 // A part that is not known is one of a newer version, not damage.
 func TestUnknownPartIsNewer(t *testing.T) {
-	b := AppendRecord(nil, &Record{First: t0, Latest: t0, rhythms: &Rhythms{}})
+	b := AppendRecord(nil, &Record{First: t0, Latest: t0, rhythms: &keptRhythms{}})
 	at := len(b) - 3 // the bit set, then what the two empty rhythms share
 	if b[at] != 1 {
 		t.Fatalf("parts %x", b[at:])

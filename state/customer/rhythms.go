@@ -9,18 +9,40 @@ import (
 	"ebb/stream/event"
 )
 
+// keptRhythms are the rhythms of a record, and what saves work.
+type keptRhythms struct {
+	Rhythms
+	plan Plan // not stored: it follows from the rest
+}
+
+// SilencePlan returns when the customer can be too silent. It is void once he does something.
+func (r *Record) SilencePlan() Plan {
+	if r.rhythms == nil {
+		return Plan{}
+	}
+	return r.rhythms.plan
+}
+
+// PlanSilence notes when the customer can be too silent.
+func (r *Record) PlanSilence(p Plan) {
+	if r.rhythms != nil {
+		r.rhythms.plan = p
+	}
+}
+
 // beat takes an event that the windows hold by now into the rhythms.
 func (r *Record) beat(e *event.Event, day int32, p *Params) {
 	if p.Horizon == 0 {
 		return
 	}
 	if r.rhythms == nil {
-		r.rhythms = &Rhythms{}
+		r.rhythms = &keptRhythms{}
 		if r.First != 0 {
 			r.recallRhythms(p.Horizon)
 			return
 		}
 	}
+	r.rhythms.plan = Plan{}
 	paid := event.Money(0)
 	if e.Kind == event.KindPurchase && e.Amount > 0 {
 		paid = e.Amount
@@ -35,9 +57,10 @@ func (r *Record) beatComplaint(e *event.Event, p *Params) {
 		return
 	}
 	if r.rhythms == nil {
-		r.rhythms = &Rhythms{}
+		r.rhythms = &keptRhythms{}
 		r.recallRhythms(p.Horizon)
 	}
+	r.rhythms.plan = Plan{}
 	day := r.localDay(max(e.Time, 1), p)
 	r.rhythms.Activity.add(day, 0, p.Horizon, func() neighbours { return r.activityAround(day) })
 }
@@ -122,17 +145,19 @@ type rhythmsPart struct{}
 var _ part = rhythmsPart{}
 
 func (rhythmsPart) has(r *Record) bool                  { return r.rhythms != nil }
-func (rhythmsPart) append(dst []byte, r *Record) []byte { return AppendRhythms(dst, r.rhythms) }
+func (rhythmsPart) append(dst []byte, r *Record) []byte { return AppendRhythms(dst, &r.rhythms.Rhythms) }
 
-func (rhythmsPart) size(*Record) int             { return int(unsafe.Sizeof(Rhythms{})) }
-func (rhythmsPart) decode(d *decoder, r *Record) { r.rhythms = d.rhythms() }
+func (rhythmsPart) size(*Record) int { return int(unsafe.Sizeof(keptRhythms{})) }
+
+func (rhythmsPart) decode(d *decoder, r *Record) { r.rhythms = &keptRhythms{Rhythms: *d.rhythms()} }
+
 func (rhythmsPart) join(r, o *Record, p *Params) {
 	switch {
 	case r.rhythms == nil:
-		own := *o.rhythms
-		r.rhythms = &own
+		r.rhythms = &keptRhythms{Rhythms: o.rhythms.Rhythms}
 	case o.rhythms == nil || p.Horizon == 0:
 	default:
+		r.rhythms.plan = Plan{}
 		r.rhythms.Purchases.join(&o.rhythms.Purchases, p.Horizon)
 		r.rhythms.Activity.join(&o.rhythms.Activity, p.Horizon)
 	}
