@@ -144,8 +144,10 @@ type rhythmsPart struct{}
 
 var _ part = rhythmsPart{}
 
-func (rhythmsPart) has(r *Record) bool                  { return r.rhythms != nil }
-func (rhythmsPart) append(dst []byte, r *Record) []byte { return AppendRhythms(dst, &r.rhythms.Rhythms) }
+func (rhythmsPart) has(r *Record) bool { return r.rhythms != nil }
+func (rhythmsPart) append(dst []byte, r *Record) []byte {
+	return AppendRhythms(dst, &r.rhythms.Rhythms)
+}
 
 func (rhythmsPart) size(*Record) int { return int(unsafe.Sizeof(keptRhythms{})) }
 
