@@ -44,6 +44,10 @@ func crowd(seed uint64, customers, days int) []event.Event {
 				switch k := rng.IntN(10); {
 				case k < 4 && d < stops:
 					e.Feed, e.Kind, e.Amount, e.Currency = event.Payments, event.KindPurchase, event.Money(500+rng.IntN(5000))*100, event.Currency{'E', 'U', 'R'}
+					e.Balance, e.Balanced = event.Money(1+at%100)*100_000, c%2 == 0 // that of half of them is emptied
+					if d > days/2 {
+						e.Balance = 10_000
+					}
 				case k == 4:
 					e.Feed, e.Kind, e.Amount, e.Currency = event.Payments, event.KindRefund, event.Money(rng.IntN(2000))*100, event.Currency{'E', 'U', 'R'}
 				case k == 5:
@@ -93,7 +97,7 @@ func collect(p *pipeline) *[]string {
 func TestMetamorphic(t *testing.T) {
 	rich := detectors.Defaults()
 	rich.Silence.Method, rich.SpendDrop.Method = detectors.Plain, detectors.Plain
-	rich.Silence.CriticalAfter = 80 * detectors.Day
+	rich.Silence.CriticalAfter, rich.Outflow.Enabled = 80*detectors.Day, true
 	model := rich
 	model.SpendDrop.Method, model.SpendDrop.MinHistoryDays, model.SpendDrop.FalseAlarms = detectors.Model, 30, 10
 	for name, cfg := range map[string]detectors.Config{"contract": contract(), "defaults": rich, "model": model} {

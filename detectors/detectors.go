@@ -213,6 +213,7 @@ type Config struct {
 	ComplaintUnresolved ComplaintUnresolvedConfig `yaml:"complaint_unresolved"`
 	Friction            FrictionConfig            `yaml:"friction"`
 	PaymentTrouble      PaymentTroubleConfig      `yaml:"payment_trouble"`
+	Outflow             OutflowConfig             `yaml:"outflow"`
 
 	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
 	Horizon Duration `yaml:"-"`
@@ -236,8 +237,8 @@ const (
 func Defaults() Config {
 	return Config{
 		SpendDrop: DefaultSpendDrop(), UsageDrop: DefaultUsageDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
-		PaymentTrouble: DefaultPaymentTrouble(),
-		Horizon:        60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
+		PaymentTrouble: DefaultPaymentTrouble(), Outflow: DefaultOutflow(),
+		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
 
@@ -265,6 +266,7 @@ func (c *Config) Validate() error {
 	c.ComplaintUnresolved.validate(&f, c.Calendars)
 	c.Friction.validate(&f)
 	c.PaymentTrouble.validate(&f)
+	c.Outflow.validate(&f)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -340,6 +342,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.PaymentTrouble.Enabled {
 		s.list = append(s.list, newPaymentTrouble(cfg.PaymentTrouble, cfg.Horizon))
 	}
+	if cfg.Outflow.Enabled {
+		s.list = append(s.list, newOutflow(cfg.Outflow, cfg.Horizon, cfg.LapseAfter))
+	}
 	return s, nil
 }
 
@@ -355,6 +360,8 @@ func (s *Set) Keep(p *customer.Params, env *Env) {
 			p.Drop.Usage = p.Drop.Usage || d.feed == event.Usage
 		case *paymentTrouble:
 			p.Bills, env.giveUp = true, d.giveUp
+		case *outflow:
+			p.Accounts = true
 		}
 	}
 }
@@ -373,7 +380,7 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
-	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName}
+	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName}
 }
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.

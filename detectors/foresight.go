@@ -6,7 +6,8 @@ import (
 )
 
 // This file says what alerts foretell, and what became of it. An alert about the customer as a whole is a statement about the horizon behind it, whichever method made
-// it: silence says that he will do nothing, spend_drop that he will spend less than half of what he used to. An alert about a complaint tells what is, and
+// it: silence says that he will do nothing, spend_drop that he will spend less than half of what he used to, outflow that the balance stays below half of what
+// was usual. An alert about a complaint tells what is, and
 // foretells nothing.
 
 // Verdict is what became of a prediction.
@@ -47,6 +48,9 @@ func (s *Set) Foretell(r *customer.Record, env *Env, l *customer.Lifecycle, hori
 	case SpendDropName:
 		p.Expected = s.usual(r, env, l.Since, horizon)
 		return p, p.Expected > 0
+	case OutflowName:
+		p.Expected = l.Expected
+		return p, true
 	}
 	return p, false
 }
@@ -81,6 +85,14 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 	}
 	from, to := env.Calendar.DayOf(r, p.At)+1, env.Calendar.DayOf(r, p.Due)
 	held := env.Calendar.DayOf(r, r.LastActivity)-from < s.kept // the windows reach back to the first day of the horizon
+	if p.Detector == OutflowName {
+		a, ok := r.Account(customer.WeekOf(to), 2)
+		if !ok || len(a.Weeks) == 0 {
+			return Unknown
+		}
+		balance, _ := env.Rates.Convert(a.Currency, a.Weeks[len(a.Weeks)-1].Peak)
+		return verdict(less(max(balance, 0), 100, p.Expected, outflowOver))
+	}
 	if p.Detector == SpendDropName {
 		if !held {
 			return Unknown

@@ -36,6 +36,9 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	if p.Bills && e.Feed == event.Payments {
 		r.noteBill(e, p)
 	}
+	if p.Accounts && e.Feed == event.Payments {
+		r.noteAccount(e, p)
+	}
 	at := max(e.Time, 1)
 	if r.First == 0 || at < r.First {
 		r.First = at

@@ -87,8 +87,11 @@ func eventful(rng *rand.Rand) *Record {
 			e.Score, e.Scored = event.Money(rng.IntN(50_000)), true
 		}
 		r.Apply(e, &p)
-		p.Bills = true
+		p.Bills, p.Accounts = true, true
 		r.Apply(owe(rng, at), &p)
+		e = pay(at, event.KindDeposit+event.Kind(rng.IntN(5)), event.Money(rng.IntN(1000)*tensInt(rng)), "EUR")
+		e.Balance, e.Balanced = event.Money(rng.Int64N(2000)-1000), rng.IntN(2) == 0
+		r.Apply(e, &p)
 		e = use(at, 1)
 		e.Outcome = event.Outcome(rng.IntN(8))
 		r.Apply(e, &p)
@@ -228,9 +231,10 @@ func TestCodecBound(t *testing.T) {
 		r.desked().days = append(r.desk.days, Trouble{Day: int32(maxDay - troubleDays + i), Failed: [numFailures]uint16{n, n, n, n, n, n}, Unreached: n, Complaints: n})
 	}
 	r.desk.broken, r.desk.ends = slices.Repeat([]int64{math.MinInt64}, maxBroken), slices.Repeat([]ended{{math.MinInt64, math.MaxUint32}}, maxEnds)
+	const detector = 32 // bytes: the longest name that a detector may have
 	for range MaxLifecycles {
 		r.Lifecycles = append(r.Lifecycles, Lifecycle{
-			Detector: strings.Repeat("d", 64), Subject: id, FiredAt: math.MaxInt64, Since: 1, ChangedAt: 1, Revision: math.MaxUint32,
+			Detector: strings.Repeat("d", detector), Subject: id, FiredAt: math.MaxInt64, Since: 1, ChangedAt: 1, Revision: math.MaxUint32,
 			Observed: math.MinInt64, Expected: math.MinInt64, AtRisk: math.MinInt64, Day: math.MaxInt32,
 			Work: &Work{
 				AcknowledgedAt: 1, AcknowledgedBy: id[:MaxActor], Assignee: id[:MaxActor], ContactedAt: 1, ContactedBy: id[:MaxActor], SnoozedUntil: 1, RemindedAt: 1, Note: id[:MaxNote],
@@ -239,16 +243,20 @@ func TestCodecBound(t *testing.T) {
 	}
 	for range MaxClosings {
 		a := r.acts()
-		a.closings = append(a.closings, Closing{Detector: strings.Repeat("d", 64), Subject: id, At: math.MaxInt64, Until: 1})
+		a.closings = append(a.closings, Closing{Detector: strings.Repeat("d", detector), Subject: id, At: math.MaxInt64, Until: 1})
 	}
 	for range MaxPredictions {
-		r.Predict(Prediction{Detector: strings.Repeat("d", 64), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
+		r.Predict(Prediction{Detector: strings.Repeat("d", detector), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
 	}
 	r.bills = &bills{}
 	for i := range int64(maxBills) {
 		r.bills.steps = append(r.bills.steps, billStep{
 			at: (i + 1) * (math.MaxInt64 / (maxBills + 1)), next: 1, amount: math.MinInt64, kind: BillFailed, attempt: math.MaxUint16, code: id[:maxBillCode],
 		})
+	}
+	r.account = &account{at: math.MaxInt64, balance: math.MinInt64, moved: math.MinInt64}
+	for i := range int32(accountWeeks + 2) {
+		r.account.weeks = append(r.account.weeks, accountWeek{maxDay - 100 + i, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64})
 	}
 	for i := range int64(maxFired + 1) {
 		r.RememberFired("d", id, (i+1)*(math.MaxInt64/(maxFired+2)))

@@ -25,6 +25,8 @@ type Params struct {
 	Drop *DropParams
 	// Bills: what customers owe is followed.
 	Bills bool
+	// Accounts: balances are kept.
+	Accounts bool
 	// Calendar tells local days.
 	Calendar *Calendar
 }

@@ -26,6 +26,7 @@ var parts = [...]part{
 	4: firedPart{},
 	5: togetherPart{},
 	6: billsPart{},
+	7: accountPart{},
 }
 
 // partBits says which parts a record has.

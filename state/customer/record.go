@@ -48,6 +48,7 @@ type Record struct {
 	drops   *keptDrops   // nil where none are kept
 	fired   *fired       // nil where no alert was told and is over
 	bills   *bills       // nil where nothing is owed
+	account *account     // nil where no balance is known
 }
 
 // UsageDay is the use of one local day.

@@ -78,6 +78,19 @@ func rules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
+	if d := cfg.Detectors.Outflow; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.OutflowName, Version: "1",
+			Sentence: fmt.Sprintf("The balance stayed %d %% below the usual for %d weeks, and less than %d %% of the usual deposits came in.", d.FellPercent, d.RecentWeeks, d.DepositsBelowPercent),
+			Thresholds: []console.Threshold{
+				{Name: "recent weeks", Value: strconv.Itoa(d.RecentWeeks)},
+				{Name: "baseline weeks", Value: strconv.Itoa(d.BaselineWeeks)},
+				{Name: "fell by", Value: percent(d.FellPercent)},
+				{Name: "deposits below", Value: percent(d.DepositsBelowPercent)},
+				{Name: "least usual balance", Value: d.MinBalance.String() + " " + currency},
+			},
+		})
+	}
 	return all
 }
 
