@@ -98,7 +98,7 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	case first > today:
 		return out, env.Calendar.StartOf(r, first, env.Now)
 	}
-	v := m.Judge(h, today-1, int(silent))
+	v := m.Judge(h, population.LabelsOf(r), today-1, int(silent))
 	day := int32(h.Last)
 	at := max(begun, int64(population.InForceFrom(m.Epoch()))*Day.Ms())
 	since := d.since(r, env, h)
@@ -184,7 +184,8 @@ func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm,
 		last, until = end, 0
 	}
 	last = max(last, today)
-	told := func(day int32) bool { return d.tells(m, m.Judge(h, day-1, int(silent+day-today))) }
+	of := population.LabelsOf(r)
+	told := func(day int32) bool { return d.tells(m, m.Judge(h, of, day-1, int(silent+day-today))) }
 	if !told(last) {
 		return never, until
 	}
@@ -312,7 +313,7 @@ func (d *silenceModel) Explain(r *customer.Record, env *Env, sig *Signal, to *Ob
 	if sig.State != Clear {
 		silent := d.silence(r, env, d.lastSeen(r, env, h), today)
 		to.Int("silent_days", int64(silent))
-		if v := m.Judge(h, today-1, int(silent)); v.Overdue && d.cfg.BudgetPercent != 0 {
+		if v := m.Judge(h, population.LabelsOf(r), today-1, int(silent)); v.Overdue && d.cfg.BudgetPercent != 0 {
 			to.Number("rank", v.Rank, 3)
 			to.Number("rank_needed", max(m.Bar(), -99), 3)
 		}

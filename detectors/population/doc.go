@@ -11,7 +11,8 @@
 //     The mean of their log-odds is the prior.
 //   - Corrections learnt from outcomes. A customer's sample of one horizon ago is an example whose outcome is known by now: ridge logistic regression and
 //     boosted trees, both starting from the prior, and weighed by how many outcomes there are.
-//   - Recalibration against what came true of the newest predictions.
+//   - Recalibration against what came true of earlier predictions: by the week of the year, by tier and segment where enough is known of them, and for those who are overdue, of
+//     whom alerts tell.
 //
 // Invariants kept:
 //

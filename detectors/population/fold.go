@@ -67,6 +67,8 @@ type snapshot struct {
 	day      int32
 	next     int32 // first day on which he came again, 0 while he did not
 	rhythm   customer.Rhythm
+	told     float32 // log-odds of the model in force, without what is added for labels, if judged
+	judged   bool    // there was a model
 	tier     string
 	segment  string
 }
@@ -297,6 +299,10 @@ func (f *Fold) remember(samples []Sample) {
 			continue
 		}
 		if one := (snapshot{customer: s.Customer, day: day, rhythm: *h, tier: s.Tier, segment: s.Segment}); one.key()%every == 0 {
+			if f.model != nil {
+				v := f.model.view(&one.rhythm, day, float64(f.cfg.Horizon))
+				one.told, one.judged = float32(f.model.logOdds(&v, weekOf(day))), true
+			}
 			f.pending = append(f.pending, one)
 		}
 	}
@@ -330,6 +336,8 @@ func (f *Fold) fit(samples []Sample) *Model {
 	m.one.fit(all, rounds)
 	m.shaped.fit(all, rounds)
 	f.learn(m)
+	f.learnOverdue(m)
+	f.labels(m)
 	m.name()
 	return m
 }
@@ -374,19 +382,25 @@ func (f *Fold) learn(m *Model) {
 	m.season = fitSeason(examples, days, p)
 }
 
-// examples are the outcomes that are known, with the label-free models as they are by now. Refits overlap: their weight is the part of a horizon that each
-// stands for.
-func (f *Fold) examples(m *Model) []example {
+// overlap is the part of a horizon that each refit stands for: those of one horizon tell of the same outcomes.
+func (f *Fold) overlap() float64 { return min(1, float64(f.every()*EpochDays)/float64(f.cfg.Horizon)) }
+
+// fade is the weight of a snapshot by the time since its outcome is known.
+func (f *Fold) fade(s *snapshot) float64 {
 	horizon := float64(f.cfg.Horizon)
-	overlap := min(1, float64(f.every()*EpochDays)/horizon)
+	return math.Exp2(-(float64(f.epoch-1-s.day) - horizon) / (memoryOf * horizon))
+}
+
+// examples are the outcomes that are known, with the label-free models as they are by now.
+func (f *Fold) examples(m *Model) []example {
+	horizon, overlap := float64(f.cfg.Horizon), f.overlap()
 	all := make([]example, len(f.matured))
 	for i := range f.matured {
 		s := &f.matured[i]
 		v := m.view(&s.rhythm, s.day, horizon)
 		d := v.derive(horizon)
 		e := &all[i]
-		age := float64(f.epoch-1-s.day) - horizon
-		*e = example{prior: v.prior, weight: overlap * math.Exp2(-age/(memoryOf*horizon)), key: s.key(), linear: v.linear(&d), split: v.split(&d)}
+		*e = example{prior: v.prior, weight: overlap * f.fade(s), key: s.key(), linear: v.linear(&d), split: v.split(&d)}
 		if s.rhythm.Count < 3 {
 			e.weight *= weightOfTwo
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	foldVersion = 1
+	foldVersion = 2 // version 1 did not keep what was told of a snapshot
 	// maxChunk is the most that one piece of a fold's state takes, in bytes.
 	maxChunk = 200_000
 	// chunkHead is the most that stands before the content of a piece.
@@ -44,13 +44,16 @@ func (f *Fold) Chunks() [][]byte {
 func DecodeFold(cfg Config, chunks [][]byte) (*Fold, error) {
 	parts := make([][]byte, len(chunks))
 	var digest uint64
+	var version byte
 	for i, c := range chunks {
 		r := reader{b: c}
-		if v := r.byte(); v > foldVersion {
+		v := r.byte()
+		if v > foldVersion {
 			return nil, ErrNewerVersion
-		} else if v == 0 {
+		} else if v == 0 || i > 0 && v != version {
 			return nil, ErrDamaged
 		}
+		version = v
 		at, total, sum := r.uvarint(math.MaxInt32), r.uvarint(math.MaxInt32), r.uint64()
 		if r.bad || total != uint64(len(chunks)) || at >= total || parts[at] != nil || i > 0 && sum != digest {
 			return nil, ErrDamaged
@@ -63,7 +66,7 @@ func DecodeFold(cfg Config, chunks [][]byte) (*Fold, error) {
 	if len(chunks) == 0 || sum.Sum64() != digest {
 		return nil, ErrDamaged
 	}
-	return readFold(cfg, all)
+	return readFold(cfg, all, version)
 }
 
 // append writes the state: horizon, epoch, which rhythm counts, the limit of the sample, the model, and the samples, sightings, steps and
@@ -119,13 +122,15 @@ func (w *writer) snapshots(all []snapshot) {
 		w.uint64(s.customer)
 		w.varint(int64(s.day))
 		w.varint(int64(s.next))
+		w.bool(s.judged)
+		w.float32(s.told)
 		w.text(s.tier)
 		w.text(s.segment)
 		w.b = customer.AppendRhythms(w.b, &customer.Rhythms{Purchases: s.rhythm, Activity: s.rhythm})
 	}
 }
 
-func readFold(cfg Config, b []byte) (*Fold, error) {
+func readFold(cfg Config, b []byte, version byte) (*Fold, error) {
 	f := NewFold(cfg)
 	r := reader{b: b}
 	if horizon := int(r.uvarint(customer.MaxHorizon)); horizon != cfg.Horizon && !r.bad {
@@ -160,7 +165,7 @@ func readFold(cfg Config, b []byte) (*Fold, error) {
 		}
 		f.steps = append(f.steps, steps)
 	}
-	f.pending, f.matured = r.snapshots(), r.snapshots()
+	f.pending, f.matured = r.snapshots(version), r.snapshots(version)
 	f.drops = readDropFold(&r)
 	groups, err := DecodeGroups(r.bytes())
 	if err != nil {
@@ -173,11 +178,15 @@ func readFold(cfg Config, b []byte) (*Fold, error) {
 	return f, nil
 }
 
-func (r *reader) snapshots() []snapshot {
+func (r *reader) snapshots(version byte) []snapshot {
 	all := make([]snapshot, r.count(14))
 	for i := range all {
 		s := &all[i]
-		s.customer, s.day, s.next, s.tier, s.segment = r.uint64(), r.day(), r.day(), r.text(), r.text()
+		s.customer, s.day, s.next = r.uint64(), r.day(), r.day()
+		if version > 1 {
+			s.judged, s.told = r.bool(), r.float32()
+		}
+		s.tier, s.segment = r.text(), r.text()
 		s.rhythm = r.rhythms().Purchases
 	}
 	return all

@@ -25,6 +25,11 @@ type Model struct {
 	trees  *trees
 	season *season
 
+	late     *ridge // for who is overdue
+	lateGate float64
+	tiers    shifts
+	segments shifts
+
 	drop dropModel
 
 	misses *MissRates // nil while too little is known
@@ -95,23 +100,23 @@ func (m *Model) Score(r *customer.Record, day int32, horizon int) (Score, bool) 
 	if horizon == 0 {
 		horizon = m.horizon
 	}
-	return m.score(h, day, float64(horizon)), true
+	return m.score(h, LabelsOf(r), day, float64(horizon)), true
 }
 
-func (m *Model) score(h *customer.Rhythm, day int32, horizon float64) Score {
-	return m.scoreAt(h, day, weekOf(day), horizon)
-}
-
-// scoreAt is score in a week of the year that is not that of the day.
-func (m *Model) scoreAt(h *customer.Rhythm, day int32, week int, horizon float64) Score {
+func (m *Model) score(h *customer.Rhythm, of Labels, day int32, horizon float64) Score {
 	v := m.view(h, day, horizon)
+	return Score{PStop: probability(m.logOdds(&v, weekOf(day)) + m.shift(of)), Prior: probability(v.prior), Days: v.days}
+}
+
+// logOdds are those of a view in a week of the year, of a customer of whom no more is known.
+func (m *Model) logOdds(v *view, week int) float64 {
 	p := v.prior
 	if m.linear != nil && m.gate > 0 && v.t > 0 {
 		d := v.derive(float64(m.horizon))
 		l, s := v.linear(&d), v.split(&d)
 		p += m.gate * (m.learnt(&l, &s) + m.season[week])
 	}
-	return Score{PStop: probability(p), Prior: probability(v.prior), Days: v.days}
+	return p
 }
 
 // linearShare is the weight of the regression beside the trees.
@@ -129,9 +134,11 @@ func (m *Model) name() {
 	m.version = fmt.Sprintf("%d-%08x", m.epoch, sum.Sum32())
 }
 
-const modelVersion = 1
+// modelVersion is that of the stored form. Version 1 had no corrections for who is overdue, and none by tier and segment.
+const modelVersion = 2
 
-// AppendModel appends the stored form; the same model always gives the same bytes. It takes less than 20 KB, and 13 bytes more for each group of people whose complaints are known.
+// AppendModel appends the stored form; the same model always gives the same bytes. It takes less than 20 KB,
+// at most 80 bytes more for each tier and segment that is corrected, and 13 bytes more for each group of people whose complaints are known.
 func AppendModel(dst []byte, m *Model) []byte {
 	w := writer{append(dst, modelVersion)}
 	w.varint(int64(m.epoch))
@@ -155,15 +162,23 @@ func AppendModel(dst []byte, m *Model) []byte {
 	if m.misses != nil {
 		w.text(string(AppendMissRates(nil, m.misses)))
 	}
+	w.bool(m.late != nil)
+	if m.late != nil {
+		m.late.append(&w)
+		w.floats(m.lateGate)
+	}
+	m.tiers.append(&w)
+	m.segments.append(&w)
 	return w.b
 }
 
 // DecodeModel reads what AppendModel wrote, all of b. The error is ErrDamaged or ErrNewerVersion.
 func DecodeModel(b []byte) (*Model, error) {
 	r := reader{b: b}
-	if v := r.byte(); v > modelVersion {
+	version := r.byte()
+	if version > modelVersion {
 		return nil, ErrNewerVersion
-	} else if v == 0 {
+	} else if version == 0 {
 		return nil, ErrDamaged
 	}
 	m := &Model{
@@ -192,6 +207,12 @@ func DecodeModel(b []byte) (*Model, error) {
 			return nil, err
 		}
 		m.misses = rates
+	}
+	if version > 1 {
+		if r.bool() {
+			m.late, m.lateGate = readRidge(&r), r.float()
+		}
+		m.tiers, m.segments = readShifts(&r), readShifts(&r)
 	}
 	if r.bad || len(r.b) != 0 || min(m.bg.R, m.bg.Alpha, m.bg.A, m.bg.B) <= 0 {
 		return nil, ErrDamaged

@@ -143,7 +143,7 @@ func TestModelsAreStored(t *testing.T) {
 		t.Errorf("version %s of %d bytes, want %s", got.Version(), len(b), m.Version())
 	}
 	for _, s := range samples[13] {
-		if x, y := m.score(&s.Rhythms.Purchases, s.Epoch, 28), got.score(&s.Rhythms.Purchases, s.Epoch, 28); x != y {
+		if x, y := m.score(&s.Rhythms.Purchases, Labels{}, s.Epoch, 28), got.score(&s.Rhythms.Purchases, Labels{}, s.Epoch, 28); x != y {
 			t.Fatalf("%+v, want %+v", y, x)
 		}
 	}
@@ -180,7 +180,9 @@ func TestScoresFollowTheRhythm(t *testing.T) {
 		return m.Rhythm(r)
 	}
 	regular, irregular := rhythm(10), rhythm(1, 30, 2, 7)
-	prior := func(h *customer.Rhythm, silent int) float64 { return m.score(h, int32(h.Last)+int32(silent), 60).Prior }
+	prior := func(h *customer.Rhythm, silent int) float64 {
+		return m.score(h, Labels{}, int32(h.Last)+int32(silent), 60).Prior
+	}
 	for silent := 10; silent < 60; silent += 10 {
 		if a, b := prior(regular, silent), prior(regular, silent+10); a >= b {
 			t.Errorf("%d days of silence: %.3f, then %.3f", silent, a, b)
@@ -189,7 +191,7 @@ func TestScoresFollowTheRhythm(t *testing.T) {
 	if a, b := prior(regular, 30), prior(irregular, 30); a <= b {
 		t.Errorf("regular %.3f, irregular %.3f", a, b)
 	}
-	if s := m.score(regular, int32(regular.Last), 60); s.Days < 3 || s.Days > 7 {
+	if s := m.score(regular, Labels{}, int32(regular.Last), 60); s.Days < 3 || s.Days > 7 {
 		t.Errorf("%.1f days of purchase within 60 days, at one in ten days and one leaving of 25", s.Days)
 	}
 }
@@ -207,7 +209,7 @@ func BenchmarkScore(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		s := &last[i%len(last)]
-		m.score(&s.Rhythms.Purchases, s.Epoch, 60)
+		m.score(&s.Rhythms.Purchases, Labels{}, s.Epoch, 60)
 	}
 }
 

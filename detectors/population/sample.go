@@ -38,9 +38,8 @@ func SampleOf(r *customer.Record, epoch int32) (Sample, bool) {
 		return Sample{}, false
 	}
 	s := Sample{Customer: Hash(r.ID), Epoch: epoch, Rhythms: *h, Drop: dropSampleOf(r, epoch)}
-	if p := r.Profile(); p != nil {
-		s.Tier, s.Segment = label(p.Tier), label(p.Segment)
-	}
+	of := LabelsOf(r)
+	s.Tier, s.Segment = of.Tier, of.Segment
 	return s, true
 }
 

@@ -35,14 +35,15 @@ func (m *Model) HorizonFor(h *customer.Rhythm) int {
 func Patience(h *customer.Rhythm) int { return max(int(math.Ceil(h.MeanGap())), 1) }
 
 // Judge says what the silence of a customer means at the end of a day, when silent days have passed since he came last, or less where some do not count.
-func (m *Model) Judge(h *customer.Rhythm, day int32, silent int) Verdict {
+func (m *Model) Judge(h *customer.Rhythm, of Labels, day int32, silent int) Verdict {
 	v := Verdict{Horizon: m.HorizonFor(h)}
-	if h.Count < LeastDays || silent < Patience(h) || silent >= m.horizon {
+	if !m.overdue(h, silent) {
 		return v
 	}
 	v.Overdue = true
-	v.P = m.scoreAt(h, int32(h.Last)+int32(silent), weekOf(day), float64(v.Horizon)).PStop
-	v.Rank = logOdds(v.P)
+	seen := m.view(h, int32(h.Last)+int32(silent), float64(v.Horizon))
+	v.Rank = m.corrected(m.logOdds(&seen, weekOf(day)), h, silent) + m.shift(of)
+	v.P = probability(v.Rank)
 	return v
 }
 
@@ -76,7 +77,7 @@ func (f *Fold) rate(samples []Sample) {
 			before = now.best
 		}
 		day := f.epoch - 1
-		v := f.model.Judge(h, day, max(int(day)-int(h.Last), 0))
+		v := f.model.Judge(h, Labels{samples[i].Tier, samples[i].Segment}, day, max(int(day)-int(h.Last), 0))
 		if r := float32(v.Rank); v.Overdue && v.P >= f.cfg.Floor && r > before {
 			steps = append(steps, step{before, r})
 			now.best = r

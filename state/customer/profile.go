@@ -16,6 +16,9 @@ func (r *Record) applyProfile(e *event.Event, p *Params) Outcome {
 	x.profileAt = at
 	x.profile = *e.Profile
 	clip(&x.profile)
+	if r.rhythms != nil {
+		r.rhythms.plan = Plan{} // another time zone, or others to be compared with
+	}
 	return r.moveTo(x.profile.TimeZone, at, p)
 }
 
