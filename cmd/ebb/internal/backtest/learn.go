@@ -50,10 +50,10 @@ func (l *learnt) missRates(ms int64) *population.MissRates {
 
 // look is what a model said of a customer at the end of a day.
 type look struct {
-	person  int32 // index into Truth.list
-	day     int32
-	p       float32
-	overdue bool // silent for longer than his own mean gap
+	person int32 // index into Truth.list
+	day    int32
+	p      float32
+	alert  float32 // the probability that an alert would name, 0 if he is not overdue by his own mean gap
 }
 
 // Row is a customer scored at a date.
@@ -127,7 +127,11 @@ func (s *shard) lookAt(day int32, m *population.Model, horizon int) {
 			continue
 		}
 		if score, ok := m.Score(&c.rec, local, horizon); ok {
-			s.looks = append(s.looks, look{person: c.person, day: day, p: float32(score.PStop), overdue: float64(since) >= h.MeanGap()})
+			l := look{person: c.person, day: day, p: float32(score.PStop)}
+			if v := m.Judge(h, population.LabelsOf(&c.rec), local, int(since)); v.Overdue {
+				l.alert = float32(v.P)
+			}
+			s.looks = append(s.looks, l)
 		}
 	}
 }

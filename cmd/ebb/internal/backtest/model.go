@@ -137,7 +137,7 @@ func (s *scorer) threshold(p float64, looks []look) Threshold {
 	var last *activeDay
 	for i := range looks {
 		l := &looks[i]
-		if !l.overdue || float64(l.p) < p || int64(l.day)*dayMs < s.from {
+		if float64(l.alert) < p {
 			continue
 		}
 		who := s.t.list[l.person]
@@ -146,6 +146,9 @@ func (s *scorer) threshold(p float64, looks []look) Threshold {
 			continue
 		}
 		last = &who.days[n-1]
+		if int64(l.day)*dayMs < s.from {
+			continue // alerted while learning
+		}
 		alerts++
 		end := int64(l.day+1)*dayMs - 1
 		if end <= last.last+s.ms {
