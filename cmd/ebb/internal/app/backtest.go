@@ -51,7 +51,7 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 		return err
 	}
 	tellBadRows(out.Stderr, h)
-	report, rows, err := backtest.Backtest(ctx, h, &backtest.Options{
+	report, detail, err := backtest.Backtest(ctx, h, &backtest.Options{
 		Variants:    variants,
 		ScoreAt:     scoreDays(o.ScoreAt),
 		HorizonDays: horizonDays(cfg), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
@@ -63,12 +63,15 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 		return err
 	}
 	if o.Scores != "" {
-		if len(rows) == 0 {
+		if len(detail.Rows) == 0 {
 			fmt.Fprintln(out.Stderr, "ebb: nobody could be scored: at these dates too little was known of the customers")
 		}
-		if err := writeFile(o.Scores, func(w io.Writer) error { return backtest.WriteScores(w, rows) }); err != nil {
+		if err := writeFile(o.Scores, func(w io.Writer) error { return backtest.WriteScores(w, detail.Rows) }); err != nil {
 			return err
 		}
+	}
+	if err := writeFile(o.Alerts, func(w io.Writer) error { return backtest.WriteAlerts(w, detail, cfg.Money.Currency) }); err != nil {
+		return err
 	}
 	if o.JSON {
 		enc := json.NewEncoder(out.Stdout)

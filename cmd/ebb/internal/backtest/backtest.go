@@ -25,8 +25,16 @@ type Options struct {
 	Progress    *Progress
 }
 
-// Backtest replays the history by every variant and reports on all of them. The rows are the customers scored at the dates that were asked for.
-func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Row, err error) {
+// Detail is what a report leaves out: it names customers.
+type Detail struct {
+	Rows       []Row       // customers scored at the dates that were asked for
+	Alerts     []Judged    // of the first variant, in the order of time, customer, id
+	Departures []Departure // that its silence alerts missed, in the order of time and customer; none where silence is switched off
+}
+
+// Backtest replays the history by every variant and reports on all of them.
+func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail, err error) {
+	d = &Detail{}
 	s := newScorer(h, int32(o.HorizonDays))
 	r = &Report{
 		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, JudgedFrom: date(dayOf(s.from)), Activity: "any event", Tiers: s.tiers.source,
@@ -54,11 +62,12 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, rows []Ro
 		if i > 0 {
 			continue
 		}
-		known, rows = out.learnt, out.Rows
+		known, d.Rows = out.learnt, out.Rows
+		d.Alerts, d.Departures = s.judge(out.Alerts, m.Silence() != nil)
 		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
 		r.Model = s.model(out)
 	}
-	return r, rows, nil
+	return r, d, nil
 }
 
 func historyReport(h *History) HistoryReport {
@@ -76,13 +85,19 @@ func historyReport(h *History) HistoryReport {
 
 func (s *scorer) lapseReport() LapseReport {
 	r := LapseReport{Lapses: len(s.lapses)}
+	people := map[*person]bool{}
 	for i := range s.lapses {
-		if s.lapses[i].stated {
+		l := &s.lapses[i]
+		people[l.p] = true
+		if l.last != &l.p.days[len(l.p.days)-1] {
+			r.Returned++
+		}
+		if l.stated {
 			r.Stated++
 			continue
 		}
 		r.Money, _ = r.Money.Add(s.lapses[i].spend)
 	}
-	r.Spend = r.Money.String()
+	r.Customers, r.Spend = len(people), r.Money.String()
 	return r
 }

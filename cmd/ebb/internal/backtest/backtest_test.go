@@ -147,6 +147,55 @@ func TestModelReport(t *testing.T) {
 	}
 }
 
+// Every alert is a row, and every departure that was missed; counted, they are the report.
+func TestAlertsAreCSV(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "alerts.csv")
+	o := with(plainRules(t), history)
+	o.Alerts = file
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning"; got != want {
+		t.Fatalf("columns %s", got)
+	}
+	count := map[string]int{}
+	for _, row := range rows[1:] {
+		name := row[1] + "/" + row[8]
+		if row[11] == "true" {
+			name += "/learning"
+		}
+		count[name]++
+		if row[1] == detectors.SilenceName && row[9] != "" && row[11] == "false" {
+			count["leads"]++
+		}
+		if row[0] == "" || row[10] == "" || (row[3] == "") != (row[8] == "missed") {
+			t.Errorf("row %v", row)
+		}
+	}
+	s := r.Methods[0].Silence()
+	want := map[string]int{
+		"silence/right": *s.Right, "silence/wrong": *s.Wrong, "silence/right/learning": s.Learning.Right, "silence/wrong/learning": s.Learning.Wrong,
+		"/missed": *s.Lapses - *s.Found, "/missed/learning": s.Learning.Lapses - s.Learning.Found, "leads": *s.Found,
+	}
+	for name, n := range want {
+		if count[name] != n {
+			t.Errorf("%s: %d rows, the report says %d", name, count[name], n)
+		}
+	}
+	if len(want) == 0 || *s.Right == 0 || *s.Lapses == *s.Found {
+		t.Error("the history shows too little")
+	}
+}
+
 // A score uses nothing later than the end of its day: the rows of a history that ends there are the same.
 func TestScoresDoNotSeeTheFuture(t *testing.T) {
 	at := time.Date(2024, time.June, 30, 0, 0, 0, 0, time.UTC)
@@ -212,7 +261,7 @@ func TestPageStandsAlone(t *testing.T) {
 			t.Errorf("the page holds %q", not)
 		}
 	}
-	for _, want := range []string{"<svg", "Do the probabilities hold?", "What each threshold would have cost", "thirds of the active customers", "18, 2 of them stated"} {
+	for _, want := range []string{"<svg", "Do the probabilities hold?", "What each threshold would have cost", "thirds of the active customers", "There are 18 of 18 customers", "2 of them were stated"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not hold %q", want)
 		}

@@ -74,7 +74,7 @@ func reach(share float64) float64 {
 const mostBars = 80
 
 // overTime draws alerts a week, stacked by detector. Long histories have several weeks in a bar.
-func overTime(weeks []Week, names []string, w float64) template.HTML {
+func overTime(weeks []Week, names []string, colour func(string) int, w float64) template.HTML {
 	per := (len(weeks) + mostBars - 1) / mostBars
 	var bars [][]float64
 	var from []string
@@ -105,7 +105,7 @@ func overTime(weeks []Week, names []string, w float64) template.HTML {
 		f.Add(`<rect class="hit" x="%s" y="%s" width="%s" height="%s"/>`, svg.F1(f.x(float64(i))), svg.F1(f.top), svg.F1(f.x(1)-f.x(0)), svg.F1(f.h-f.top-f.bottom))
 		for j, v := range bar {
 			if v > 0 {
-				f.Add(`<rect class="d%d" x="%s" y="%s" width="%s" height="%s"/>`, j, svg.F1(f.x(float64(i)+.1)), svg.F1(f.y(below+v)),
+				f.Add(`<rect class="d%d" x="%s" y="%s" width="%s" height="%s"/>`, colour(names[j]), svg.F1(f.x(float64(i)+.1)), svg.F1(f.y(below+v)),
 					svg.F1(max(.8, f.x(.8)-f.x(0))), svg.F1(f.y(below)-f.y(below+v)))
 			}
 			below += v
@@ -123,7 +123,7 @@ func overTime(weeks []Week, names []string, w float64) template.HTML {
 // calibration draws what came true against what was told.
 func calibration(m *ModelReport, w float64) template.HTML {
 	top := 0.0
-	for _, b := range m.Calibration {
+	for _, b := range slices.Concat(m.Calibration, m.High) {
 		top = max(top, b.Told, b.Stopped)
 	}
 	top = reach(top)
@@ -140,6 +140,11 @@ func calibration(m *ModelReport, w float64) template.HTML {
 	for _, b := range m.Calibration {
 		f.Add(`<circle class="point" cx="%s" cy="%s" r="4">%s</circle>`, svg.F1(f.x(b.Told)), svg.F1(f.y(b.Stopped)),
 			svg.Title(fmt.Sprintf("told %.1f %%, came true for %.1f %% of %s", 100*b.Told, 100*b.Stopped, svg.Thousands(int64(b.Looks)))))
+	}
+	for _, b := range m.High {
+		text := fmt.Sprintf("told %.1f %%, came true for %.1f %% of %s", 100*b.Told, 100*b.Stopped, svg.Thousands(int64(b.Looks)))
+		f.Add(`<g class="high">%s<rect x="%s" y="%s" width="9" height="9"/><text x="%s" y="%s" text-anchor="end">%s</text></g>`, svg.Title(text),
+			svg.F1(f.x(b.Told)-4.5), svg.F1(f.y(b.Stopped)-4.5), svg.F1(f.x(b.Told)-9), svg.F1(f.y(b.Stopped)+4), svg.Thousands(int64(b.Looks)))
 	}
 	return f.end()
 }

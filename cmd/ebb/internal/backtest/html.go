@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strings"
 
 	"ebb/cmd/ebb/internal/svg"
 	"ebb/detectors"
@@ -40,7 +41,11 @@ func (r *Report) HTML(w io.Writer) error {
 		"money":    amount,
 		"found":    foundShare,
 		"hasMoney": func(s *Score) bool { return foundShare(s) != unknown },
-		"over":     func(m *MethodReport, w float64) template.HTML { return overTime(m.Weeks, m.names(), w) },
+		"over": func(i int, w float64) template.HTML {
+			return overTime(r.Methods[i].Weeks, names(r.Shown(i)), r.colour, w)
+		},
+		"colour":   r.colour,
+		"predicts": predicts,
 		"calibration": func(w float64) template.HTML {
 			return calibration(r.Model, w)
 		},
@@ -61,10 +66,15 @@ func (r *Report) HTML(w io.Writer) error {
 	return nil
 }
 
-func (m *MethodReport) names() []string {
+// colour is the number of a detector's colour, the same in every picture.
+func (r *Report) colour(detector string) int {
+	return max(0, slices.Index(names(r.Methods[0].Detectors), detector)) % 10
+}
+
+func names(list []DetectorReport) []string {
 	var out []string
-	for i := range m.Detectors {
-		out = append(out, m.Detectors[i].Detector)
+	for i := range list {
+		out = append(out, list[i].Detector)
 	}
 	return out
 }
@@ -114,15 +124,7 @@ func amount(s string) string {
 
 // words is a detector's name as people say it.
 func words(detector string) string {
-	switch detector {
-	case detectors.SilenceName:
-		return "silence"
-	case detectors.SpendDropName:
-		return "spend drop"
-	case detectors.ComplaintUnresolvedName:
-		return "complaint unresolved"
-	}
-	return detector
+	return strings.ReplaceAll(detector, "_", " ")
 }
 
 // named is a count under a name.

@@ -59,6 +59,7 @@ func (s *scorer) model(o *Outcome) *ModelReport {
 	}
 	r.Brier, r.Skill = brier(list, base)
 	r.Calibration, r.ECE = calibrate(list)
+	r.High = calibrateHigh(list)
 	r.AP = averagePrecision(list, stopped)
 	for _, p := range thresholds() {
 		r.Thresholds = append(r.Thresholds, s.threshold(p, o.looks))
@@ -104,6 +105,27 @@ func calibrate(list []judged) (bins []Bin, ece float64) {
 		ece += max(told-stopped, stopped-told) / float64(n)
 	}
 	return bins, round(ece, 4)
+}
+
+// calibrateHigh divides the looks at which an alert was possible: they are few, and lie all in the last bin of the others.
+func calibrateHigh(list []judged) (bins []Bin) {
+	edges := [...]float64{.35, .5, .65, .8}
+	for i, from := range edges {
+		told, stopped, n := 0.0, 0.0, 0
+		for _, j := range list {
+			if j.p < from || i+1 < len(edges) && j.p >= edges[i+1] {
+				continue
+			}
+			told, n = told+j.p, n+1
+			if j.stopped {
+				stopped++
+			}
+		}
+		if n != 0 {
+			bins = append(bins, Bin{Looks: n, Told: round(told/float64(n), 4), Stopped: round(stopped/float64(n), 4)})
+		}
+	}
+	return bins
 }
 
 // averagePrecision is the area under the steps of precision and recall, of a list that rises by probability; equal ones share a step.

@@ -35,20 +35,22 @@ type Rules struct {
 
 // Alert is one alert from its beginning to its end.
 type Alert struct {
-	ID         [16]byte
-	Customer   string
-	Detector   string
-	Subject    string
-	At         int64 // event time at which it fired, ms
-	Since      int64
-	Severity   alerts.Severity // at which it fired
-	Highest    alerts.Severity // that it reached
-	AtRisk     event.Money
-	Expected   event.Money
-	Observed   event.Money
-	Horizon    int32 // days that it foretells, 0 for the configured horizon
-	ResolvedAt int64 // 0: open at the end of the history
-	Reason     alerts.Reason
+	ID       [16]byte
+	Customer string
+	Detector string
+	Subject  string
+	At       int64 // event time at which it fired, ms
+	Since    int64
+	Severity alerts.Severity // at which it fired
+	Highest  alerts.Severity // that it reached
+	AtRisk   event.Money
+	Expected event.Money
+	Observed event.Money
+	Horizon  int32 // days that it foretells, 0 for the configured horizon
+	// Probability that came with it, 0 to 1; 0 for a rule that reckons with none.
+	Probability float64
+	ResolvedAt  int64 // 0: open at the end of the history
+	Reason      alerts.Reason
 }
 
 // Outcome is what a replay said.
@@ -357,7 +359,7 @@ func (s *shard) note(r *customer.Record, st *alerts.Step) {
 		s.alerts = append(s.alerts, Alert{
 			ID: st.AlertID, Customer: r.ID, Detector: st.Detector, Subject: st.Subject, At: st.At, Since: st.Since,
 			Severity: st.Severity, Highest: st.Severity, AtRisk: sig.AtRisk, Expected: sig.Expected, Observed: sig.Observed,
-			Horizon: int32(sig.HorizonDays),
+			Horizon: int32(sig.HorizonDays), Probability: sig.Probability,
 		})
 	case !known:
 	case st.Kind == alerts.StepResolved:

@@ -47,10 +47,13 @@ type HistoryReport struct {
 
 // LapseReport is who left, by the history itself.
 type LapseReport struct {
-	Lapses int         `json:"lapses"` // silences of a horizon or more, after at least three active days
-	Stated int         `json:"stated"` // of them with a cancelled subscription: said, so that no alert is due
-	Money  event.Money `json:"-"`
-	Spend  string      `json:"spend"` // of the horizon before the last activity, of those who did not say so
+	Lapses int `json:"lapses"` // silences of a horizon or more, after at least three active days
+	Stated int `json:"stated"` // of them with a cancelled subscription: said, so that no alert is due
+	// Customers who left, once or more often, and Returned, departures after which there was activity again.
+	Customers int         `json:"customers"`
+	Returned  int         `json:"returned"`
+	Money     event.Money `json:"-"`
+	Spend     string      `json:"spend"` // of the horizon before the last activity, of those who did not say so
 }
 
 // Learning is how alerts did while ebb was learning.
@@ -135,6 +138,8 @@ type ModelReport struct {
 	ECE      float64  `json:"calibration_error"`
 	// Calibration holds ten bins of as many looks each, by rising probability.
 	Calibration []Bin `json:"calibration"`
+	// High are the looks at which the probability was high enough for an alert, by what was told: from 35 %, 50 %, 65 % and 80 % on, as far as there are any.
+	High []Bin `json:"calibration_from_35_percent,omitempty"`
 	// Thresholds are what alerts at fixed probabilities would have been: the first look in a silence at which the customer is overdue by his own
 	// rhythm and the probability reaches the threshold.
 	Thresholds []Threshold `json:"thresholds"`

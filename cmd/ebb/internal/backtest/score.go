@@ -246,13 +246,24 @@ func (s *scorer) complaint(to *tally, a *Alert) {
 
 // found reports whether a lapse was alerted before the horizon was over, and how many days before.
 func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
-	for _, a := range list { // in the order of time
-		if a.At > l.last.last && a.At <= l.last.last+s.ms {
-			return true, float64(l.last.last+s.ms-a.At) / dayMs
-		}
+	if a := s.namedBy(l, list); a != nil {
+		return true, s.lead(l, a)
 	}
 	return false, 0
 }
+
+// namedBy is the first alert of a lapse before the horizon was over, nil if there is none.
+func (s *scorer) namedBy(l *lapse, list []*Alert) *Alert {
+	for _, a := range list { // in the order of time
+		if a.At > l.last.last && a.At <= l.last.last+s.ms {
+			return a
+		}
+	}
+	return nil
+}
+
+// lead is how many days before the horizon was over an alert came.
+func (s *scorer) lead(l *lapse, a *Alert) float64 { return float64(l.last.last+s.ms-a.At) / dayMs }
 
 func (e *Learning) lapse(found bool) {
 	e.Lapses++

@@ -29,6 +29,7 @@ type BacktestOptions struct {
 	Horizon     int                                                               // days; 0: alerts.horizon of the configuration
 	ScoreAt     []time.Time                                                       // midnights (UTC) at which the days begin whose end every customer is scored at
 	Scores      string                                                            // file of these scores
+	Alerts      string                                                            // CSV file of every alert, and every departure that was missed; empty: none
 	Report      string                                                            // HTML file; empty: none
 	JSON        bool                                                              // write the report as one JSON object
 	StopAtBad   bool                                                              // the first row that cannot be used ends the run
@@ -54,6 +55,7 @@ Without -c, ebb's defaults apply, and a mapping that most tables fit
   ebb backtest -c ebb.yaml --events payments.csv --events usage.ndjson --output json
   ebb backtest -c ebb.yaml --kafka --from 2026-01-01 --report report.html
   zcat history.csv.gz | ebb backtest --events - --horizon 90
+  ebb backtest --events history.csv.gz --alerts alerts.csv     # customer by customer
   ebb backtest --events history.csv --score-at 2026-01-01,2026-02-01 --horizon 90 --scores scores.csv`,
 		Args: cobra.NoArgs,
 	}
@@ -70,6 +72,7 @@ Without -c, ebb's defaults apply, and a mapping that most tables fit
 	var dates []string
 	f.StringSliceVar(&dates, "score-at", nil, "days (2006-01-02, UTC) at whose end every customer known then is scored")
 	f.StringVar(&o.Scores, "scores", "", "CSV file for these scores")
+	f.StringVar(&o.Alerts, "alerts", "", "CSV file for every alert and what came of it, and for who left unnoticed")
 	f.StringVar(&o.Report, "report", "", "write the report as one HTML file")
 	badRows := &choice{value: "skip", allowed: []string{"stop", "skip"}}
 	f.Var(badRows, "bad-rows", "what becomes of a row that cannot be used: stop at the first, or skip and count it")

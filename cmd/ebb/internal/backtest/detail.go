@@ -1,0 +1,128 @@
+package backtest
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"ebb/detectors"
+	"ebb/stream/event"
+)
+
+// Judged is an alert with what came of it.
+type Judged struct {
+	*Alert
+	// Verdict is right, wrong, open (its horizon goes beyond the end of the history, or there is nothing to compare with) or few_days (the customer had less than three
+	// active days); empty for alerts that tell what is, not what will be.
+	Verdict string
+	// LeadDays is how many days before the horizon of a departure was over it came, for the first alert of silence that named it.
+	LeadDays *float64
+	Learning bool // it fired while ebb was learning, and does not count in the report
+}
+
+// Departure is one that no alert of silence named in time, and that was not stated.
+type Departure struct {
+	Customer string
+	Last     int64 // time of the last activity, ms
+	Spend    event.Money
+	Learning bool
+}
+
+// judge holds every alert against what happened, and finds the departures that none of silence names, if that is asked for at all.
+func (s *scorer) judge(list []Alert, silence bool) (judged []Judged, missed []Departure) {
+	leads := map[*Alert]float64{}
+	of := map[*person][]*Alert{}
+	for i := range list {
+		if a := &list[i]; a.Detector == detectors.SilenceName {
+			of[s.t.people[a.Customer]] = append(of[s.t.people[a.Customer]], a)
+		}
+	}
+	for i := range s.lapses {
+		l := &s.lapses[i]
+		switch a := s.namedBy(l, of[l.p]); {
+		case l.stated:
+		case a != nil:
+			leads[a] = s.lead(l, a)
+		case silence:
+			missed = append(missed, Departure{Customer: l.p.id, Last: l.last.last, Spend: l.spend, Learning: l.last.last < s.from})
+		}
+	}
+	slices.SortFunc(missed, func(a, b Departure) int {
+		return cmp.Or(cmp.Compare(a.Last, b.Last), cmp.Compare(a.Customer, b.Customer))
+	})
+	for i := range list {
+		a := &list[i]
+		j := Judged{Alert: a, Verdict: s.verdict(a), Learning: a.At < s.from}
+		if lead, ok := leads[a]; ok {
+			lead = round(lead, 1)
+			j.LeadDays = &lead
+		}
+		judged = append(judged, j)
+	}
+	return judged, missed
+}
+
+// verdict is what came of an alert, as a word.
+func (s *scorer) verdict(a *Alert) string {
+	p := s.t.people[a.Customer]
+	if !predicts(a.Detector) {
+		return ""
+	}
+	if p.upTo(dayOf(a.At)) < leastDays {
+		return "few_days"
+	}
+	var v verdict
+	if a.Detector == detectors.SilenceName {
+		v, _ = s.silence(a, p)
+	} else {
+		v = s.drop(a, p)
+	}
+	return [...]string{undecided: "open", right: "right", wrong: "wrong"}[v]
+}
+
+// WriteAlerts writes every alert with what came of it, and then every departure that was missed, as CSV. Times are in RFC 3339, amounts in the given currency. What is not
+// known is empty.
+func WriteAlerts(w io.Writer, d *Detail, currency string) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintln(b, "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning")
+	for i := range d.Alerts {
+		j := &d.Alerts[i]
+		probability, lead := "", ""
+		if j.Probability != 0 {
+			probability = strconv.FormatFloat(j.Probability, 'f', 3, 64)
+		}
+		if j.LeadDays != nil {
+			lead = strconv.FormatFloat(*j.LeadDays, 'f', 1, 64)
+		}
+		fmt.Fprintf(b, "%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%t\n", field(j.Customer), j.Detector, j.Severity, timeText(j.At), timeText(j.ResolvedAt), probability,
+			amountText(j.AtRisk), currency, j.Verdict, lead, timeText(j.Since), j.Learning)
+	}
+	for i := range d.Departures {
+		m := &d.Departures[i]
+		fmt.Fprintf(b, "%s,,,,,,%s,%s,missed,,%s,%t\n", field(m.Customer), amountText(m.Spend), currency, timeText(m.Last), m.Learning)
+	}
+	if err := b.Flush(); err != nil {
+		return fmt.Errorf("alerts: %w", err)
+	}
+	return nil
+}
+
+// amountText is an amount, empty for 0.
+func amountText(m event.Money) string {
+	if m == 0 {
+		return ""
+	}
+	return m.String()
+}
+
+// timeText is a time in ms, empty for 0.
+func timeText(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	return time.UnixMilli(ms).UTC().Format(time.RFC3339)
+}
