@@ -70,6 +70,9 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 		if d != nil {
 			d.Explain(r, env, &s.signal, o)
 		}
+		if s.Subject == "" {
+			detectors.ExplainOffers(r, o)
+		}
 		source(o, src)
 	})
 	if d != nil {
@@ -119,7 +122,7 @@ func summarize(dst []byte, s *Step, d detectors.Detector, r *customer.Record, en
 		dst = append(dst, "The rule "...)
 		return append(append(dst, s.Detector...), " is no longer configured."...)
 	}
-	return d.Summarize(dst, r, env, &s.signal)
+	return detectors.AppendOffers(d.Summarize(dst, r, env, &s.signal), r, env, &s.signal)
 }
 
 // resultWords tell in a sentence what a person said became of an alert.
@@ -188,6 +191,7 @@ func profile(o *detectors.Object, r *customer.Record, at int64) {
 		o.TextIf("plan", p.Plan)
 		o.TextIf("source", p.Source)
 	}
+	o.TextIf("buys", detectors.Bargains(r))
 	if at-r.First < warmingUpMs {
 		o.Text("stage", "warming_up")
 	} else {

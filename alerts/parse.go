@@ -62,6 +62,7 @@ type About struct {
 	Product string `json:"product,omitempty"`
 	Plan    string `json:"plan,omitempty"`
 	Source  string `json:"source,omitempty"`
+	Buys    string `json:"buys,omitempty"`
 	Stage   string `json:"stage,omitempty"`
 }
 

@@ -527,6 +527,9 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 	if a.SuspectedCause != "" && a.Step != "resolved" && (a.SuspectedCause == "payment_failure" || a.SuspectedCause == "price") {
 		fmt.Fprintf(w, ", suspected cause %s", a.SuspectedCause)
 	}
+	if a.Customer != nil && a.Customer.Buys != "" {
+		fmt.Fprintf(w, ", buys %s", a.Customer.Buys)
+	}
 	if a.MoneyAtRisk != nil {
 		fmt.Fprintf(w, ", %s %s at risk", a.MoneyAtRisk.Amount, a.MoneyAtRisk.Currency)
 	}

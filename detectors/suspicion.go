@@ -12,7 +12,8 @@ const (
 )
 
 // Suspect names what most likely drives a customer away whom an alert is about, by what went wrong for him in the sixty days before: a payment that failed and was not made up for, a
-// promise that was not kept, a complaint that is open or was made, or uses that failed. It is a hint of where to ask, not a finding; CauseNone where nothing is known. Of several the one that people forgive least is named. subject is
+// promise that was not kept, a complaint that is open or was made, or uses that failed; and where nothing did, that the last offer has ended of somebody who bought
+// under offers only. It is a hint of where to ask, not a finding; CauseNone where nothing is known. Of several the one that people forgive least is named. subject is
 // the complaint that the alert is about, "" for the customer as a whole.
 func Suspect(r *customer.Record, env *Env, subject string, at int64) event.Cause {
 	if subject == "" && unpaid(r, env, at) {
@@ -42,6 +43,8 @@ func Suspect(r *customer.Record, env *Env, subject string, at int64) event.Cause
 		return event.CauseServiceProcess
 	case failed >= failuresTell:
 		return event.CauseProductQuality
+	case afterOffer(r, at):
+		return event.CausePrice
 	}
 	return event.CauseNone
 }

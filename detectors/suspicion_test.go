@@ -20,6 +20,13 @@ func TestSuspect(t *testing.T) {
 	charge := func(kind event.Kind, ago int64) event.Event {
 		return event.Event{Feed: event.Payments, Kind: kind, Time: at - ago*day, Attempt: 1, Amount: 5}
 	}
+	offered := func(ago, endedAgo int64) event.Event {
+		e := event.Event{Feed: event.Payments, Kind: event.KindPurchase, Time: at - ago*day, Amount: 5}
+		if endedAgo != 0 {
+			e.Promotion, e.PromotionEnds = []byte("offer"), at-endedAgo*day
+		}
+		return e
+	}
 	for _, c := range []struct {
 		rule    string
 		events  []event.Event
@@ -39,6 +46,12 @@ func TestSuspect(t *testing.T) {
 		{"a payment that was made up for", []event.Event{charge(event.KindChargeFailed, 5), charge(event.KindCharge, 4)}, "", event.CauseNone},
 		{"one that nobody waits for any more", []event.Event{charge(event.KindChargeFailed, 100)}, "", event.CausePaymentFailure},
 		{"one that nobody waits for for long", []event.Event{charge(event.KindChargeFailed, 200)}, "", event.CauseNone},
+		{"the last of his offers has ended", []event.Event{offered(80, 70), offered(40, 30)}, "", event.CausePrice},
+		{"it ended long ago", []event.Event{offered(90, 70), offered(80, 70)}, "", event.CauseNone},
+		{"it lasts", []event.Event{offered(80, 70), offered(40, -10)}, "", event.CauseNone},
+		{"he bought without an offer too", []event.Event{offered(80, 70), offered(45, 0), offered(40, 30)}, "", event.CauseNone},
+		{"one purchase says nothing", []event.Event{offered(40, 30)}, "", event.CauseNone},
+		{"what went wrong goes before the price", []event.Event{offered(80, 70), offered(40, 30), failed(4), failed(3), failed(2)}, "", event.CauseProductQuality},
 	} {
 		cal := customer.NewCalendar(time.UTC)
 		p := customer.DefaultParams(cal)

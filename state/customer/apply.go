@@ -132,6 +132,9 @@ func (r *Record) applyActivity(e *event.Event, p *Params) Outcome {
 	if !out.Has(TooOld) {
 		r.beat(e, day, p)
 	}
+	if e.Kind == event.KindPurchase {
+		r.noteOffer(e)
+	}
 	if at > r.LastActivity {
 		r.LastActivity = at
 		r.Lapsed = false

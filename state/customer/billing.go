@@ -148,6 +148,7 @@ func (r *Record) noteBill(e *event.Event, p *Params) {
 		r.bills = &bills{}
 	}
 	r.bills.add(s)
+	r.forgetPlan(event.Payments) // the time in which something is owed does not count
 }
 
 // boughtSince reports whether the windows hold a purchase on a day or later.

@@ -88,7 +88,11 @@ func eventful(rng *rand.Rand) *Record {
 		}
 		r.Apply(e, &p)
 		p.Bills, p.Accounts = true, true
-		r.Apply(owe(rng, at), &p)
+		e = owe(rng, at)
+		if rng.IntN(3) == 0 {
+			e.Promotion, e.PromotionEnds = []byte{byte('a' + rng.IntN(3))}, at+rng.Int64N(30*dayMs)
+		}
+		r.Apply(e, &p)
 		e = pay(at, event.KindDeposit+event.Kind(rng.IntN(5)), event.Money(rng.IntN(1000)*tensInt(rng)), "EUR")
 		e.Balance, e.Balanced = event.Money(rng.Int64N(2000)-1000), rng.IntN(2) == 0
 		r.Apply(e, &p)
@@ -258,6 +262,7 @@ func TestCodecBound(t *testing.T) {
 	for i := range int32(accountWeeks + 2) {
 		r.account.weeks = append(r.account.weeks, accountWeek{maxDay - 100 + i, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64})
 	}
+	r.offers = &Offers{math.MaxUint32, math.MaxUint32, math.MaxInt64, id[:maxOffer]}
 	for i := range int64(maxFired + 1) {
 		r.RememberFired("d", id, (i+1)*(math.MaxInt64/(maxFired+2)))
 	}

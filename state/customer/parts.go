@@ -27,6 +27,7 @@ var parts = [...]part{
 	5: togetherPart{},
 	6: billsPart{},
 	7: accountPart{},
+	8: offersPart{},
 }
 
 // partBits says which parts a record has.

@@ -49,6 +49,7 @@ type Record struct {
 	fired   *fired       // nil where no alert was told and is over
 	bills   *bills       // nil where nothing is owed
 	account *account     // nil where no balance is known
+	offers  *Offers      // nil for who never bought under one
 }
 
 // UsageDay is the use of one local day.
