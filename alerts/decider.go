@@ -32,6 +32,8 @@ type Decision struct {
 	Findings []detectors.Finding
 	// Verdicts are what became of earlier alerts. They are valid until the next decision.
 	Verdicts []Verdict
+	// Leaves is the alert that began to tell that the customer does less, or nothing, if none told so before; nil: there is none. It may be one that is not published.
+	Leaves *customer.Lifecycle
 	// Touched: the lifecycles of the customer may have changed.
 	Touched bool
 	// Next is when he wants to be looked at again, in event time; never 0 unless Forget is true.
@@ -71,8 +73,12 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	sigs, rash := d.postponed(sigs, trigger, at)
 	var out Decision
 	if len(sigs) != 0 || len(r.Lifecycles) != 0 {
+		before := d.leaving(r)
 		d.steps = d.Policy.Decide(r, sigs, env, mode, d.steps[:0])
 		out.Steps, out.Touched = d.steps, true
+		if after := d.leaving(r); before == nil {
+			out.Leaves = after
+		}
 	}
 	d.findings = d.Detectors.Settle(r, env, d.findings[:0])
 	out.Findings = d.findings
@@ -96,6 +102,16 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	}
 	out.Next = next
 	return out
+}
+
+// leaving is the open alert that tells that the customer does less, or nothing, the first if there are several; nil if none does.
+func (d *Decider) leaving(r *customer.Record) *customer.Lifecycle {
+	for i := range r.Lifecycles {
+		if d.Detectors.Leaving(r.Lifecycles[i].Detector) {
+			return &r.Lifecycles[i]
+		}
+	}
+	return nil
 }
 
 // postponed leaves out what fires because a time has run out that lies before the event by no more than may be out of order. It is decided at its own time, as

@@ -27,6 +27,15 @@ func (s *Set) Kin(name string) Kin {
 	return NoKin
 }
 
+// Leaving reports whether an alert of the enabled detector of a name, by whichever method, tells that the customer does less than he used to, or nothing.
+func (s *Set) Leaving(name string) bool {
+	switch name {
+	case SilenceName, SpendDropName, UsageDropName:
+		return true
+	}
+	return s.Kin(name) == Leaving
+}
+
 func (*silenceModel) Kin() Kin        { return Leaving }
 func (*drop) Kin() Kin                { return Leaving }
 func (*complaintUnresolved) Kin() Kin { return Grievance }

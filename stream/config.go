@@ -9,6 +9,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/state"
 	"ebb/state/customer"
@@ -39,6 +40,7 @@ type Config struct {
 	Restore        RestoreConfig
 	Customer       customer.Params    // windows and caps of the customer record
 	Population     *population.Config // what is learnt from the whole group, nil: nothing
+	Cohorts        *cohorts.Config    // what is told of cohorts of customers, nil: nothing
 	Rates          *detectors.Rates
 	MaxRecordBytes int           // largest record value; 0: the event package's default
 	Cache          int64         // bytes of decoded customers kept by the instance, divided by its tasks

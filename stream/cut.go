@@ -139,6 +139,7 @@ func (t *task) startCut() {
 		t.give()
 	}
 	t.tellSamples(false)
+	t.tellCohorts(&cohortsTold{})
 	c := &cut{
 		customers: t.table.BeginCut(),
 		out:       t.outbox,

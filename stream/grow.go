@@ -334,7 +334,7 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		case whole == nil:
 			first := *r
 			whole = &first
-			whole.partitions, whole.mark, whole.tally, whole.verdicts = n, mark{}, tally{}, verdicts{}
+			whole.partitions, whole.mark, whole.tally, whole.census, whole.verdicts = n, mark{}, tally{}, census{}, verdicts{}
 			whole.stopped, whole.quarantined = 0, 0
 			for f := range whole.feeds {
 				whole.feeds[f].stalls = slices.Clone(r.feeds[f].stalls)

@@ -62,6 +62,7 @@ func (t *task) round() (int, error) {
 	t.tell()
 	n, err := t.timers()
 	t.tellEpoch()
+	t.tellCensus()
 	return taken + n, err
 }
 
@@ -391,6 +392,9 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 		t.found(&d.Findings[i])
 	}
 	t.judged(rec, d.Verdicts)
+	if d.Leaves != nil {
+		t.leaves(rec, d.Leaves)
+	}
 	if d.Touched {
 		t.hold(rec)
 	}
@@ -408,7 +412,7 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {
-	t.env.Now = at
+	t.env.Now, t.rec.census.today = at, dayOf(at)
 	t.env.Population, t.env.Misses = t.population(at), nil
 	if rates := t.env.Population.Misses(); rates != nil {
 		t.env.Misses = rates

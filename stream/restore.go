@@ -222,6 +222,9 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	if err := t.findMarked(); err != nil {
 		return err
 	}
+	if err := t.beginCensus(fresh); err != nil {
+		return err
+	}
 	if fresh {
 		t.safe = safePoint{record: r.append(nil), offsets: map[string]map[int32]int64{}}
 		for _, s := range t.sources {

@@ -20,11 +20,11 @@ import (
 )
 
 // secondStage folds the facts that the tasks of the whole group tell within their cuts, and owns what concerns more than one customer:
-// the operational alerts, and the model of the population. It runs on one member of the group, the owner of electedBy, and keeps the rules of a task: a transactional id of
+// the operational alerts, those about cohorts of customers, and the model of the population. It runs on one member of the group, the owner of electedBy, and keeps the rules of a task: a transactional id of
 // its own (GROUP-facts), fence before replay, position from its own record, and every transaction under generation and member id.
 //
 //	facts ──▶ report of a partition ──▶ fold ──▶ ONE transaction: reports and record to the changelog of facts, steps to the
-//	                                             topic of operations, offset of facts
+//	                                             topics of operations and alerts, offset of facts
 //
 // Its changelog is a topic of its own (compacted, one partition), not a key space in the changelog of a partition: a task would
 // restore it with its customers, wait at a take-over for the other's open transaction, and a fold would have to read a million customers to
@@ -44,6 +44,7 @@ type secondStage struct {
 	// owned
 	ops    *operations
 	learn  *learning // nil where nothing is learnt
+	watch  *watching // nil where no cohorts are watched
 	rec    stageRecord
 	facts  *fetch.Partition
 	out    stageOutput
@@ -74,6 +75,7 @@ type stageRecord struct {
 type stageOutput struct {
 	reports map[string][]byte // changed since the last, nil: gone
 	steps   []*alerts.Operational
+	cohorts []*alerts.Cohort
 	since   time.Time // process time of the oldest step
 }
 
@@ -180,7 +182,7 @@ func (s *secondStage) shut() {
 	if s.facts != nil {
 		s.facts.Close()
 	}
-	s.facts, s.ops, s.learn, s.out = nil, nil, nil, stageOutput{}
+	s.facts, s.ops, s.learn, s.watch, s.out = nil, nil, nil, nil, stageOutput{}
 }
 
 // stop ends the stage for a fault that somebody has to mend. The tasks go on; what they tell is folded later.
@@ -255,6 +257,18 @@ func (s *secondStage) open() error {
 
 // relearn makes what is learnt whole again: the stored fold, and the samples that came after it was stored.
 func (s *secondStage) relearn(topic string, start int64) error {
+	if w := s.watch; w != nil && w.stored >= 0 && w.stored < s.rec.position {
+		err := s.read(s.ctx, topic, max(w.stored, start), s.rec.position, func(rec *batch.Record) error {
+			kind, p, ok := splitFactKey(rec.Key)
+			if !ok || kind != factCohorts || p >= s.partitions {
+				return nil
+			}
+			return w.again(rec, p, s.cfg.Group)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	l := s.learn
 	if l == nil {
 		return nil
@@ -290,6 +304,9 @@ func (s *secondStage) replay() error {
 	if s.cfg.Population != nil {
 		s.learn = newLearning(*s.cfg.Population)
 	}
+	if s.cfg.Cohorts != nil {
+		s.watch = newWatching(*s.cfg.Cohorts)
+	}
 	s.rec = stageRecord{group: s.cfg.Group, cluster: s.cluster}
 	topic := s.cfg.Topics.FactsChangelog
 	start, end, err := s.bounds(s.ctx, topic)
@@ -306,6 +323,11 @@ func (s *secondStage) replay() error {
 	if err != nil {
 		return fmt.Errorf("replay of %s: %w", topic, err)
 	}
+	if s.watch != nil {
+		if err := s.watch.restored(s.partitions); err != nil {
+			return fmt.Errorf("replay of %s: %w", topic, err)
+		}
+	}
 	if s.learn == nil {
 		return nil
 	}
@@ -319,6 +341,12 @@ func (s *secondStage) replay() error {
 func (s *secondStage) restore(rec *batch.Record) error {
 	if string(rec.Key) == stageKey {
 		return s.decode(rec.Value)
+	}
+	if strings.HasPrefix(string(rec.Key), cohortsPrefix) {
+		if s.watch == nil { // none are watched any more; it stays for when they are again
+			return nil
+		}
+		return s.watch.restore(string(rec.Key), rec.Value)
 	}
 	if strings.HasPrefix(string(rec.Key), learntPrefix) || strings.HasPrefix(string(rec.Key), modelPrefix) {
 		if s.learn == nil { // nothing is learnt any more; it stays for when it is again
@@ -444,6 +472,9 @@ func (s *secondStage) fold(rec *batch.Record) error {
 	if ok && kind == factSamples {
 		return s.foldSamples(rec, p)
 	}
+	if ok && kind == factCohorts {
+		return s.foldCohorts(rec, p)
+	}
 	if !ok || kind != factConditions {
 		s.log.Debug("a fact of a kind that this version does not know is passed over", "offset", rec.Offset)
 		return nil
@@ -483,6 +514,29 @@ func (s *secondStage) foldSamples(rec *batch.Record, p int32) error {
 	if err != nil {
 		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
 	}
+	return nil
+}
+
+// foldCohorts takes in a fact of cohorts.
+func (s *secondStage) foldCohorts(rec *batch.Record, p int32) error {
+	if s.watch == nil {
+		return nil
+	}
+	f, err := decodeCohorts(rec.Value)
+	switch {
+	case err != nil:
+		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
+	case f.group != s.cfg.Group:
+		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", f.group, "offset", rec.Offset)
+		return nil
+	case p >= s.partitions:
+		return nil
+	}
+	steps := s.watch.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
+	if len(steps) != 0 && s.out.since.IsZero() {
+		s.out.since = s.tick()
+	}
+	s.out.cohorts = append(s.out.cohorts, steps...)
 	return nil
 }
 
@@ -541,9 +595,16 @@ func (s *secondStage) commit() error {
 		s.m.operations.WithLabelValues(string(op.Kind), op.Step.String()).Inc()
 		s.announce(op)
 	}
+	for _, c := range s.out.cohorts {
+		s.m.steps.WithLabelValues(alerts.CohortDropName, c.Severity.String(), c.Step.String()).Inc()
+		s.log.Warn("alert about a cohort of customers", "dimension", c.By, "step", c.Step, "severity", c.Severity, "leavers", c.Leavers, "active", c.Active, "days", c.Days)
+	}
 	s.out = stageOutput{reports: map[string][]byte{}}
 	if s.learn != nil {
 		s.learn.out = nil
+	}
+	if s.watch != nil {
+		s.watch.written()
 	}
 	s.m.firing(s.ops.firing())
 	s.publish("running", nil)
@@ -563,7 +624,14 @@ func (s *secondStage) transaction() (*txn.Transaction, error) {
 	if s.learn != nil {
 		err = errors.Join(err, s.learn.write(func(key, value []byte) error { return w.Add(changelog, key, value, nil, nowMs) }))
 	}
+	if s.watch != nil {
+		err = errors.Join(err, s.watch.write(func(key, value []byte) error { return w.Add(changelog, key, value, nil, nowMs) }))
+	}
 	err = errors.Join(err, w.Add(changelog, []byte(stageKey), s.encode(), nil, nowMs))
+	for _, c := range s.out.cohorts {
+		alert, open := s.policy.CohortMessage(c)
+		err = errors.Join(err, s.send(w, &message{topic: topics.Alerts, Message: alert}, nowMs), s.send(w, &message{topic: topics.OpenAlerts, Message: open}, nowMs))
+	}
 	for _, op := range s.out.steps {
 		err = errors.Join(err, s.send(w, &message{topic: topics.Operations, Message: s.policy.OperationalMessage(op)}, nowMs))
 	}

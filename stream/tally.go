@@ -58,6 +58,7 @@ type tally struct {
 	stages [numStages]int64
 	tiers  []string // at most maxTiers; further ones count as other
 	open   map[tallyKey]tallySum
+	census *census // of the same records, nil where none is kept
 }
 
 type tallyKey struct {
@@ -77,8 +78,19 @@ const (
 )
 
 // out takes a record out of the sums, and in puts it in.
-func (t *tally) out(r *customer.Record) { t.add(r, -1) }
-func (t *tally) in(r *customer.Record)  { t.add(r, 1) }
+func (t *tally) out(r *customer.Record) {
+	t.add(r, -1)
+	if t.census != nil {
+		t.census.out(r)
+	}
+}
+
+func (t *tally) in(r *customer.Record) {
+	t.add(r, 1)
+	if t.census != nil {
+		t.census.in(r)
+	}
+}
 
 func (t *tally) add(r *customer.Record, sign int64) {
 	if s := stageOf(r); s != noStage {

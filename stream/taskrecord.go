@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 5
+const taskRecordVersion = 6
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -35,6 +35,7 @@ type taskRecord struct {
 	verdicts    verdicts
 	feeds       [event.NumFeeds]feedRecord
 	reroute     rerouteRecord
+	census      census
 }
 
 // keep notes how many days the windows hold from now on. Longer ones are filled day by day, or by a rewind: what had left them before is not known.
@@ -144,7 +145,7 @@ func (r *taskRecord) append(b []byte) []byte {
 	for i := range r.feeds {
 		b = r.feeds[i].append(b)
 	}
-	return r.reroute.append(b)
+	return r.census.append(r.reroute.append(b))
 }
 
 func (r *rerouteRecord) append(b []byte) []byte {
@@ -297,6 +298,9 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	}
 	if version >= 3 {
 		r.reroute.decode(d)
+	}
+	if version >= 6 {
+		r.census.decode(d)
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")

@@ -412,7 +412,7 @@ const settleWithin = 10 * time.Second
 // tallied fills in the sums over the customers of every partition, which count from nothing.
 func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
 	for p, r := range records {
-		r.tally = tally{}
+		r.tally, r.census = tally{}, census{}
 		img, err := u.image(ctx, int32(p))
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -141,6 +142,9 @@ func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, e
 	})
 	sc, err := streamConfig(cfg, rates)
 	sc.Population = set.Population()
+	if c := &cfg.Cohorts; c.Enabled {
+		sc.Cohorts = &cohorts.Config{FalseAlarms: c.FalseAlarms, LeastMembers: c.LeastMembers, By: c.Dimensions()}
+	}
 	return sc, set, policy, err
 }
 

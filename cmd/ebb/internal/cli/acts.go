@@ -342,6 +342,8 @@ func writable(cfg *config.Config) error {
 func sensible(k *known, a *act) error {
 	late := a.Type == "outcome" || a.Type == "reopen"
 	switch {
+	case k.CustomerID == "":
+		return fmt.Errorf("alert %s is about a cohort of customers, %s: act on the alerts of its members", k.AlertID, printable(who(k.Alert)))
 	case !k.Firing() && !late:
 		return fmt.Errorf("alert %s is over: %s at %s", k.AlertID, cmp.Or(k.Reason, k.Step), k.Time.Format(time.RFC3339))
 	case a.Type == "reopen" && (k.Firing() || k.Outcome == ""):

@@ -96,13 +96,21 @@ func (c *CLI) leftOut(r *tail.Record, why error) error {
 // shortID is how much of an alert's id a line shows: enough to name it to the other commands.
 const shortID = 10
 
+// who is whom an alert is about: a customer, or a cohort of customers.
+func who(a *alerts.Alert) string {
+	if a.CustomerID == "" && a.Subject != nil {
+		return a.Subject.ID
+	}
+	return a.CustomerID
+}
+
 // stepLine is a step in one line: when, how bad, which alert, what, who, how much, why.
 func stepLine(a *alerts.Alert) string {
 	step := a.Step
 	if a.Reason != "" {
 		step += " (" + a.Reason + ")"
 	}
-	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), a.AlertID[:min(len(a.AlertID), shortID)], step, a.Detector, a.CustomerID}
+	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), a.AlertID[:min(len(a.AlertID), shortID)], step, a.Detector, who(a)}
 	if a.MoneyAtRisk != nil {
 		parts = append(parts, a.MoneyAtRisk.Amount+" "+a.MoneyAtRisk.Currency)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/hours"
 	"ebb/stream/event"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	Calendars map[string]Calendar `yaml:"calendars"`
 	// The rules by which customers are judged.
 	Detectors detectors.Config `yaml:"detectors"`
+	// What is told of cohorts of customers: when more of them begin to leave than chance explains, that is one alert that lists them.
+	Cohorts Cohorts `yaml:"cohorts"`
 	// The life of an alert.
 	Alerts Alerts `yaml:"alerts"`
 	// When a feed as a whole counts as silent, so that its silence is not taken for the customers'.
@@ -276,6 +279,29 @@ type Alerts struct {
 	QuietAfterOutcome Duration `yaml:"quiet_after_outcome" range:"1d..366d"`
 }
 
+// Cohorts is what is told of cohorts of customers.
+type Cohorts struct {
+	// Whether cohorts are watched at all. Everybody is one of them in any case.
+	Enabled bool `yaml:"enabled"`
+	// Which fields of the customers feed make cohorts: segment, region, product, owner.
+	By []string `yaml:"by"`
+	// How many alerts a year there may be at most, of all cohorts together, while customers leave as they always did.
+	FalseAlarms float64 `yaml:"false_alarms" range:"0.001..50"`
+	// How many customers of a cohort must have begun to leave for an alert.
+	LeastMembers int `yaml:"least_members" range:"2..1000000"`
+}
+
+// Dimensions are what makes cohorts.
+func (c *Cohorts) Dimensions() []cohorts.Dimension {
+	out := make([]cohorts.Dimension, 0, len(c.By))
+	for _, name := range c.By {
+		if d, ok := cohorts.ParseDimension(name); ok {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 // Stall is when a feed counts as silent.
 type Stall struct {
 	// How long nothing must have come. A week of the feed has to be known before ebb judges.
@@ -425,6 +451,7 @@ func Default() Config {
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day, Together: true},
+		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{

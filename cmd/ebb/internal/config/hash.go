@@ -41,10 +41,11 @@ func hash(c *Config) string {
 		Calendars   map[string]Calendar `yaml:"calendars"`
 		Files       map[string]string   `yaml:"calendar_files"`
 		Detectors   detectors.Config    `yaml:"detectors"`
+		Cohorts     Cohorts             `yaml:"cohorts"`
 		Alerts      Alerts              `yaml:"alerts"`
 		Stall       Stall               `yaml:"stall"`
 		DeadLetters DeadLetters         `yaml:"dead_letters"`
-	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, calendars, c.calendarFiles, c.Detectors, c.Alerts, c.Stall, c.DeadLetters}
+	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, calendars, c.calendarFiles, c.Detectors, c.Cohorts, c.Alerts, c.Stall, c.DeadLetters}
 	var p printer
 	p.structure(reflect.ValueOf(&deciding).Elem(), "")
 	sum := sha256.Sum256(p.buf.Bytes())

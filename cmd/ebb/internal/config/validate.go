@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/hours"
 	"ebb/stream/event"
 )
@@ -43,6 +44,7 @@ func (r *reader) check(c *Config, src Source) {
 	r.checkMoney(&c.Money)
 	r.checkCalendars(c, src)
 	r.checkDetectors(c)
+	r.checkCohorts(&c.Cohorts)
 	r.checkBounds(c)
 	r.checkHTTP(&c.HTTP)
 	r.checkWebhooks(c.Webhooks, src)
@@ -391,6 +393,20 @@ func (r *reader) checkDetectors(c *Config) {
 		default:
 			r.faultErr(r.position("detectors."+f.Field), "detectors."+f.Field, errors.New(f.Message))
 		}
+	}
+}
+
+func (r *reader) checkCohorts(c *Cohorts) {
+	seen := map[string]bool{}
+	for i, name := range c.By {
+		path := fmt.Sprintf("cohorts.by[%d]", i)
+		switch _, ok := cohorts.ParseDimension(name); {
+		case !ok:
+			r.faultAt(path, strconv.Quote(name)+" makes no cohorts", "use segment, region, product or owner")
+		case seen[name]:
+			r.faultAt(path, name+" stands twice", "leave one of them out")
+		}
+		seen[name] = true
 	}
 }
 

@@ -1,0 +1,383 @@
+package stream
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"ebb/alerts"
+	"ebb/detectors/cohorts"
+	"ebb/state"
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
+
+// census is a task's part in what is told of cohorts: how many active customers each of them has at the end of each day (UTC). Like the tally it sums a pure function of
+// every record, by taking it out before it changes and putting it back after, and is part of the task record. A change counts for the day of the decision that came
+// with it, so that the sizes of a day follow from the events alone, however far the task is when it tells them.
+type census struct {
+	by    []cohorts.Dimension // that are counted; nil: nothing is
+	day   int32               // newest day whose end is told, 0: none is
+	sizes map[cohorts.Key]int64
+	later map[int32]map[cohorts.Key]int64 // by how much they change in the days behind it
+
+	today int32  // of the decision that is being made
+	was   member // what was taken out and is not put back yet
+	away  bool
+}
+
+// member is what the census knows a customer by.
+type member struct {
+	active bool
+	values [cohorts.NumDimensions]string
+}
+
+const (
+	// maxCensus bounds the cohorts that a task counts; further ones are not watched.
+	maxCensus = 1 << 10
+	dayMs     = 24 * hourMs
+)
+
+// dayOf is the day (UTC) of an event time.
+func dayOf(ms int64) int32 {
+	day := ms / dayMs
+	if ms < day*dayMs {
+		day--
+	}
+	return int32(day)
+}
+
+func (c *census) of(r *customer.Record) (m member) {
+	if r.Closed() || stageOf(r) != stageActive {
+		return m
+	}
+	m.active = true
+	if p := r.Profile(); p != nil {
+		for _, d := range c.by {
+			m.values[d] = d.Of(p)
+		}
+	}
+	return m
+}
+
+// keys are the cohorts of a customer, everybody not among them.
+func (c *census) keys(r *customer.Record) (all []cohorts.Key) {
+	p := r.Profile()
+	for _, d := range c.by {
+		if v := d.Of(p); v != "" {
+			all = append(all, cohorts.Key{By: d, Value: v})
+		}
+	}
+	return all
+}
+
+func (c *census) out(r *customer.Record) {
+	if c.by == nil {
+		return
+	}
+	c.flush()
+	c.was, c.away = c.of(r), true
+}
+
+func (c *census) in(r *customer.Record) {
+	if c.by == nil {
+		return
+	}
+	is := c.of(r)
+	if c.away && is == c.was {
+		c.away = false
+		return
+	}
+	c.flush()
+	c.add(&is, 1)
+}
+
+// flush counts a customer out who did not come back.
+func (c *census) flush() {
+	if c.away {
+		c.add(&c.was, -1)
+		c.away = false
+	}
+}
+
+func (c *census) add(m *member, sign int64) {
+	if !m.active {
+		return
+	}
+	c.bump(cohorts.Key{}, sign)
+	for _, d := range c.by {
+		if m.values[d] != "" {
+			c.bump(cohorts.Key{By: d, Value: m.values[d]}, sign)
+		}
+	}
+}
+
+func (c *census) bump(k cohorts.Key, by int64) {
+	day := max(c.today, c.day+1)
+	changes := c.later[day]
+	if _, known := c.sizes[k]; !known && changes[k] == 0 && len(c.sizes)+len(changes) >= maxCensus {
+		return
+	}
+	if changes == nil {
+		changes = map[cohorts.Key]int64{}
+		c.later[day] = changes
+	}
+	if changes[k] += by; changes[k] == 0 {
+		delete(changes, k)
+	}
+}
+
+// begin starts the census of a task that counts these dimensions. It is true if every customer has to be counted anew.
+func (c *census) begin(by []cohorts.Dimension, fresh bool) (recount bool) {
+	if by == nil {
+		*c = census{}
+		return false
+	}
+	recount = !fresh && !slices.Equal(by, c.by)
+	if c.sizes == nil || recount {
+		*c = census{by: by, day: c.day, sizes: map[cohorts.Key]int64{}, later: map[int32]map[cohorts.Key]int64{}}
+	}
+	return recount
+}
+
+// close moves the sizes to the end of a day, and returns those that changed on the way.
+func (c *census) close(day int32) (all []sizeTold) {
+	c.flush()
+	for _, d := range slices.Sorted(maps.Keys(c.later)) {
+		if d > day {
+			break
+		}
+		changes := c.later[d]
+		for _, k := range slices.SortedFunc(maps.Keys(changes), cohorts.Key.Compare) {
+			n := max(0, c.sizes[k]+changes[k])
+			if c.sizes[k] = n; n == 0 {
+				delete(c.sizes, k)
+			}
+			all = append(all, sizeTold{d, k, n})
+		}
+		delete(c.later, d)
+	}
+	c.day = max(c.day, day)
+	return all
+}
+
+// whole are all sizes as of the newest day that is told.
+func (c *census) whole() (all []sizeTold) {
+	for _, k := range slices.SortedFunc(maps.Keys(c.sizes), cohorts.Key.Compare) {
+		all = append(all, sizeTold{c.day, k, c.sizes[k]})
+	}
+	return all
+}
+
+func (c *census) append(b []byte) []byte {
+	c.flush()
+	b = binary.AppendUvarint(b, uint64(len(c.by)))
+	if c.by == nil {
+		return b
+	}
+	for _, d := range c.by {
+		b = append(b, byte(d))
+	}
+	b = binary.AppendVarint(b, int64(c.day))
+	b = appendSizes(b, c.sizes)
+	b = binary.AppendUvarint(b, uint64(len(c.later)))
+	for _, d := range slices.Sorted(maps.Keys(c.later)) {
+		b = appendSizes(binary.AppendVarint(b, int64(d)), c.later[d])
+	}
+	return b
+}
+
+func appendSizes(b []byte, sizes map[cohorts.Key]int64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(sizes)))
+	for _, k := range slices.SortedFunc(maps.Keys(sizes), cohorts.Key.Compare) {
+		b = binary.AppendVarint(appendKey(b, k), sizes[k])
+	}
+	return b
+}
+
+func appendKey(b []byte, k cohorts.Key) []byte { return appendString(append(b, byte(k.By)), k.Value) }
+
+func (d *decoder) cohort() cohorts.Key {
+	k := cohorts.Key{By: cohorts.Dimension(d.byte()), Value: d.str()}
+	if d.err == nil && k.By >= cohorts.NumDimensions {
+		d.fail("no such dimension")
+	}
+	return k
+}
+
+func (c *census) decode(d *decoder) {
+	*c = census{}
+	n := d.uvarint()
+	if n > cohorts.NumDimensions {
+		d.fail("too many dimensions")
+		return
+	}
+	for range n {
+		by := cohorts.Dimension(d.byte())
+		if by >= cohorts.NumDimensions {
+			d.fail("no such dimension")
+			return
+		}
+		c.by = append(c.by, by)
+	}
+	if n == 0 {
+		return
+	}
+	c.day = int32(d.varint())
+	c.sizes, c.later = d.sizes(), map[int32]map[cohorts.Key]int64{}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		day := int32(d.varint())
+		c.later[day] = d.sizes()
+	}
+}
+
+func (d *decoder) sizes() map[cohorts.Key]int64 {
+	all := map[cohorts.Key]int64{}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		k := d.cohort()
+		all[k] = d.varint()
+	}
+	return all
+}
+
+// factCohorts is the kind of the facts that tell of cohorts:
+//
+//	value   version (1 byte), group (text), day (varint): everything of the days up to it is told with this fact, 0: more follows; flags (1 byte: 1 the history is quiet,
+//	        2 the sizes of the day are all that there are); sizes: number, then day, cohort, number of active customers; leavers: number, then day, customer (text),
+//	        detector (text), money at risk, cohorts; a cohort is dimension (1 byte) and value (text)
+const factCohorts = "cohorts"
+
+// cohortsTold is a fact of cohorts.
+type cohortsTold struct {
+	group        string
+	day          int32
+	quiet, whole bool
+	sizes        []sizeTold
+	leavers      []cohorts.Leaver
+}
+
+// sizeTold is how many active customers a cohort has at the end of a day, in one partition.
+type sizeTold struct {
+	day int32
+	key cohorts.Key
+	n   int64
+}
+
+func (f *cohortsTold) append(b []byte) []byte {
+	b = appendString(append(b, factVersion), f.group)
+	b = binary.AppendVarint(b, int64(f.day))
+	b = append(b, flag(f.quiet)|flag(f.whole)<<1)
+	b = binary.AppendUvarint(b, uint64(len(f.sizes)))
+	for _, s := range f.sizes {
+		b = binary.AppendVarint(appendKey(binary.AppendVarint(b, int64(s.day)), s.key), s.n)
+	}
+	b = binary.AppendUvarint(b, uint64(len(f.leavers)))
+	for i := range f.leavers {
+		l := &f.leavers[i]
+		b = appendString(appendString(binary.AppendVarint(b, int64(l.Day)), l.Customer), l.Detector)
+		b = binary.AppendUvarint(binary.AppendVarint(b, int64(l.AtRisk)), uint64(len(l.Of)))
+		for _, k := range l.Of {
+			b = appendKey(b, k)
+		}
+	}
+	return b
+}
+
+func decodeCohorts(b []byte) (*cohortsTold, error) {
+	if len(b) == 0 {
+		return nil, errors.New("fact is empty")
+	}
+	if b[0] > factVersion {
+		return nil, fmt.Errorf("format %d: %w", b[0], errNewerFact)
+	}
+	d := &decoder{b: b[1:]}
+	f := &cohortsTold{group: d.str(), day: int32(d.varint())}
+	flags := d.byte()
+	f.quiet, f.whole = flags&1 != 0, flags&2 != 0
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		f.sizes = append(f.sizes, sizeTold{int32(d.varint()), d.cohort(), d.varint()})
+	}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		l := cohorts.Leaver{Day: int32(d.varint()), Customer: d.str(), Detector: d.str(), AtRisk: event.Money(d.varint())}
+		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+			l.Of = append(l.Of, d.cohort())
+		}
+		f.leavers = append(f.leavers, l)
+	}
+	if d.err == nil && len(d.b) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("fact: %w", d.err)
+	}
+	return f, nil
+}
+
+// leaversFact is from how many leavers on a fact is closed.
+const leaversFact = 1000
+
+// census begins to count in a task that opens.
+func (t *task) beginCensus(fresh bool) error {
+	var by []cohorts.Dimension
+	if t.cfg.Cohorts != nil {
+		by = append([]cohorts.Dimension{cohorts.Everybody}, t.cfg.Cohorts.By...)
+	}
+	c := &t.rec.census
+	t.leavers, t.counted = nil, false
+	recount := c.begin(by, fresh)
+	t.rec.tally.census = c
+	if !recount {
+		return nil
+	}
+	t.log.Info("customers are counted by cohort anew")
+	return t.table.Scan(func(e *state.Entry) error {
+		m := c.of(&e.Record)
+		c.add(&m, 1)
+		return nil
+	})
+}
+
+// leaves notes that a customer begins to leave, by the decision that is being made.
+func (t *task) leaves(rec *customer.Record, l *customer.Lifecycle) {
+	c := &t.rec.census
+	if c.by == nil {
+		return
+	}
+	t.leavers = append(t.leavers, cohorts.Leaver{
+		Day: max(c.today, c.day+1), Customer: rec.ID, Detector: l.Detector, AtRisk: l.AtRisk, Of: c.keys(rec),
+	})
+	if len(t.leavers) >= leaversFact {
+		t.tellCohorts(&cohortsTold{})
+	}
+}
+
+// tellCensus tells the days that are over: all deadlines in them are decided, and no earlier event is to come. All sizes are told with the first such day of each life of the
+// task, and then every week: whoever folds them may have lost something.
+func (t *task) tellCensus() {
+	c := &t.rec.census
+	if c.by == nil || t.timersDone <= 0 {
+		return
+	}
+	day := max(c.day, dayOf(t.timersDone+1)-1)
+	if day == c.day {
+		return
+	}
+	f := &cohortsTold{whole: !t.counted || day/7 != c.day/7, quiet: t.mode() == alerts.Quiet, sizes: c.close(day), day: day}
+	if f.whole {
+		f.sizes = append(f.sizes, c.whole()...)
+	}
+	t.counted, t.moved = true, true
+	t.tellCohorts(f)
+}
+
+// tellCohorts puts a fact of cohorts into the next cut, with the leavers that wait.
+func (t *task) tellCohorts(f *cohortsTold) {
+	if len(t.leavers) == 0 && f.day == 0 {
+		return
+	}
+	f.group, f.leavers = t.cfg.Group, t.leavers
+	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factCohorts, t.partition), Value: f.append(nil)})
+	t.leavers = t.leavers[:0]
+}

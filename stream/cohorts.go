@@ -1,0 +1,362 @@
+package stream
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ebb/alerts"
+	"ebb/detectors/cohorts"
+	"ebb/stream/batch"
+)
+
+// watching is the part of the second stage that watches cohorts of customers. A day is judged once every partition has told everything of it, so the alerts are the same in
+// whatever order that came and wherever the customers lie. What is told of days that are not over yet is kept in memory only: after a take-over it is read again, from
+// the oldest fact that holds anything of it.
+type watching struct {
+	cfg    cohorts.Config
+	fold   *cohorts.Fold
+	levels map[int32]int32       // day up to which a partition has told everything
+	quiet  map[int32]int32       // newest day of which a partition told in its quiet history
+	days   map[int32]*cohortsDay // that are told in part and not closed
+	ahead  []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
+	open   map[cohorts.Key]*cohortAlert
+	began  int64 // when the first partition had told the oldest open day, ms of the wall clock; 0: none has
+	stored int64 // offset of the first fact that has to be read again, as it is stored; -1: none
+	chunks int   // pieces in which the fold is stored
+	closed bool  // a day was closed since it was stored
+	moved  bool  // something else changed since
+	pieces map[int][]byte
+}
+
+// cohortsDay is what was told of a day.
+type cohortsDay struct {
+	leavers []cohorts.Leaver
+	sizes   []partSize
+	whole   []int32 // partitions that told all their sizes
+}
+
+type partSize struct {
+	partition int32
+	sizeTold
+}
+
+// aheadFact is a fact with something of the days up to one.
+type aheadFact struct {
+	offset int64
+	day    int32
+}
+
+// cohortAlert is an open alert about a cohort.
+type cohortAlert struct {
+	opened   int64 // event time at which it fired, ms
+	since    int32 // day of the first leaver
+	leavers  int64 // as they were told last
+	severity alerts.Severity
+	revision uint32 // 0: it began in the quiet history, and nobody was told
+}
+
+// Keys in the changelog of the second stage.
+const (
+	cohortsHead   = "cohorts/head"
+	cohortsPrefix = "cohorts/"
+	cohortsFormat = 1
+)
+
+func newWatching(cfg cohorts.Config) *watching {
+	return &watching{
+		cfg: cfg, fold: cohorts.NewFold(cfg), levels: map[int32]int32{}, quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
+		open: map[cohorts.Key]*cohortAlert{}, stored: -1, pieces: map[int][]byte{},
+	}
+}
+
+func (w *watching) day(d int32) *cohortsDay {
+	x := w.days[d]
+	if x == nil {
+		x = &cohortsDay{}
+		w.days[d] = x
+	}
+	return x
+}
+
+// observe takes in a fact of a partition. What was told before, in a history that was told again, is passed over.
+func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
+	known := max(w.levels[p], w.fold.Day())
+	last := f.day
+	for i := range f.leavers {
+		if l := &f.leavers[i]; l.Day > known {
+			x := w.day(l.Day)
+			x.leavers, last = append(x.leavers, *l), max(last, l.Day)
+		}
+	}
+	if f.day > known {
+		for _, s := range f.sizes {
+			if s.day > known {
+				x := w.day(s.day)
+				x.sizes = append(x.sizes, partSize{p, s})
+			}
+		}
+		if f.whole {
+			x := w.day(f.day)
+			x.whole = append(x.whole, p)
+		}
+	}
+	if f.day > w.levels[p] {
+		w.levels[p] = f.day
+		if f.quiet {
+			w.quiet[p] = max(w.quiet[p], f.day)
+		}
+	}
+	if last > known {
+		w.ahead = append(w.ahead, aheadFact{offset, last})
+	}
+	w.moved = true
+}
+
+// take folds one fact of a partition, written at the given wall clock, and returns the steps that follow.
+func (w *watching) take(p int32, f *cohortsTold, partitions int32, offset, now int64) []*alerts.Cohort {
+	before := w.levels[p]
+	w.observe(p, f, offset)
+	if w.levels[p] == before {
+		return nil
+	}
+	if w.began == 0 && f.day > w.fold.Day() {
+		w.began = now
+	}
+	return w.close(partitions, now)
+}
+
+// close closes the days that every partition has told. One that has stood still for long is not waited for.
+func (w *watching) close(partitions int32, now int64) (steps []*alerts.Cohort) {
+	low, high := int32(math.MaxInt32), int32(0)
+	for p := range partitions {
+		low, high = min(low, w.levels[p]), max(high, w.levels[p])
+	}
+	if late := w.began != 0 && now-w.began > completeWithin.Milliseconds(); late {
+		low = high
+	}
+	closed := w.fold.Day()
+	if low <= closed {
+		return nil
+	}
+	next := closed + 1
+	if closed == 0 {
+		next = low
+		for d := range w.days {
+			next = min(next, d)
+		}
+	}
+	for d := next; d <= low; d++ {
+		steps = append(steps, w.judge(d)...)
+	}
+	w.ahead = slices.DeleteFunc(w.ahead, func(a aheadFact) bool { return a.day <= low })
+	w.closed, w.began = true, 0
+	if high > low {
+		w.began = now
+	}
+	return steps
+}
+
+// judge closes one day.
+func (w *watching) judge(d int32) (steps []*alerts.Cohort) {
+	x := w.days[d]
+	if x == nil {
+		x = &cohortsDay{}
+	}
+	delete(w.days, d)
+	known := map[int32]map[cohorts.Key]bool{}
+	for _, p := range x.whole {
+		known[p] = map[cohorts.Key]bool{}
+	}
+	slices.SortStableFunc(x.sizes, func(a, b partSize) int { return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.partition, b.partition)) })
+	for _, s := range x.sizes {
+		w.fold.Size(s.partition, s.key, s.n)
+		if known[s.partition] != nil {
+			known[s.partition][s.key] = true
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(known)) {
+		w.fold.Keep(p, known[p])
+	}
+	quiet := false
+	for _, day := range w.quiet {
+		quiet = quiet || day >= d
+	}
+	watch := map[cohorts.Key]bool{}
+	for k := range w.open {
+		watch[k] = true
+	}
+	for _, finding := range w.fold.Close(d, x.leavers, watch) {
+		if step := w.live(&finding, quiet); step != nil {
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+// live takes a finding into the life of the cohort's alert, and returns the step to publish, nil if there is none.
+func (w *watching) live(f *cohorts.Finding, quiet bool) *alerts.Cohort {
+	at := int64(f.Day+1) * dayMs
+	a := w.open[f.Key]
+	if a == nil {
+		if !f.Firing {
+			return nil
+		}
+		a = &cohortAlert{opened: at, since: f.Since}
+		w.open[f.Key] = a
+	}
+	severity := max(a.severity, severityOf(f))
+	kind := alerts.StepChanged
+	switch {
+	case f.Clear:
+		delete(w.open, f.Key)
+		kind = alerts.StepResolved
+		if a.revision == 0 {
+			return nil
+		}
+	case a.revision == 0:
+		kind = alerts.StepFired
+		if quiet || !f.Firing {
+			return nil
+		}
+	case severity == a.severity && f.Leavers < 2*a.leavers:
+		return nil
+	}
+	a.severity, a.leavers = severity, f.Leavers
+	a.revision++
+	f.Since = a.since
+	return &alerts.Cohort{
+		Finding: *f, Step: kind, Severity: severity, Revision: a.revision, At: at, Opened: a.opened, FalseAlarms: w.cfg.FalseAlarms,
+	}
+}
+
+// severityOf is critical where a fifth of the customers leave, or everybody is concerned.
+func severityOf(f *cohorts.Finding) alerts.Severity {
+	if f.By == cohorts.Everybody || 5*f.Leavers >= f.Active {
+		return alerts.Critical
+	}
+	return alerts.Warning
+}
+
+// write passes on what the next transaction stores: the fold, if a day was closed, and where facts have to be read again from.
+func (w *watching) write(add func(key, value []byte) error) error {
+	if !w.moved && !w.closed {
+		return nil
+	}
+	var err error
+	if w.closed {
+		chunks := w.fold.Chunks()
+		for i := range max(len(chunks), w.chunks) {
+			var value []byte
+			if i < len(chunks) {
+				value = chunks[i]
+			}
+			err = errors.Join(err, add(strconv.AppendInt([]byte(cohortsPrefix), int64(i), 10), value))
+		}
+		w.chunks = len(chunks)
+	}
+	w.stored = -1
+	if len(w.ahead) != 0 {
+		w.stored = w.ahead[0].offset
+	}
+	return errors.Join(err, add([]byte(cohortsHead), w.head()))
+}
+
+// written notes that it is stored.
+func (w *watching) written() { w.moved, w.closed = false, false }
+
+// head encodes what is not in the fold: levels and quiet days as they were when the newest day was closed (what came since is read again), and the open alerts.
+func (w *watching) head() []byte {
+	closed := w.fold.Day()
+	b := binary.AppendVarint([]byte{cohortsFormat}, w.stored)
+	b = binary.AppendVarint(b, w.began)
+	b = binary.AppendUvarint(b, uint64(len(w.levels)))
+	for _, p := range slices.Sorted(maps.Keys(w.levels)) {
+		b = binary.AppendVarint(binary.AppendUvarint(b, uint64(p)), int64(min(w.levels[p], closed)))
+		b = binary.AppendVarint(b, int64(min(w.quiet[p], closed)))
+	}
+	b = binary.AppendUvarint(b, uint64(len(w.open)))
+	for _, k := range slices.SortedFunc(maps.Keys(w.open), cohorts.Key.Compare) {
+		a := w.open[k]
+		b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(appendKey(b, k), a.opened), int64(a.since)), a.leavers)
+		b = binary.AppendUvarint(append(b, byte(a.severity)), uint64(a.revision))
+	}
+	return b
+}
+
+// restore takes in a record of the changelog under a key that begins with cohortsPrefix.
+func (w *watching) restore(key string, value []byte) error {
+	if key != cohortsHead {
+		i, err := strconv.Atoi(strings.TrimPrefix(key, cohortsPrefix))
+		switch {
+		case err != nil:
+			return fmt.Errorf("key %q is not ebb's", key)
+		case value == nil:
+			delete(w.pieces, i)
+		default:
+			w.pieces[i] = slices.Clone(value)
+		}
+		return nil
+	}
+	if len(value) == 0 || value[0] > cohortsFormat {
+		return fmt.Errorf("what is known of cohorts: %w", errNewerFact)
+	}
+	d := &decoder{b: value[1:]}
+	w.stored, w.began = d.varint(), d.varint()
+	clear(w.levels)
+	clear(w.quiet)
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		p := int32(d.uvarint())
+		w.levels[p], w.quiet[p] = int32(d.varint()), int32(d.varint())
+	}
+	clear(w.open)
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		k := d.cohort()
+		a := &cohortAlert{opened: d.varint(), since: int32(d.varint()), leavers: d.varint()}
+		a.severity, a.revision = alerts.Severity(d.byte()), uint32(d.uvarint())
+		w.open[k] = a
+	}
+	if d.err != nil {
+		return fmt.Errorf("what is known of cohorts: %w", d.err)
+	}
+	return nil
+}
+
+// restored makes the fold of what the changelog held, without partitions that do not exist any more.
+func (w *watching) restored(partitions int32) error {
+	w.chunks = len(w.pieces)
+	if w.chunks != 0 {
+		chunks := make([][]byte, 0, w.chunks)
+		for _, i := range slices.Sorted(maps.Keys(w.pieces)) {
+			chunks = append(chunks, w.pieces[i])
+		}
+		fold, err := cohorts.DecodeFold(w.cfg, chunks)
+		if err != nil {
+			return err
+		}
+		w.fold, w.pieces = fold, map[int][]byte{}
+	}
+	w.fold.Forget(partitions)
+	for p := range w.levels {
+		if p >= partitions {
+			delete(w.levels, p)
+			delete(w.quiet, p)
+		}
+	}
+	return nil
+}
+
+// again reads a fact that was taken in before the stage was opened.
+func (w *watching) again(rec *batch.Record, p int32, group string) error {
+	f, err := decodeCohorts(rec.Value)
+	if err == nil && f.group == group {
+		w.observe(p, f, rec.Offset)
+	}
+	return err
+}

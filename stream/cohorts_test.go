@@ -1,0 +1,187 @@
+package stream_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/alerts"
+	"ebb/detectors/cohorts"
+	"ebb/stream"
+	"ebb/stream/event"
+	"ebb/stream/kafkatest"
+	"ebb/stream/txn"
+)
+
+// watched is a world of customers with account owners. One of these leaves, and a third of his customers with him; of the others somebody leaves now and then.
+func watched(t *testing.T, parts int32) (w *world, events []happening) {
+	const customers, days, owners = 120, 190, 4
+	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+	w.group = "group"
+	w.broker.CreateTopic(t, w.topic("customers"), parts, map[string]string{"cleanup.policy": "compact"})
+	w.adjust = func(cfg *stream.Config) {
+		smallCuts(cfg)
+		cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
+		cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Owner, cohorts.Region}}
+	}
+	rng := rand.New(rand.NewPCG(3, 1))
+	begin := time.Now().UnixMilli() - days*dayMs
+	var profiles []kafkatest.Record
+	for c := range customers {
+		id, last := fmt.Sprintf("c-%03d", c), int64(days)
+		switch {
+		case c%owners == 1 && c%3 == 0: // kim's
+			last = 130 + rng.Int64N(5)
+		case rng.IntN(6) == 0:
+			last = 10 + rng.Int64N(180)
+		}
+		profiles = append(profiles, kafkatest.Record{
+			Partition: w.partitionOf(id), Key: []byte(id), Timestamp: begin - dayMs,
+			Value: fmt.Appendf(nil, `{"id":"f-%d","customer_id":%q,"time":%q,"owner":%q,"region":"r-%d"}`, c, id, time.UnixMilli(begin-dayMs).UTC().Format(time.RFC3339),
+				[]string{"lee", "kim", "mia", "ola"}[c%owners], c%2),
+		})
+		for at := begin + rng.Int64N(5*dayMs); at < begin+last*dayMs; at += dayMs + rng.Int64N(6*dayMs) {
+			events = append(events, happening{feed: "usage", customer: id, at: at, kind: "session", id: fmt.Sprintf("%s-%d", id, at)})
+		}
+	}
+	slices.SortFunc(events, func(a, b happening) int { return strings.Compare(fmt.Sprint(a.at, a.id), fmt.Sprint(b.at, b.id)) })
+	w.broker.Produce(t, w.topic("customers"), profiles...)
+	return w, events
+}
+
+// cohortSteps are the steps about cohorts, as they were published, and the table of those that are open.
+func (w *world) cohortSteps() (steps []string, all []*alerts.Alert) {
+	w.t.Helper()
+	open := map[string]string{}
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("alerts")) {
+		a, err := alerts.Parse(r.Value)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if a.Detector != alerts.CohortDropName {
+			continue
+		}
+		steps, all = append(steps, string(r.Key)+" "+string(r.Value)), append(all, a)
+		if open[a.AlertID] = string(r.Value); !a.Firing() {
+			delete(open, a.AlertID)
+		}
+	}
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("open")) {
+		if want, is := open[string(r.Key)]; is && string(r.Value) == want {
+			delete(open, string(r.Key))
+		}
+	}
+	if len(open) != 0 {
+		w.t.Errorf("not in the table of open alerts: %v", open)
+	}
+	return steps, all
+}
+
+// ofTheStage is the moment before a step of a transaction of the second stage.
+func ofTheStage(s txn.Step) killPoint {
+	return killPoint{"stage before " + s.String(), false, func(w *world, p *power, n int) {
+		now := counter(n)
+		w.step = func(task int32, at txn.Step) error {
+			select {
+			case <-p.off:
+				return errKilled
+			default:
+			}
+			if task == stream.SecondStage && at == s && now() {
+				return p.cut()
+			}
+			return nil
+		}
+	}}
+}
+
+// The owner's customers are one alert, the same however they are spread over partitions and instances, and whoever dies on the way.
+func TestCohortsDependOnTheEventsAlone(t *testing.T) {
+	long(t)
+	bubble(t, func(t *testing.T) {
+		var want []string
+		for _, v := range []struct {
+			name                      string
+			parts                     int32
+			portion, instances, kills int
+		}{
+			{name: "one partition", parts: 1, instances: 1},
+			{name: "three partitions", parts: 3, portion: 100, instances: 1},
+			{name: "two instances", parts: 4, portion: 100, instances: 2},
+			{name: "killed", parts: 3, portion: 100, instances: 1, kills: 8},
+		} {
+			w, events := watched(t, v.parts)
+			w.portion = v.portion
+			w.produce(events)
+			for i := range v.kills {
+				at := []txn.Step{txn.StepProduce, txn.StepEnd, txn.StepDone}[i%3]
+				point := beforeStep(at)
+				if i%2 == 0 {
+					point = ofTheStage(at)
+				}
+				w.diesAt(point, 2)
+				if w.lag() == 0 {
+					t.Error("died when all was done")
+				}
+				w.disk.Crash()
+			}
+			first, others := w.start(), []*running(nil)
+			for range v.instances - 1 {
+				others = append(others, w.twin().start())
+			}
+			w.virtuallyCaughtUp()
+			nap(5 * time.Second) // the second stage has read what was told last
+			for _, r := range append(others, first) {
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			}
+			got, all := w.cohortSteps()
+			if want == nil {
+				want = got
+				for _, s := range got {
+					t.Log(s)
+				}
+				owners(t, all)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %s\nwant %s", v.name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		}
+	})
+}
+
+// owners checks that the alerts are that of kim's customers, and nothing else.
+func owners(t *testing.T, all []*alerts.Alert) {
+	if len(all) < 2 || all[0].Step != "fired" || all[len(all)-1].Step != "resolved" {
+		t.Fatalf("%d steps", len(all))
+	}
+	for _, a := range all {
+		if a.Subject.Type != "cohort" || a.Subject.ID != "owner=kim" || a.CustomerID != "" || a.AlertID != all[0].AlertID {
+			t.Errorf("%+v", a)
+		}
+	}
+	var e struct {
+		Dimension, Value string
+		Active, Leavers  int
+		Members          []struct {
+			Customer string `json:"customer_id"`
+			Detector string
+		}
+	}
+	if err := json.Unmarshal(all[0].Evidence, &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.Dimension != "owner" || e.Value != "kim" || e.Active < 20 || e.Active > 30 || e.Leavers < 5 || len(e.Members) != e.Leavers {
+		t.Errorf("%+v", e)
+	}
+	for _, m := range e.Members {
+		if m.Detector != "silence" || m.Customer == "" {
+			t.Errorf("member %+v", m)
+		}
+	}
+}
