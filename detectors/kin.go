@@ -38,5 +38,6 @@ func (s *Set) Leaving(name string) bool {
 
 func (*silenceModel) Kin() Kin        { return Leaving }
 func (*drop) Kin() Kin                { return Leaving }
+func (*outflow) Kin() Kin             { return Leaving }
 func (*complaintUnresolved) Kin() Kin { return Grievance }
 func (*friction) Kin() Kin            { return Grievance }
