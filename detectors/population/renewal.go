@@ -1,6 +1,9 @@
 package population
 
-import "math"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Renewal is a mixture of renewal processes with drop-out, on a grid of rates, shapes and drop-out probabilities: the time between purchases is gamma
 // distributed with shape k, that is the more regular the larger k is, and the customer leaves after a purchase with probability q. The weights of the grid
@@ -13,7 +16,15 @@ type Renewal struct {
 	// weights of the cells by rate, shape and drop-out, the last fastest. They add up to 1.
 	weights []float64
 	cells   []cell // by rate and shape
+	tabled  *[tabledGaps]atomic.Pointer[[maxCells]stayed]
 }
+
+// stayed is what predict needs of a cell for a number of gaps: the chances, weight included, of having left after the last purchase and of being a customer
+// still, and of the latter how often they come within the horizon.
+type stayed struct{ left, here, come float64 }
+
+// tabledGaps is for how many numbers of gaps that is kept once it was needed: nearly all customers have fewer.
+const tabledGaps = 96
 
 // shape of the time between purchases.
 type shape struct {
@@ -86,6 +97,31 @@ func (m *Renewal) prepare() {
 			c.come[d] = c.stay[d] * -math.Expm1(rate*m.horizon*math.Log1p(-q)) / q
 		}
 	}
+	m.tabled = new([tabledGaps]atomic.Pointer[[maxCells]stayed])
+}
+
+// stayed is what became of customers with a number of gaps, by cell. It must not be changed.
+func (m *Renewal) stayed(gaps float64) *[maxCells]stayed {
+	i := int(gaps)
+	kept := i < tabledGaps && float64(i) == gaps
+	if kept {
+		if all := m.tabled[i].Load(); all != nil {
+			return all
+		}
+	}
+	own, stay := new([maxCells]stayed), stays(gaps)
+	for j := range m.cells {
+		cell, s := &m.cells[j], &own[j]
+		for d, p := range stay {
+			s.left += p * cell.left[d]
+			s.here += p * cell.stay[d]
+			s.come += p * cell.come[d]
+		}
+	}
+	if kept {
+		m.tabled[i].Store(own)
+	}
+	return own
 }
 
 // gammaSurvival is the regularised upper incomplete gamma function Q(k, x) for k = 1/2 or a whole number.
@@ -214,7 +250,7 @@ const negligible = -25
 func (m *Renewal) predict(c *history, h float64) outlook {
 	var ll, silent [maxCells]float64
 	m.logLikelihoods(c, &ll, &silent)
-	stay := stays(c.x)
+	became := m.stayed(c.x)
 	ln, i := lnTime(c.since+h), -1
 	var all, quiet, rate, shape, days float64
 	for r, lnRate := range m.lnRates {
@@ -223,18 +259,12 @@ func (m *Renewal) predict(c *history, h float64) outlook {
 			if i++; ll[i] < negligible {
 				continue
 			}
-			s, cell := &m.shapes[j], &m.cells[i]
-			left, here, come := 0.0, 0.0, 0.0 // left after the last purchase, or still a customer if silent for so long
-			for d, p := range stay {
-				left += p * cell.left[d]
-				here += p * cell.stay[d]
-				come += p * cell.come[d]
-			}
+			s, c := &m.shapes[j], &became[i] // left after the last purchase, or here still if silent for so long
 			e := math.Exp(ll[i])
-			mass := e * (left + here*silent[i])
+			mass := e * (c.left + c.here*silent[i])
 			all += mass
-			quiet += e * (left + here*s.at(at))
-			days += e * come * silent[i]
+			quiet += e * (c.left + c.here*s.at(at))
+			days += e * c.come * silent[i]
 			rate += mass * m.rates[r]
 			shape += mass * s.lnK
 		}
