@@ -119,3 +119,25 @@ func TestLinksInDocs(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryMetricIsDocumented: who meets a metric finds what it counts, and the table names none that is gone.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	table := string(read(t, "docs/metrics.md"))
+	known := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.name != "metrics.go" {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`"(ebb_[a-z0-9_]+)"`).FindAllSubmatch(read(t, s.path()), -1) {
+			name := string(m[1])
+			if known[name] = true; !strings.Contains(table, "| `"+name+"` |") {
+				t.Errorf("docs/metrics.md does not name %s of %s", name, s.path())
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(ebb_[a-z0-9_]+)` \\|").FindAllStringSubmatch(table, -1) {
+		if !known[m[1]] {
+			t.Errorf("docs/metrics.md names %s, which no metrics.go defines", m[1])
+		}
+	}
+}
