@@ -250,6 +250,7 @@ func (p *Policy) headers(kind []byte, id []byte, revision uint32, subject []byte
 
 // OpenAlert writes the record of the table of open alerts for an alert that was told, as its customer is known now: for a table that has to be written anew.
 func (p *Policy) OpenAlert(r *customer.Record, l *customer.Lifecycle, env *detectors.Env) Message {
+	p.cfg.Detectors.Know(env)
 	s := p.held(l)
 	s.At = max(l.FiredAt, l.ChangedAt)
 	kind := StepFired

@@ -350,6 +350,7 @@ func NewSet(cfg Config) (*Set, error) {
 
 // Keep sets what the records have to keep for these detectors, as far as an Env tells what that needs to know. The parameters must not be used beyond the Env.
 func (s *Set) Keep(p *customer.Params, env *Env) {
+	s.Know(env)
 	if s.population != nil {
 		p.Horizon = s.population.Horizon
 	}
@@ -359,10 +360,17 @@ func (s *Set) Keep(p *customer.Params, env *Env) {
 			p.Drop = env.DropParams()
 			p.Drop.Usage = p.Drop.Usage || d.feed == event.Usage
 		case *paymentTrouble:
-			p.Bills, env.giveUp = true, d.giveUp
+			p.Bills = true
 		case *outflow:
 			p.Accounts = true
 		}
+	}
+}
+
+// Know tells env what the explanations of these detectors need to know beside what is kept.
+func (s *Set) Know(env *Env) {
+	if d, ok := s.Detector(PaymentTroubleName).(*paymentTrouble); ok {
+		env.giveUp = d.giveUp
 	}
 }
 
