@@ -524,6 +524,7 @@ func (d *Decoder) paymentDetails(p *plan, e *Event) {
 	e.Recurring = d.flag(&p[fieldRecurring], e)
 	e.Attempt = uint16(d.number(&p[fieldAttempt], math.MaxUint16, e))
 	e.NextAttempt, e.Due = d.timeOrNote(&p[fieldNextAttempt], e), d.date(&p[fieldDue], e)
+	e.Category, e.Product = d.name(&p[fieldCategory], e), d.name(&p[fieldProduct], e)
 	e.FailureCode, e.Promotion = d.name(&p[fieldFailureCode], e), d.name(&p[fieldPromotion], e)
 	e.PromotionEnds = d.date(&p[fieldPromotionEnds], e)
 	e.Balance, e.Balanced = d.balance(&p[fieldBalance], e)

@@ -115,6 +115,11 @@ func TestDecodeContract(t *testing.T) {
 			want:   "Feed=payments Kind=charge_failed Time=2026-01-05T10:00:00Z ID=p Customer=c Recurring=true Attempt=1 NextAttempt=2026-01-08T10:00:00Z",
 		},
 		{
+			rule: "what a payment is for", feed: Payments,
+			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"purchase","amount":1,"product":"espresso","category":"coffee"}`,
+			want:   "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=1.00 Product=espresso Category=coffee",
+		},
+		{
 			rule: "an invoice that is due on a day", feed: Payments,
 			record: `{"id":"p","customer_id":"c","time":"2026-01-05T10:00:00Z","type":"invoice_issued","amount":120,"due":"2026-02-04"}`,
 			want:   "Feed=payments Kind=invoice_issued Time=2026-01-05T10:00:00Z ID=p Customer=c Amount=120.00 Due=2026-02-04T00:00:00Z",

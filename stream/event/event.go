@@ -375,6 +375,7 @@ type Event struct {
 	// Attempt is which attempt at this payment it was, from 1 on, 0 = not said; NextAttempt is when the next one is announced, 0 = none is.
 	Attempt       uint16
 	NextAttempt   int64
+	Product       []byte // what was paid for
 	FailureCode   []byte // why it failed, in the words of who tried
 	Promotion     []byte // id of the offer under which it was bought
 	PromotionEnds int64  // when that offer ends, 0 = not said
@@ -388,7 +389,7 @@ type Event struct {
 	Actor       Actor
 	Due         int64 // 0 = not said; of an invoice: until when it is to be paid
 	LinkedID    []byte
-	Category    []byte
+	Category    []byte // of payments too
 	Group       []byte // of the people who deal with it
 	Score       Money  // how content the customer is, on the source's own scale, in 1/10000; only with Scored
 	Scored      bool

@@ -81,7 +81,7 @@ var feedFields = [NumFeeds][]field{
 	},
 	Payments: {
 		fieldID, fieldCustomer, fieldTime, fieldType, fieldAmount, fieldCurrency, fieldInitiator, fieldRecurring, fieldAttempt, fieldNextAttempt,
-		fieldFailureCode, fieldDue, fieldPromotion, fieldPromotionEnds, fieldBalance,
+		fieldFailureCode, fieldDue, fieldPromotion, fieldPromotionEnds, fieldBalance, fieldProduct, fieldCategory,
 	},
 	Complaints: {
 		fieldID, fieldCustomer, fieldTime, fieldType, fieldComplaintID, fieldPriority, fieldLevel, fieldActor, fieldDue,
@@ -101,7 +101,6 @@ var contractPaths = map[field]string{fieldPromotion: "promotion.id", fieldPromot
 // unreadFields holds what the contract has beside: known, so that they are not counted as unknown fields.
 var unreadFields = [NumFeeds][]string{
 	Usage:      {"unit", "product"},
-	Payments:   {"product", "category"},
 	Complaints: {"channel", "agent", "subject"},
 	Customers:  {"type"},
 }
