@@ -460,6 +460,10 @@ func (s *script) paymentField(e *event.Event, word string) error {
 		e.Due = date()
 	case "code":
 		e.FailureCode = []byte(v)
+	case "category":
+		e.Category = []byte(v)
+	case "product":
+		e.Product = []byte(v)
 	case "offer":
 		e.Promotion = []byte(v)
 	case "ends":

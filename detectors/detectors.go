@@ -214,6 +214,7 @@ type Config struct {
 	Friction            FrictionConfig            `yaml:"friction"`
 	PaymentTrouble      PaymentTroubleConfig      `yaml:"payment_trouble"`
 	Outflow             OutflowConfig             `yaml:"outflow"`
+	PartialLapse        PartialLapseConfig        `yaml:"partial_lapse"`
 
 	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
 	Horizon Duration `yaml:"-"`
@@ -237,7 +238,7 @@ const (
 func Defaults() Config {
 	return Config{
 		SpendDrop: DefaultSpendDrop(), UsageDrop: DefaultUsageDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
-		PaymentTrouble: DefaultPaymentTrouble(), Outflow: DefaultOutflow(),
+		PaymentTrouble: DefaultPaymentTrouble(), Outflow: DefaultOutflow(), PartialLapse: DefaultPartialLapse(),
 		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
@@ -267,6 +268,7 @@ func (c *Config) Validate() error {
 	c.Friction.validate(&f)
 	c.PaymentTrouble.validate(&f)
 	c.Outflow.validate(&f)
+	c.PartialLapse.validate(&f)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -345,6 +347,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.Outflow.Enabled {
 		s.list = append(s.list, newOutflow(cfg.Outflow, cfg.Horizon, cfg.LapseAfter))
 	}
+	if cfg.PartialLapse.Enabled {
+		s.list = append(s.list, newPartialLapse(cfg.PartialLapse, cfg.Horizon, cfg.LapseAfter))
+	}
 	return s, nil
 }
 
@@ -363,6 +368,8 @@ func (s *Set) Keep(p *customer.Params, env *Env) {
 			p.Bills = true
 		case *outflow:
 			p.Accounts = true
+		case *partialLapse:
+			p.Habits = true
 		}
 	}
 }
@@ -388,7 +395,7 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
-	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName}
+	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName, PartialLapseName}
 }
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.

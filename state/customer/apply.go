@@ -39,6 +39,9 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	if p.Accounts && e.Feed == event.Payments {
 		r.noteAccount(e, p)
 	}
+	if p.Habits && e.Feed == event.Payments {
+		r.noteHabit(e, p)
+	}
 	at := max(e.Time, 1)
 	if r.First == 0 || at < r.First {
 		r.First = at

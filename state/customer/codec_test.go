@@ -87,7 +87,7 @@ func eventful(rng *rand.Rand) *Record {
 			e.Score, e.Scored = event.Money(rng.IntN(50_000)), true
 		}
 		r.Apply(e, &p)
-		p.Bills, p.Accounts = true, true
+		p.Bills, p.Accounts, p.Habits = true, true, true
 		e = owe(rng, at)
 		if rng.IntN(3) == 0 {
 			e.Promotion, e.PromotionEnds = []byte{byte('a' + rng.IntN(3))}, at+rng.Int64N(30*dayMs)
@@ -257,6 +257,13 @@ func TestCodecBound(t *testing.T) {
 		r.bills.steps = append(r.bills.steps, billStep{
 			at: (i + 1) * (math.MaxInt64 / (maxBills + 1)), next: 1, amount: math.MinInt64, kind: BillFailed, attempt: math.MaxUint16, code: id[:maxBillCode],
 		})
+	}
+	r.habits = &habits{}
+	for i := range r.habits.at {
+		r.habits.at[i] = Habit{Kind: lastHabit, Name: id[:maxHabitName], Rhythm: Rhythm{
+			SumGapSquares: math.MaxUint64, Spent: math.MaxInt64, SumLnGap: math.MaxUint32, Last: maxRhythmDay, Count: math.MaxUint16,
+			Gap: math.MaxUint16, GapBefore: math.MaxUint16, LongestBefore: math.MaxUint16, LastAmount: 1, DecayedSpend: 1, LnGap: 1,
+		}}
 	}
 	r.account = &account{at: math.MaxInt64, balance: math.MinInt64, moved: math.MinInt64}
 	for i := range int32(accountWeeks + 2) {

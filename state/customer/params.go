@@ -25,6 +25,8 @@ type Params struct {
 	Drop *DropParams
 	// Bills: what customers owe is followed.
 	Bills bool
+	// Habits: the rhythms of what customers pay for, and are paid, are followed.
+	Habits bool
 	// Accounts: balances are kept.
 	Accounts bool
 	// Calendar tells local days.

@@ -28,6 +28,7 @@ var parts = [...]part{
 	6: billsPart{},
 	7: accountPart{},
 	8: offersPart{},
+	9: habitsPart{},
 }
 
 // partBits says which parts a record has.

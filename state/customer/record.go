@@ -50,6 +50,7 @@ type Record struct {
 	bills   *bills       // nil where nothing is owed
 	account *account     // nil where no balance is known
 	offers  *Offers      // nil for who never bought under one
+	habits  *habits      // nil where no payment names what it is for
 }
 
 // UsageDay is the use of one local day.

@@ -91,6 +91,17 @@ func rules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
+	if d := cfg.Detectors.PartialLapse; d.Enabled {
+		all = append(all, console.Rule{
+			Detector: detectors.PartialLapseName, Version: "1",
+			Sentence: "The customer goes on, but one of the four largest things that he pays for, or is paid, is overdue by its own rhythm.",
+			Thresholds: []console.Threshold{
+				{Name: "false alarms each and year", Value: strconv.FormatFloat(d.FalseAlarms, 'g', -1, 64)},
+				{Name: "least repeats", Value: strconv.Itoa(d.LeastRepeats)},
+				{Name: "least share of the spend", Value: percent(d.LeastSharePercent)},
+			},
+		})
+	}
 	return all
 }
 

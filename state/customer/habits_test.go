@@ -1,0 +1,126 @@
+package customer
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"ebb/stream/event"
+)
+
+func payFor(day int, category string, euros int) *event.Event {
+	return &event.Event{
+		Feed: event.Payments, Kind: event.KindPurchase, Time: int64(day) * dayMs, Amount: event.Money(euros) * event.MoneyUnit,
+		Currency: event.Currency{'E', 'U', 'R'}, Category: []byte(category),
+	}
+}
+
+func habitParams() Params {
+	p := DefaultParams(NewCalendar(nil))
+	p.Habits, p.MaxSeen = true, 0
+	return p
+}
+
+// known names the habits of a record with the days on which they were paid.
+func known(r *Record) string {
+	var b strings.Builder
+	for _, h := range r.Habits() {
+		if h.Kind != 0 {
+			fmt.Fprintf(&b, "%s %s %d; ", h.Kind, h.Name, h.Rhythm.Count)
+		}
+	}
+	return b.String()
+}
+
+func TestHabitsKeepWhatIsPaidAgain(t *testing.T) {
+	p := habitParams()
+	r := &Record{ID: "c"}
+	for i := range 10 {
+		r.Apply(payFor(1000+7*i, "bread", 10), &p)
+		r.Apply(payFor(1001+14*i, "coffee", 30), &p)
+		r.Apply(payFor(1002+30*i, fmt.Sprintf("once %d", i), 500), &p)
+	}
+	got := known(r)
+	if !strings.Contains(got, "category bread 10; category coffee 10; ") || strings.Count(got, "once") != MaxHabits-2 {
+		t.Errorf("kept are %s", got)
+	}
+	if h := r.Habits()[0].Rhythm; h.MeanGap() != 7 || h.Spent != 100*event.MoneyUnit || h.LongestGap() != 7 {
+		t.Errorf("bread %+v", h)
+	}
+	// Six habits, and something large: the one that was worth least lately goes.
+	r = &Record{ID: "c"}
+	for i := range 5 {
+		for k := range MaxHabits {
+			r.Apply(payFor(1000+7*i, fmt.Sprint("h", k), 10+k), &p)
+		}
+	}
+	r.Apply(payFor(1030, "small", 1), &p)
+	if got := known(r); strings.Contains(got, "small") || !strings.Contains(got, "h0") {
+		t.Errorf("a single small payment takes a place: %s", got)
+	}
+	r.Apply(payFor(1031, "car", 10_000), &p)
+	if got := known(r); !strings.Contains(got, "category car 1; category h1 5") || strings.Contains(got, "h0") {
+		t.Errorf("after a large one: %s", got)
+	}
+}
+
+func TestHabitKinds(t *testing.T) {
+	e := payFor(1, "", 1)
+	if kind, _ := habitOf(e); kind != 0 {
+		t.Errorf("a purchase of nothing known is %v", kind)
+	}
+	e.Recurring = true
+	if kind, name := habitOf(e); kind != HabitRecurring || len(name) != 0 {
+		t.Errorf("%v %s", kind, name)
+	}
+	e.Product = []byte(strings.Repeat("ä", 30))
+	if kind, name := habitOf(e); kind != HabitProduct || len(name) != maxHabitName {
+		t.Errorf("%v %s", kind, name)
+	}
+	e.Kind = event.KindDeposit
+	if kind, _ := habitOf(e); kind != HabitIncome {
+		t.Errorf("a deposit of a series is %v", kind)
+	}
+	e.Initiator = event.InitiatorBank
+	if kind, _ := habitOf(e); kind != 0 {
+		t.Errorf("interest is %v", kind)
+	}
+	e.Kind, e.Initiator, e.Recurring = event.KindCharge, event.InitiatorCompany, false
+	if kind, _ := habitOf(e); kind != 0 {
+		t.Errorf("what the company charges once is %v", kind)
+	}
+}
+
+func TestHabitsAreStored(t *testing.T) {
+	p := habitParams()
+	r, other := &Record{ID: "c"}, &Record{ID: "d"}
+	for i := range 8 {
+		r.Apply(payFor(1000+7*i, "bread", 10), &p)
+		other.Apply(payFor(1003+7*i, "bread", 10), &p)
+		other.Apply(payFor(1003+7*i, "tea", 5), &p)
+	}
+	b := AppendRecord(nil, r)
+	var got Record
+	if err := DecodeRecord(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(AppendRecord(nil, &got), b) || known(&got) != "category bread 8; " {
+		t.Errorf("read again: %s", known(&got))
+	}
+	none := &Record{ID: "c"}
+	bare := payFor(1000, "", 10)
+	none.Apply(bare, &p)
+	if none.habits != nil {
+		t.Error("who names nothing has habits")
+	}
+	r.Join(other, &p)
+	if got := known(r); got != "category bread 16; category tea 8; " {
+		t.Errorf("merged: %s", got)
+	}
+	e := payFor(1100, "bread", 10)
+	r.Apply(e, &p)
+	if n := testing.AllocsPerRun(20, func() { e.Time += 0; r.Apply(e, &p) }); n != 0 {
+		t.Errorf("%v allocations for a payment", n)
+	}
+}
