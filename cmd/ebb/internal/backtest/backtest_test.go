@@ -469,6 +469,20 @@ func TestBrokenRowsAreNamedAndCounted(t *testing.T) {
 	}
 }
 
+// Acts of people are counted, whatever they say, also where no feed of them is configured.
+func TestActsAreCounted(t *testing.T) {
+	rows := "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\na,2024-01-02T00:00:00Z,control,acknowledge,,\na,2024-01-03T00:00:00Z,payment,purchase,10,\n"
+	o := options(t, write(t, "acts.csv", rows))
+	o.StopAtBad = true
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.History.Acts != 1 || r.History.Events != 2 || r.History.Bad != 0 {
+		t.Errorf("%+v", r.History)
+	}
+}
+
 func TestBrokenRowsStop(t *testing.T) {
 	o := options(t, write(t, "broken.csv", broken))
 	o.StopAtBad = true

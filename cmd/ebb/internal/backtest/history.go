@@ -215,6 +215,10 @@ func (l *loader) row(file string) func(int, event.Feed, []byte) error {
 // take decodes a record for its time and customer and keeps it.
 func (l *loader) take(at event.Position, file string, f event.Feed, key, value []byte) error {
 	h := l.h
+	if f == event.Control { // not carried out, so what they say does not matter
+		h.Acts++
+		return l.count()
+	}
 	err := l.decoders[f].Decode(at, key, value, &l.ev)
 	var reject *event.Reject
 	switch {
@@ -224,13 +228,17 @@ func (l *loader) take(at event.Position, file string, f event.Feed, key, value [
 		return l.bad(BadRow{file, int(at.Offset), string(reject.Reason), reject.Message})
 	case err != nil:
 		return fmt.Errorf("%s:%d: %w", file, at.Offset, err)
-	case f == event.Control:
-		h.Acts++
 	case l.ev.Time < l.o.From || l.o.Until != 0 && l.ev.Time >= l.o.Until:
 		h.Outside++
 	default:
 		l.keep(f, key, value)
 	}
+	return l.count()
+}
+
+// count counts a row, and now and then looks whether to go on.
+func (l *loader) count() error {
+	h := l.h
 	if l.rows++; l.rows%4096 == 0 {
 		if h.bytes > l.o.MaxBytes {
 			return fmt.Errorf("the history takes more than the %.1f MB of memory that are allowed: allow more, or divide it by customers", float64(l.o.MaxBytes)/1e6)

@@ -216,7 +216,8 @@ type feedNames struct {
 	order  []string
 }
 
-// newFeedNames knows the topics that are configured, and the feeds' own names, singular and plural.
+// newFeedNames knows the topics that are configured, and the feeds' own names, singular and plural; that of the acts of people too where no feed of them is configured,
+// because a history may hold some.
 func newFeedNames(feeds []stream.FeedConfig) *feedNames {
 	n := &feedNames{topics: map[string]event.Feed{}}
 	for _, f := range feeds {
@@ -231,6 +232,10 @@ func newFeedNames(feeds []stream.FeedConfig) *feedNames {
 				n.order = append(n.order, name)
 			}
 		}
+	}
+	if name := event.Control.String(); !slices.Contains(n.order, name) {
+		n.topics[name] = event.Control
+		n.order = append(n.order, name)
 	}
 	return n
 }

@@ -21,6 +21,9 @@ func (r *Report) Text(w io.Writer) error {
 	if h.Bad > 0 {
 		fmt.Fprintf(t, "%d rows could not be used\n", h.Bad)
 	}
+	if h.Acts > 0 {
+		fmt.Fprintf(t, "%d acts of people were not carried out\n", h.Acts)
+	}
 	if r.Activity != "none" {
 		fmt.Fprintln(t, r.departures())
 	}
