@@ -22,7 +22,7 @@ func (c *CLI) alerts() *cobra.Command {
 	return group(
 		"alerts", "See alerts, and say what is done about them",
 		"  ebb alerts tail -c ebb.yaml\n  ebb alerts tail --from-start --until-end --output json\n  ebb alerts ack 3f2a91 --note 'will call tomorrow'",
-		append([]*cobra.Command{c.alertsTail(), c.alertsShow()}, c.acts()...)...,
+		append([]*cobra.Command{c.alertsTail(), c.alertsShow(), c.alertsVerify()}, c.acts()...)...,
 	)
 }
 

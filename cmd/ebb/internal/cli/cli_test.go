@@ -151,7 +151,7 @@ func compare(t *testing.T, name, got, want string) {
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	for _, args := range []string{
 		"", "run", "demo", "config", "config check", "config print", "config schema", "topics", "topics check", "topics create", "alerts",
-		"alerts tail", "alerts show", "alerts ack", "alerts assign", "alerts unassign", "alerts contacted", "alerts snooze", "alerts unsnooze", "alerts outcome", "alerts reopen",
+		"alerts tail", "alerts show", "alerts ack", "alerts assign", "alerts unassign", "alerts contacted", "alerts snooze", "alerts unsnooze", "alerts outcome", "alerts reopen", "alerts verify",
 		"dlq", "dlq list", "state", "state show", "state grow", "state rewind", "state export", "state import", "version",
 	} {
 		p := newProgram()
