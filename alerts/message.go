@@ -63,6 +63,12 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 			o.Text("currency", p.cfg.Currency.String())
 		})
 	}
+	if lost := p.cfg.Detectors.Lost(r, env, &s.episode, s.At); lost != 0 && s.Reason != detectors.CorrectedByLateData {
+		o.Object("money_lost_so_far", func(o *detectors.Object) {
+			o.Money("amount", lost)
+			o.Text("currency", p.cfg.Currency.String())
+		})
+	}
 	if s.Kind != StepResolved {
 		o.TextIf("suspected_cause", detectors.Suspect(r, env, s.Subject, s.At).String())
 	}

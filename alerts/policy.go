@@ -150,8 +150,9 @@ type Step struct {
 	Result    event.Result // of one that resolved the alert
 	LossCause event.Cause  // as the person said
 
-	signal detectors.Signal
-	work   *customer.Work // what people did so far; nil: nothing
+	signal  detectors.Signal
+	work    *customer.Work     // what people did so far; nil: nothing
+	episode customer.Lifecycle // of the alert, as of the step
 }
 
 // Decide takes what the detectors say of a customer into the lifecycles of his alerts, and appends the steps to publish, in
@@ -292,7 +293,7 @@ func mute(r *customer.Record, complaint string) {
 func step(kind StepKind, l *customer.Lifecycle, s *detectors.Signal) Step {
 	st := Step{
 		Kind: kind, Detector: l.Detector, Subject: l.Subject, At: s.At, Severity: Severity(l.Severity), AlertID: l.AlertID,
-		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s, work: l.Work,
+		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s, work: l.Work, episode: *l,
 	}
 	st.signal.Since = l.Since
 	return st

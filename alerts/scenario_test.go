@@ -537,6 +537,9 @@ func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Messag
 	if a.MoneyAtRisk != nil {
 		fmt.Fprintf(w, ", %s %s at risk", a.MoneyAtRisk.Amount, a.MoneyAtRisk.Currency)
 	}
+	if a.MoneyLostSoFar != nil {
+		fmt.Fprintf(w, ", %s %s lost so far", a.MoneyLostSoFar.Amount, a.MoneyLostSoFar.Currency)
+	}
 	s.people(a)
 	for _, g := range a.Together {
 		fmt.Fprintf(w, ", with %s %s", g.Severity, g.Detector)
