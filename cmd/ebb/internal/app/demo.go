@@ -180,7 +180,7 @@ func demoTopics() []demo.Topic {
 		names = append(names, string(f))
 	}
 	for _, name := range names {
-		all = append(all, demo.Topic{Name: name, Partitions: demoPartitions, Configs: map[string]string{"retention.bytes": demo.FeedBytes}})
+		all = append(all, demo.Topic{Name: name, Partitions: demoPartitions})
 	}
 	return all
 }

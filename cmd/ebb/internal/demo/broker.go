@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,12 +17,12 @@ import (
 type Topic struct {
 	Name       string
 	Partitions int32
-	// Configs are Kafka's, such as cleanup.policy. Unless they say otherwise nothing is deleted for its age: the records bear simulated
-	// times, which the broker would take for old.
+	// Configs are Kafka's, such as cleanup.policy. What they say of retention does not hold: nothing is deleted for its age, because the records bear simulated times,
+	// which the broker would take for old.
 	Configs map[string]string
 }
 
-// Broker is an embedded Kafka broker in this process, with a producer for the crowd's events. What it holds lies in memory; feed
+// Broker is an embedded Kafka broker in this process, with a producer for the crowd's events. What it holds lies in memory;
 // topics are bounded by retention.bytes, compacted ones are compacted twice a minute.
 type Broker struct {
 	cluster *kfake.Cluster
@@ -33,7 +34,7 @@ type Broker struct {
 
 var _ Producer = (*Broker)(nil)
 
-// FeedBytes is how much of a feed topic's partition the embedded broker keeps: some years of the crowd's events.
+// FeedBytes is how much of a topic's partition the embedded broker keeps: some years of the crowd's events.
 const FeedBytes = "33554432"
 
 // StartBroker starts a broker on a free port of the loopback interface and makes the topics.
@@ -55,6 +56,7 @@ func StartBroker(ctx context.Context, topics []Topic) (*Broker, error) {
 		cluster.Close()
 		return nil, fmt.Errorf("connect to the embedded broker: %w", err)
 	}
+	cluster.ControlKey(int16(kmsg.CreateTopics), keep(cluster))
 	b := &Broker{cluster: cluster, client: client}
 	if err := b.create(ctx, topics); err != nil {
 		b.Close()
@@ -63,16 +65,35 @@ func StartBroker(ctx context.Context, topics []Topic) (*Broker, error) {
 	return b, nil
 }
 
+// keep has every topic that anybody makes keep its records, up to FeedBytes, however old they are: the embedded broker knows no LogAppendTime, and by their simulated
+// times all of them may be past their retention.
+func keep(cluster *kfake.Cluster) func(kmsg.Request) (kmsg.Response, error, bool) {
+	return func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req, ok := r.(*kmsg.CreateTopicsRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		forever, most := "-1", FeedBytes
+		for i := range req.Topics {
+			t := &req.Topics[i]
+			t.Configs = slices.DeleteFunc(t.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == "retention.ms" || c.Name == "retention.bytes" })
+			for name, value := range map[string]*string{"retention.ms": &forever, "retention.bytes": &most} {
+				c := kmsg.NewCreateTopicsRequestTopicConfig()
+				c.Name, c.Value = name, value
+				t.Configs = append(t.Configs, c)
+			}
+		}
+		return nil, nil, false
+	}
+}
+
 func (b *Broker) create(ctx context.Context, topics []Topic) error {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	for _, t := range topics {
 		rt := kmsg.NewCreateTopicsRequestTopic()
 		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = t.Name, t.Partitions, 1
-		configs := map[string]string{"retention.ms": "-1"}
 		for k, v := range t.Configs {
-			configs[k] = v
-		}
-		for k, v := range configs {
 			c := kmsg.NewCreateTopicsRequestTopicConfig()
 			c.Name, c.Value = k, &v
 			rt.Configs = append(rt.Configs, c)

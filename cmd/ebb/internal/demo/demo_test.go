@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"ebb/cmd/ebb/internal/console"
 	"ebb/cmd/ebb/internal/simulate"
@@ -350,7 +351,7 @@ func TestLatencyIsMeasuredFromTheSimulatedTime(t *testing.T) {
 
 func TestTheEmbeddedBroker(t *testing.T) {
 	ctx := t.Context()
-	b, err := StartBroker(ctx, []Topic{{Name: "in", Partitions: 3, Configs: map[string]string{"retention.bytes": FeedBytes}}, {Name: "table", Partitions: 1, Configs: map[string]string{"cleanup.policy": "compact"}}})
+	b, err := StartBroker(ctx, []Topic{{Name: "in", Partitions: 3, Configs: map[string]string{"retention.ms": "604800000"}}, {Name: "table", Partitions: 1, Configs: map[string]string{"cleanup.policy": "compact"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,6 +371,19 @@ func TestTheEmbeddedBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	about := kmsg.NewDescribeConfigsRequestResource()
+	about.ResourceType, about.ResourceName = kmsg.ConfigResourceTypeTopic, "in"
+	req.Resources = append(req.Resources, about)
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range resp.Resources[0].Configs {
+		if c.Name == "retention.ms" && (c.Value == nil || *c.Value != "-1") {
+			t.Errorf("old records would be deleted: retention.ms is %v", c.Value)
+		}
+	}
 	where := map[string]int32{}
 	for got := 0; got < n; {
 		fetches := client.PollFetches(ctx)
