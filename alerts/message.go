@@ -29,9 +29,6 @@ const (
 	OperationalSchema = "urn:ebb:schema:operational:v1"
 )
 
-// warmingUpMs is how long a customer must be known before his stage is mature.
-const warmingUpMs = 28 * 24 * 3_600_000
-
 // Message writes a step as the event of the alert topic, and as the record of the table of open alerts: the same data under
 // the alert's id, or a tombstone when it was resolved. src is where the event that triggered the decision lies; its Topic is
 // empty for a timer.
@@ -42,7 +39,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	head(&o, id, s.Revision, s.Kind, s.Reason, s.Detector)
 	about(&o, s.Subject)
 	o.Text("customer_id", r.ID)
-	o.Object("customer", func(o *detectors.Object) { profile(o, r, s.At) })
+	o.Object("customer", func(o *detectors.Object) { profile(o, r, env, s.At) })
 	o.Text("severity", s.Severity.String())
 	o.TextWith("summary", func(dst []byte) []byte { return p.also(summarize(dst, s, d, r, env), s, r, env) })
 	times(&o, s.At, s.Since, s.FiredAt)
@@ -187,7 +184,7 @@ func times(o *detectors.Object, at, since, firedAt int64) {
 }
 
 // profile writes what is known of the customer besides his id.
-func profile(o *detectors.Object, r *customer.Record, at int64) {
+func profile(o *detectors.Object, r *customer.Record, env *detectors.Env, at int64) {
 	if p := r.Profile(); p != nil {
 		o.TextIf("tier", p.Tier)
 		o.TextIf("segment", p.Segment)
@@ -198,11 +195,7 @@ func profile(o *detectors.Object, r *customer.Record, at int64) {
 		o.TextIf("source", p.Source)
 	}
 	o.TextIf("buys", detectors.Bargains(r))
-	if at-r.First < warmingUpMs {
-		o.Text("stage", "warming_up")
-	} else {
-		o.Text("stage", "mature")
-	}
+	o.Text("stage", string(detectors.StageOf(r, env, at)))
 }
 
 // source writes where the triggering event lies.
