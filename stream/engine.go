@@ -91,7 +91,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		gen:          -1,
 	}
 	if cfg.Population != nil {
-		e.models = &models{e: e, wake: make(chan struct{}, 1)}
+		e.models = &models{e: e}
 	}
 	if err := deps.Registry.Register(standing{tasks: e.Status, feeds: cfg.Feeds, currency: cfg.Rates.Currency().String()}); err != nil {
 		return nil, err

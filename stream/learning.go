@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ebb/detectors/population"
 )
@@ -57,6 +58,7 @@ type learning struct {
 	closed int64           // newest closed epoch, ms; 0: none
 	oldest int64           // of the epochs of which samples have come, ms; 0: none have
 	levels map[int32]int64 // epoch up to which a partition has told all samples, ms
+	late   map[int32]bool  // partitions that are not waited for before they tell something: they have stood still for long. Not stored
 	began  int64           // when the first partition had told the oldest open epoch, ms of the wall clock; 0: none has
 	models []int64         // epochs of the models that are kept, ascending, ms
 	out    []epochResult   // for the next transaction
@@ -77,7 +79,7 @@ type epochResult struct {
 const learntPrefix = "learnt/"
 
 func newLearning(cfg population.Config) *learning {
-	return &learning{fold: population.NewFold(cfg), levels: map[int32]int64{}, unsaved: -1, cfg: cfg, pieces: map[int][]byte{}}
+	return &learning{fold: population.NewFold(cfg), levels: map[int32]int64{}, late: map[int32]bool{}, unsaved: -1, cfg: cfg, pieces: map[int][]byte{}}
 }
 
 // take folds one fact of a partition, written at the given wall clock.
@@ -85,6 +87,7 @@ func (l *learning) take(p int32, f *samplesTold, partitions int32, offset, now i
 	if err := l.observe(f); err != nil {
 		return err
 	}
+	delete(l.late, p)
 	if l.unsaved < 0 {
 		l.unsaved = offset
 	}
@@ -130,14 +133,19 @@ func (l *learning) observe(f *samplesTold) error {
 	return nil
 }
 
-// close closes the epochs that every partition has told. One that has stood still for long is not waited for.
+// learnWithin is for how long the samples of an epoch are waited for: less than tasks wait for its model.
+const learnWithin = 90 * time.Second
+
+// close closes the epochs that every partition has told. One that has stood still for long is not waited for, nor are the next epochs held up by it.
 func (l *learning) close(partitions int32, now int64) {
-	low, high := never, int64(0)
-	for p := range partitions {
-		low, high = min(low, l.levels[p]), max(high, l.levels[p])
-	}
-	if late := l.began != 0 && now-l.began > completeWithin.Milliseconds(); late {
-		low = high
+	low, high := l.span(partitions)
+	if low <= l.closed && l.began != 0 && now-l.began > learnWithin.Milliseconds() {
+		for p := range partitions {
+			if l.levels[p] <= l.closed {
+				l.late[p] = true
+			}
+		}
+		low, high = l.span(partitions)
 	}
 	if low <= l.closed {
 		return
@@ -161,6 +169,17 @@ func (l *learning) close(partitions int32, now int64) {
 	if high > l.closed {
 		l.began = now
 	}
+}
+
+// span is the oldest and the newest of the epochs that partitions have told, but those that are late.
+func (l *learning) span(partitions int32) (low, high int64) {
+	low = never
+	for p := range partitions {
+		if !l.late[p] {
+			low, high = min(low, l.levels[p]), max(high, l.levels[p])
+		}
+	}
+	return low, high
 }
 
 // keep notes a model for the next transaction, and drops the oldest beyond those that are kept.

@@ -10,14 +10,14 @@ import (
 
 	"ebb/detectors/population"
 	"ebb/stream/conn"
+	"ebb/stream/tail"
 )
 
 // models are what is known of the population, one model for each epoch, as the second stage tells it in its changelog. One reader serves all
 // tasks of the instance. Models are immutable and shared.
 type models struct {
-	e    *Engine
-	all  atomic.Pointer[[]epochModel] // ascending; nil before what was there at the start has been read
-	wake chan struct{}
+	e   *Engine
+	all atomic.Pointer[[]epochModel] // ascending; nil before what was there at the start has been read
 }
 
 // epochModel is what was learnt up to an epoch. The model is nil where there was not enough to learn from.
@@ -78,51 +78,33 @@ func (m *models) run(ctx context.Context) {
 	}
 }
 
+// follow reads the changelog to its end, and then on. It has a fetcher of its own: the second stage reads the same partition when it is opened here.
 func (m *models) follow(ctx context.Context) error {
-	topic := m.e.cfg.Topics.FactsChangelog
-	start, err := m.e.deps.Cluster.Offsets(ctx, topic, []int32{0}, conn.Earliest, conn.ReadUncommitted)
+	cluster, topic := m.e.deps.Cluster, m.e.cfg.Topics.FactsChangelog
+	end, err := cluster.Offsets(ctx, topic, []int32{0}, conn.Latest, conn.ReadCommitted)
 	if err != nil {
 		return err
 	}
-	end, err := m.e.deps.Cluster.Offsets(ctx, topic, []int32{0}, conn.Latest, conn.ReadCommitted)
-	if err != nil {
-		return err
-	}
-	p := m.e.fetcher.Open(topic, 0, start[0], m.wake)
-	defer p.Close()
 	all := []epochModel{} // what an earlier attempt read stays in force until this one has got as far
-	for position := start[0]; ; {
-		if position >= end[0] {
+	read := func(r tail.Record) (err error) {
+		if all, err = take(all, r.Key, r.Value); err != nil {
+			err = fmt.Errorf("offset %d: %w", r.Offset, err)
+		}
+		return err
+	}
+	o := tail.Options{Topic: topic, Partitions: []int32{0}, UntilEnd: true}
+	if err := tail.Read(ctx, cluster, o, read); err != nil {
+		return err
+	}
+	m.tell(all)
+	o.UntilEnd, o.Offsets = false, end
+	return tail.Read(ctx, cluster, o, func(r tail.Record) error {
+		err := read(r)
+		if err == nil {
 			m.tell(all)
 		}
-		b, st := p.Poll()
-		if b == nil {
-			if st.Err != nil {
-				return st.Err
-			}
-			if st.Delivered > position { // over markers
-				position = st.Delivered
-				continue
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-m.wake:
-			}
-			continue
-		}
-		for i := 0; i < b.Len() && err == nil; i++ {
-			rec := b.At(i)
-			position = rec.Offset + 1
-			if all, err = take(all, rec.Key, rec.Value); err != nil {
-				err = fmt.Errorf("offset %d: %w", rec.Offset, err)
-			}
-		}
-		b.Release()
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // tell puts models into force.

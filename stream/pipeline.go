@@ -342,9 +342,14 @@ func (t *task) settle(e *state.Entry, upTo int64) {
 // timers decides the deadlines that the clock has passed, and returns how many it decided. The decision bears the deadline's time. Many may have the
 // same, and each changes a record: what waits for a cut is bounded here as in merge, which then waits until they are all decided.
 func (t *task) timers() (int, error) {
+	t.overdue = true
+	for i, s := range t.merged { // what a feed held when the task was closed is not known before it is read again
+		if s.seen == 0 && !t.views[i].known() {
+			return 0, nil
+		}
+	}
 	limit := t.timerLimit()
 	n := 0
-	t.overdue = true
 	for n < roundSize && !t.heavy() {
 		e, at, ok, err := t.table.PopDue(limit)
 		if err != nil {
@@ -423,7 +428,11 @@ func (t *task) know(at int64) {
 	grace := t.cfg.Time.Grace.Milliseconds()
 	for i, s := range t.merged {
 		f := &t.feeds[s.feed]
-		until := max(0, min(at, t.views[i].complete(grace), t.otherTasks(at))-s.completenessMs)
+		complete := t.views[i].complete(grace)
+		if !t.views[i].known() { // nothing is read of it just now: the clock stands where it was when something was
+			complete = s.seen
+		}
+		until := max(0, min(at, complete, t.otherTasks(at))-s.completenessMs)
 		if f.stalled != 0 {
 			until = min(until, f.stalled)
 		}

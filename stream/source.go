@@ -59,6 +59,7 @@ type source struct {
 	warmth   uint64
 	ahead    []span // offsets behind the position that an earlier life has forwarded
 	front    front
+	seen     int64 // event time up to which all of the feed was seen when the clock moved last, ms; 0 before anything is known of it in this life
 }
 
 // first is the slot that the merge would take next. Valid only while n > 0.

@@ -324,6 +324,16 @@ func (t *task) advance() {
 		views = append(views, view{buffered: true, head: r.clock})
 	}
 	t.clock = nextClock(t.clock, views, t.cfg.Time.Grace.Milliseconds())
+	for i, s := range t.merged {
+		switch v := t.views[i]; {
+		case v.out:
+			s.seen = 1 // of what is missing nothing is known; 0 would be waited for
+		case v.atEnd, v.absent, v.buffered && v.head >= t.clock:
+			s.seen = max(t.clock, 1)
+		case v.buffered: // what was missing, or is late, is being read
+			s.seen = max(s.seen, 1)
+		}
+	}
 	t.live = true
 	for _, s := range t.merged {
 		if s.behind() > liveBehind {

@@ -113,7 +113,7 @@ func (f *Fetcher) Close() {
 	}
 }
 
-// Open begins to read a partition at offset. wake should be buffered by one; it is signalled, never blocked on, whenever
+// Open begins to read a partition at offset. A fetcher reads a partition once at a time: an answer is told from another by its partition. wake should be buffered by one; it is signalled, never blocked on, whenever
 // Poll may have something new to say, and may be shared by any partitions with the same consumer.
 func (f *Fetcher) Open(topic string, partition int32, offset int64, wake chan<- struct{}) *Partition {
 	p := &Partition{
