@@ -9,11 +9,26 @@ import (
 	"ebb/detectors/cohorts"
 )
 
-// CohortDropName is the detector of alerts about a cohort of customers.
-const CohortDropName = "cohort_drop"
+// CohortDropName is the detector of alerts about a cohort of customers, TotalSpendName and TotalOutflowName those of alerts about what all of them do together.
+const (
+	CohortDropName   = "cohort_drop"
+	TotalSpendName   = "total_spend"
+	TotalOutflowName = "total_outflow"
+)
 
-// cohortDropVersion changes with the meaning of these alerts.
-const cohortDropVersion = "1"
+// Wide is a step of an alert about more than one customer.
+type Wide interface {
+	// What tells the detector, the severity and the step, for metrics.
+	What() (detector string, severity Severity, step StepKind)
+	message(p *Policy) (alert, open Message)
+}
+
+// WideMessage writes a step about more than one customer as the event of the alert topic and as the record of the table of open alerts, as Message does for a
+// customer. It is of no customer: the key is what it is about, such as cohort/owner=kim.
+func (p *Policy) WideMessage(x Wide) (alert, open Message) { return x.message(p) }
+
+// wideVersion changes with the meaning of these alerts.
+const wideVersion = "1"
 
 // Cohort is a step of an alert about a cohort of customers: more of them begin to leave than chance explains.
 type Cohort struct {
@@ -54,38 +69,58 @@ func expected(n float64) string {
 	return fmt.Sprintf("%.0f", n)
 }
 
-// CohortMessage writes a step about a cohort as the event of the alert topic and as the record of the table of open alerts, as Message does for a customer. It
-// names no customer as its subject: the key is what it is about, such as cohort/owner=kim.
-func (p *Policy) CohortMessage(c *Cohort) (alert, open Message) {
+// What tells the detector, the severity and the step.
+func (c *Cohort) What() (detector string, severity Severity, step StepKind) {
+	return CohortDropName, c.Severity, c.Step
+}
+
+func (c *Cohort) message(p *Policy) (alert, open Message) {
 	name := c.Key.String()
-	key := []byte("cohort/" + name)
-	sum := p.alertID("", CohortDropName, name, c.Opened)
-	id := hex.AppendEncode(nil, sum[:])
 	reason := Reason("")
 	if c.Step == StepResolved {
 		reason = ReasonRecovered
 	}
+	return p.wide(&wideStep{CohortDropName, name, c.Step, reason, c.Severity, c.Revision, c.At, dayStart(c.Since), c.Opened}, c.Summary(), func(o *detectors.Object) {
+		if c.AtRisk != 0 {
+			o.Object("money_at_risk", func(o *detectors.Object) {
+				o.Money("amount", c.AtRisk)
+				o.Text("currency", p.cfg.Currency.String())
+			})
+		}
+		o.Object("evidence", c.explain)
+	})
+}
+
+// wideStep is what steps about more than one customer have in common.
+type wideStep struct {
+	detector, subject string
+	kind              StepKind
+	reason            Reason
+	severity          Severity
+	revision          uint32
+	at, since, opened int64 // ms
+}
+
+// wide writes such a step; body writes what is its own.
+func (p *Policy) wide(w *wideStep, summary string, body func(o *detectors.Object)) (alert, open Message) {
+	key := []byte("cohort/" + w.subject)
+	sum := p.alertID("", w.detector, w.subject, w.opened)
+	id := hex.AppendEncode(nil, sum[:])
 	o := detectors.Begin(make([]byte, 0, 1024))
-	head(&o, id, c.Revision, c.Step, reason, CohortDropName)
+	head(&o, id, w.revision, w.kind, w.reason, w.detector)
 	o.Object("subject", func(o *detectors.Object) {
 		o.Text("type", "cohort")
-		o.Text("id", name)
+		o.Text("id", w.subject)
 	})
-	o.Text("severity", c.Severity.String())
-	o.Text("summary", c.Summary())
-	times(&o, c.At, dayStart(c.Since), c.Opened)
-	if c.AtRisk != 0 {
-		o.Object("money_at_risk", func(o *detectors.Object) {
-			o.Money("amount", c.AtRisk)
-			o.Text("currency", p.cfg.Currency.String())
-		})
-	}
-	o.Object("evidence", c.explain)
-	o.Text("detector_version", cohortDropVersion)
+	o.Text("severity", w.severity.String())
+	o.Text("summary", summary)
+	times(&o, w.at, w.since, w.opened)
+	body(&o)
+	o.Text("detector_version", wideVersion)
 	o.TextIf("config_hash", p.cfg.ConfigHash)
-	alert = Message{Key: key, Value: o.End(), Headers: p.headers(alertTypes[c.Step], id, c.Revision, key, c.At, alertSchema)}
+	alert = Message{Key: key, Value: o.End(), Headers: p.headers(alertTypes[w.kind], id, w.revision, key, w.at, alertSchema)}
 	open = Message{Key: id}
-	if c.Step != StepResolved {
+	if w.kind != StepResolved {
 		open.Value, open.Headers = alert.Value, alert.Headers
 	}
 	return alert, open
@@ -121,3 +156,58 @@ func (c *Cohort) explain(o *detectors.Object) {
 
 // significant writes a small probability with two digits.
 func significant(p float64) string { return strings.Replace(fmt.Sprintf("%.1e", p), "e-0", "e-", 1) }
+
+// Total is a step of an alert about what all customers do together: a week's total is out of its range.
+type Total struct {
+	cohorts.Weekly
+	Kind     StepKind
+	Reason   Reason // of a resolved one
+	Level    Severity
+	Revision uint32 // from 1
+	At       int64  // event time of the step: the end of the week that was judged, ms
+	Opened   int64  // event time at which it fired, ms
+}
+
+// What tells the detector, the severity and the step.
+func (t *Total) What() (detector string, severity Severity, step StepKind) {
+	return t.detector(), t.Level, t.Kind
+}
+
+func (t *Total) detector() string {
+	if t.Series == cohorts.Outflow {
+		return TotalOutflowName
+	}
+	return TotalSpendName
+}
+
+func (t *Total) message(p *Policy) (alert, open Message) {
+	const week = 7
+	since := t.Opened - week*detectors.Day.Ms()
+	return p.wide(&wideStep{t.detector(), cohorts.Key{}.String(), t.Kind, t.Reason, t.Level, t.Revision, t.At, since, t.Opened}, t.summary(p), func(o *detectors.Object) {
+		o.Money("observed", t.Observed)
+		o.Money("expected", t.Expected)
+		o.Object("evidence", func(o *detectors.Object) {
+			o.Date("judged_day", t.Day)
+			o.Int("active", t.Active)
+			o.Number("change_percent", t.Change, 0)
+			o.Number("deviations", t.Deviations, 1)
+			o.Int("weeks", int64(t.Weeks))
+			o.Text("currency", p.cfg.Currency.String())
+		})
+	})
+}
+
+// summary tells the step in a sentence.
+func (t *Total) summary(p *Policy) string {
+	what := "spent"
+	if t.Series == cohorts.Outflow {
+		what = "moved away"
+	}
+	last := strings.TrimSuffix(string(detectors.AppendTime(nil, dayStart(t.Day))), "T00:00:00.000Z")
+	text := fmt.Sprintf("All %d active customers together %s %s %s in the week up to %s; for as many, %s %s are usual.",
+		t.Active, what, t.Observed, p.cfg.Currency, last, t.Expected, p.cfg.Currency)
+	if t.Reason == ReasonExpired {
+		text += " It has stayed so: that is what is usual now."
+	}
+	return text
+}

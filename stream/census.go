@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/detectors/cohorts"
 	"ebb/state"
 	"ebb/state/customer"
@@ -22,6 +23,8 @@ type census struct {
 	day   int32               // newest day whose end is told, 0: none is
 	sizes map[cohorts.Key]int64
 	later map[int32]map[cohorts.Key]int64 // by how much they change in the days behind it
+	// totals are what customers did in the days behind it.
+	totals map[int32]cohorts.Totals
 
 	today int32  // of the decision that is being made
 	was   member // what was taken out and is not put back yet
@@ -137,9 +140,82 @@ func (c *census) begin(by []cohorts.Dimension, fresh bool) (recount bool) {
 	}
 	recount = !fresh && !slices.Equal(by, c.by)
 	if c.sizes == nil || recount {
-		*c = census{by: by, day: c.day, sizes: map[cohorts.Key]int64{}, later: map[int32]map[cohorts.Key]int64{}}
+		*c = census{by: by, day: c.day, sizes: map[cohorts.Key]int64{}, later: map[int32]map[cohorts.Key]int64{}, totals: c.totals}
+	}
+	if c.totals == nil {
+		c.totals = map[int32]cohorts.Totals{}
 	}
 	return recount
+}
+
+// spent adds what a customer did with his money to the totals of its day. What comes more than a week late is left out: it says nothing of the days that are told next.
+func (c *census) spent(e *event.Event, rates *detectors.Rates) {
+	const late = 7
+	day := dayOf(e.Time)
+	if day <= c.day-late {
+		return
+	}
+	amount, ok := rates.Convert(e.Currency, e.Amount)
+	if !ok || amount == 0 {
+		return
+	}
+	var t cohorts.Totals
+	switch e.Kind {
+	case event.KindPurchase:
+		t[cohorts.Spend] = amount
+	case event.KindRefund:
+		t[cohorts.Spend] = -amount
+	case event.KindWithdrawal, event.KindTransferOut:
+		t[cohorts.Outflow] = amount
+	default:
+		return
+	}
+	if t[cohorts.Spend] != 0 && !e.IsActivity() {
+		return
+	}
+	day = max(day, c.day+1)
+	sum := c.totals[day]
+	sum.Add(t)
+	c.totals[day] = sum
+}
+
+// closeTotals are the totals of the days up to one, which are then told.
+func (c *census) closeTotals(day int32) (all []totalTold) {
+	for _, d := range slices.Sorted(maps.Keys(c.totals)) {
+		if d <= day {
+			all = append(all, totalTold{d, c.totals[d]})
+			delete(c.totals, d)
+		}
+	}
+	return all
+}
+
+// totalTold is what the customers of a partition did with their money in a day.
+type totalTold struct {
+	day    int32
+	totals cohorts.Totals
+}
+
+func appendTotals(b []byte, all []totalTold) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, x := range all {
+		b = binary.AppendVarint(b, int64(x.day))
+		for _, m := range x.totals {
+			b = binary.AppendVarint(b, int64(m))
+		}
+	}
+	return b
+}
+
+func (d *decoder) totals() (all []totalTold) {
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		x := totalTold{day: int32(d.varint())}
+		for i := range x.totals {
+			x.totals[i] = event.Money(d.varint())
+		}
+		all = append(all, x)
+	}
+	return all
 }
 
 // close moves the sizes to the end of a day, and returns those that changed on the way.
@@ -186,7 +262,11 @@ func (c *census) append(b []byte) []byte {
 	for _, d := range slices.Sorted(maps.Keys(c.later)) {
 		b = appendSizes(binary.AppendVarint(b, int64(d)), c.later[d])
 	}
-	return b
+	all := make([]totalTold, 0, len(c.totals))
+	for _, d := range slices.Sorted(maps.Keys(c.totals)) {
+		all = append(all, totalTold{d, c.totals[d]})
+	}
+	return appendTotals(b, all)
 }
 
 func appendSizes(b []byte, sizes map[cohorts.Key]int64) []byte {
@@ -207,7 +287,7 @@ func (d *decoder) cohort() cohorts.Key {
 	return k
 }
 
-func (c *census) decode(d *decoder) {
+func (c *census) decode(d *decoder, version byte) {
 	*c = census{}
 	n := d.uvarint()
 	if n > cohorts.NumDimensions {
@@ -231,6 +311,13 @@ func (c *census) decode(d *decoder) {
 		day := int32(d.varint())
 		c.later[day] = d.sizes()
 	}
+	c.totals = map[int32]cohorts.Totals{}
+	if version < 7 {
+		return
+	}
+	for _, x := range d.totals() {
+		c.totals[x.day] = x.totals
+	}
 }
 
 func (d *decoder) sizes() map[cohorts.Key]int64 {
@@ -246,7 +333,7 @@ func (d *decoder) sizes() map[cohorts.Key]int64 {
 //
 //	value   version (1 byte), group (text), day (varint): everything of the days up to it is told with this fact, 0: more follows; flags (1 byte: 1 the history is quiet,
 //	        2 the sizes of the day are all that there are); sizes: number, then day, cohort, number of active customers; leavers: number, then day, customer (text),
-//	        detector (text), money at risk, cohorts; a cohort is dimension (1 byte) and value (text)
+//	        detector (text), money at risk, cohorts; totals: number, then day, spend, outflow; a cohort is dimension (1 byte) and value (text)
 const factCohorts = "cohorts"
 
 // cohortsTold is a fact of cohorts.
@@ -256,6 +343,7 @@ type cohortsTold struct {
 	quiet, whole bool
 	sizes        []sizeTold
 	leavers      []cohorts.Leaver
+	totals       []totalTold
 }
 
 // sizeTold is how many active customers a cohort has at the end of a day, in one partition.
@@ -282,7 +370,7 @@ func (f *cohortsTold) append(b []byte) []byte {
 			b = appendKey(b, k)
 		}
 	}
-	return b
+	return appendTotals(b, f.totals)
 }
 
 func decodeCohorts(b []byte) (*cohortsTold, error) {
@@ -306,6 +394,7 @@ func decodeCohorts(b []byte) (*cohortsTold, error) {
 		}
 		f.leavers = append(f.leavers, l)
 	}
+	f.totals = d.totals()
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")
 	}
@@ -364,7 +453,7 @@ func (t *task) tellCensus() {
 	if day == c.day {
 		return
 	}
-	f := &cohortsTold{whole: !t.counted || day/7 != c.day/7, quiet: t.mode() == alerts.Quiet, sizes: c.close(day), day: day}
+	f := &cohortsTold{whole: !t.counted || day/7 != c.day/7, quiet: t.mode() == alerts.Quiet, sizes: c.close(day), totals: c.closeTotals(day), day: day}
 	if f.whole {
 		f.sizes = append(f.sizes, c.whole()...)
 	}

@@ -54,7 +54,7 @@ func TestCensus(t *testing.T) {
 		}
 		if day%3 == 0 {
 			again, d := &census{}, &decoder{b: c.append(nil)}
-			again.decode(d)
+			again.decode(d, taskRecordVersion)
 			if d.err != nil || len(d.b) != 0 {
 				t.Fatal(d.err, len(d.b))
 			}
@@ -105,6 +105,7 @@ func TestCohortFacts(t *testing.T) {
 	f := &cohortsTold{
 		group: "g", day: 20_000, quiet: true, whole: true, sizes: []sizeTold{{19_999, cohorts.Key{}, 7}, {20_000, kim, 0}},
 		leavers: []cohorts.Leaver{{Day: 20_000, Customer: "c-1", Detector: "silence", AtRisk: 12, Of: []cohorts.Key{kim}}, {Day: 19_998, Customer: "c-2", Detector: "spend_drop"}},
+		totals:  []totalTold{{19_999, cohorts.Totals{5, 6}}, {20_000, cohorts.Totals{-7}}},
 	}
 	b := f.append(nil)
 	got, err := decodeCohorts(b)

@@ -27,6 +27,7 @@ type watching struct {
 	days   map[int32]*cohortsDay // that are told in part and not closed
 	ahead  []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
 	open   map[cohorts.Key]*cohortAlert
+	totals map[cohorts.Series]*totalAlert
 	began  int64 // when the first partition had told the oldest open day, ms of the wall clock; 0: none has
 	stored int64 // offset of the first fact that has to be read again, as it is stored; -1: none
 	chunks int   // pieces in which the fold is stored
@@ -40,6 +41,7 @@ type cohortsDay struct {
 	leavers []cohorts.Leaver
 	sizes   []partSize
 	whole   []int32 // partitions that told all their sizes
+	totals  cohorts.Totals
 }
 
 type partSize struct {
@@ -62,17 +64,29 @@ type cohortAlert struct {
 	revision uint32 // 0: it began in the quiet history, and nobody was told
 }
 
+// totalAlert is an open alert about a total.
+type totalAlert struct {
+	opened      int64   // event time at which it fired, ms
+	usual, each float64 // for each active customer: what was to be expected then, and what came
+	weeks       uint32  // since then
+	revision    uint32  // 0: it began in the quiet history, and nobody was told
+	severity    alerts.Severity
+}
+
+// totalWeeks is after how many weeks a total that stays as it is is no alert any more: it is what is usual by then.
+const totalWeeks = 8
+
 // Keys in the changelog of the second stage.
 const (
 	cohortsHead   = "cohorts/head"
 	cohortsPrefix = "cohorts/"
-	cohortsFormat = 1
+	cohortsFormat = 2
 )
 
 func newWatching(cfg cohorts.Config) *watching {
 	return &watching{
 		cfg: cfg, fold: cohorts.NewFold(cfg), levels: map[int32]int32{}, quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
-		open: map[cohorts.Key]*cohortAlert{}, stored: -1, pieces: map[int][]byte{},
+		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, stored: -1, pieces: map[int][]byte{},
 	}
 }
 
@@ -102,6 +116,11 @@ func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
 				x.sizes = append(x.sizes, partSize{p, s})
 			}
 		}
+		for _, s := range f.totals {
+			if s.day > known {
+				w.day(s.day).totals.Add(s.totals)
+			}
+		}
 		if f.whole {
 			x := w.day(f.day)
 			x.whole = append(x.whole, p)
@@ -120,7 +139,7 @@ func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
 }
 
 // take folds one fact of a partition, written at the given wall clock, and returns the steps that follow.
-func (w *watching) take(p int32, f *cohortsTold, partitions int32, offset, now int64) []*alerts.Cohort {
+func (w *watching) take(p int32, f *cohortsTold, partitions int32, offset, now int64) []alerts.Wide {
 	before := w.levels[p]
 	w.observe(p, f, offset)
 	if w.levels[p] == before {
@@ -133,7 +152,7 @@ func (w *watching) take(p int32, f *cohortsTold, partitions int32, offset, now i
 }
 
 // close closes the days that every partition has told. One that has stood still for long is not waited for.
-func (w *watching) close(partitions int32, now int64) (steps []*alerts.Cohort) {
+func (w *watching) close(partitions int32, now int64) (steps []alerts.Wide) {
 	low, high := int32(math.MaxInt32), int32(0)
 	for p := range partitions {
 		low, high = min(low, w.levels[p]), max(high, w.levels[p])
@@ -164,7 +183,7 @@ func (w *watching) close(partitions int32, now int64) (steps []*alerts.Cohort) {
 }
 
 // judge closes one day.
-func (w *watching) judge(d int32) (steps []*alerts.Cohort) {
+func (w *watching) judge(d int32) (steps []alerts.Wide) {
 	x := w.days[d]
 	if x == nil {
 		x = &cohortsDay{}
@@ -197,7 +216,57 @@ func (w *watching) judge(d int32) (steps []*alerts.Cohort) {
 			steps = append(steps, step)
 		}
 	}
+	if !w.cfg.Totals {
+		return steps
+	}
+	for _, week := range w.fold.CloseTotals(x.totals) {
+		if step := w.weekly(&week, quiet); step != nil {
+			steps = append(steps, step)
+		}
+	}
 	return steps
+}
+
+// weekly takes the end of a week into the life of the alert about a total, and returns the step to publish, nil if there is none.
+func (w *watching) weekly(x *cohorts.Weekly, quiet bool) *alerts.Total {
+	at := int64(x.Day+1) * dayMs
+	a := w.totals[x.Series]
+	kind, reason := alerts.StepFired, alerts.Reason("")
+	switch {
+	case a == nil && !x.Firing:
+		return nil
+	case a == nil:
+		a = &totalAlert{opened: at, usual: x.Usual, each: x.Each, severity: severityOfTotal(x)}
+		w.totals[x.Series] = a
+	default:
+		a.weeks++
+		switch middle := (a.usual + a.each) / 2; {
+		case x.Series == cohorts.Spend && x.Each > middle, x.Series == cohorts.Outflow && x.Each < middle:
+			kind, reason = alerts.StepResolved, alerts.ReasonRecovered
+		case a.weeks >= totalWeeks:
+			kind, reason = alerts.StepResolved, alerts.ReasonExpired
+		case a.revision != 0:
+			return nil
+		}
+	}
+	if kind == alerts.StepResolved {
+		delete(w.totals, x.Series)
+		if a.revision == 0 {
+			return nil
+		}
+	} else if quiet {
+		return nil
+	}
+	a.revision++
+	return &alerts.Total{Weekly: *x, Kind: kind, Reason: reason, Level: a.severity, Revision: a.revision, At: at, Opened: a.opened}
+}
+
+// severityOfTotal is critical where half of the spend is gone, or twice as much as ever is moved away.
+func severityOfTotal(x *cohorts.Weekly) alerts.Severity {
+	if x.Series == cohorts.Spend && x.Change <= -50 || x.Series == cohorts.Outflow && x.Change >= 100 {
+		return alerts.Critical
+	}
+	return alerts.Warning
 }
 
 // live takes a finding into the life of the cohort's alert, and returns the step to publish, nil if there is none.
@@ -287,6 +356,13 @@ func (w *watching) head() []byte {
 		b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(appendKey(b, k), a.opened), int64(a.since)), a.leavers)
 		b = binary.AppendUvarint(append(b, byte(a.severity)), uint64(a.revision))
 	}
+	b = binary.AppendUvarint(b, uint64(len(w.totals)))
+	for _, s := range slices.Sorted(maps.Keys(w.totals)) {
+		a := w.totals[s]
+		b = binary.AppendVarint(append(b, byte(s)), a.opened)
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, math.Float64bits(a.usual)), math.Float64bits(a.each))
+		b = append(binary.AppendUvarint(binary.AppendUvarint(b, uint64(a.weeks)), uint64(a.revision)), byte(a.severity))
+	}
 	return b
 }
 
@@ -322,10 +398,36 @@ func (w *watching) restore(key string, value []byte) error {
 		a.severity, a.revision = alerts.Severity(d.byte()), uint32(d.uvarint())
 		w.open[k] = a
 	}
+	clear(w.totals)
+	if value[0] >= 2 {
+		w.decodeTotals(d)
+	}
 	if d.err != nil {
 		return fmt.Errorf("what is known of cohorts: %w", d.err)
 	}
 	return nil
+}
+
+func (w *watching) decodeTotals(d *decoder) {
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		s := cohorts.Series(d.byte())
+		a := &totalAlert{opened: d.varint(), usual: d.float(), each: d.float()}
+		a.weeks, a.revision, a.severity = uint32(d.uvarint()), uint32(d.uvarint()), alerts.Severity(d.byte())
+		w.totals[s] = a
+	}
+}
+
+// float reads a number of eight bytes.
+func (d *decoder) float() float64 {
+	if d.err == nil && len(d.b) < 8 {
+		d.fail("number is cut off")
+	}
+	if d.err != nil {
+		return 0
+	}
+	v := math.Float64frombits(binary.BigEndian.Uint64(d.b))
+	d.b = d.b[8:]
+	return v
 }
 
 // restored makes the fold of what the changelog held, without partitions that do not exist any more.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/detectors/cohorts"
 	"ebb/stream"
 	"ebb/stream/event"
@@ -26,10 +27,11 @@ func watched(t *testing.T, parts int32) (w *world, events []happening) {
 	w.adjust = func(cfg *stream.Config) {
 		smallCuts(cfg)
 		cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
-		cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Owner, cohorts.Region}}
+		cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Owner, cohorts.Region}, Totals: true}
 	}
+	w.rules = func(c *detectors.Config) { c.SpendDrop.Enabled = false }
 	rng := rand.New(rand.NewPCG(3, 1))
-	begin := time.Now().UnixMilli() - days*dayMs
+	begin := time.Now().Truncate(24*time.Hour).UnixMilli() - days*dayMs
 	var profiles []kafkatest.Record
 	for c := range customers {
 		id, last := fmt.Sprintf("c-%03d", c), int64(days)
@@ -45,7 +47,15 @@ func watched(t *testing.T, parts int32) (w *world, events []happening) {
 				[]string{"lee", "kim", "mia", "ola"}[c%owners], c%2),
 		})
 		for at := begin + rng.Int64N(5*dayMs); at < begin+last*dayMs; at += dayMs + rng.Int64N(6*dayMs) {
-			events = append(events, happening{feed: "usage", customer: id, at: at, kind: "session", id: fmt.Sprintf("%s-%d", id, at)})
+			if rng.IntN(3) != 0 {
+				events = append(events, happening{feed: "usage", customer: id, at: at, kind: "session", id: fmt.Sprintf("%s-%d", id, at)})
+				continue
+			}
+			cents := 2000 + rng.Int64N(500)
+			if at > begin+(days-16)*dayMs { // in the end they spend far less
+				cents /= 8
+			}
+			events = append(events, happening{feed: "payments", customer: id, at: at, kind: "purchase", cents: cents, id: fmt.Sprintf("%s-%d", id, at)})
 		}
 	}
 	slices.SortFunc(events, func(a, b happening) int { return strings.Compare(fmt.Sprint(a.at, a.id), fmt.Sprint(b.at, b.id)) })
@@ -62,7 +72,7 @@ func (w *world) cohortSteps() (steps []string, all []*alerts.Alert) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if a.Detector != alerts.CohortDropName {
+		if a.CustomerID != "" {
 			continue
 		}
 		steps, all = append(steps, string(r.Key)+" "+string(r.Value)), append(all, a)
@@ -155,8 +165,13 @@ func TestCohortsDependOnTheEventsAlone(t *testing.T) {
 	})
 }
 
-// owners checks that the alerts are that of kim's customers, and nothing else.
+// owners checks that the alerts are that of kim's customers, and that all spend less in the end, and nothing else.
 func owners(t *testing.T, all []*alerts.Alert) {
+	t.Helper()
+	if n := len(all) - 1; n < 0 || all[n].Detector != alerts.TotalSpendName || all[n].Step != "fired" || all[n].Severity != "critical" {
+		t.Fatalf("the last of %d steps tells of no total", len(all))
+	}
+	all = all[:len(all)-1]
 	if len(all) < 2 || all[0].Step != "fired" || all[len(all)-1].Step != "resolved" {
 		t.Fatalf("%d steps", len(all))
 	}

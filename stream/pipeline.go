@@ -306,6 +306,9 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
+	if c := t.cfg.Cohorts; c != nil && c.Totals && ev.Feed == event.Payments {
+		t.rec.census.spent(ev, t.cfg.Rates)
+	}
 	if late := sl.rec.Timestamp - ev.Time; late > t.late[s.feed] {
 		t.late[s.feed] = late
 	}

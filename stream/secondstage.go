@@ -75,8 +75,8 @@ type stageRecord struct {
 type stageOutput struct {
 	reports map[string][]byte // changed since the last, nil: gone
 	steps   []*alerts.Operational
-	cohorts []*alerts.Cohort
-	since   time.Time // process time of the oldest step
+	wide    []alerts.Wide // about cohorts and totals
+	since   time.Time     // process time of the oldest step
 }
 
 // StageStatus is how the second stage stands on this instance.
@@ -536,7 +536,7 @@ func (s *secondStage) foldCohorts(rec *batch.Record, p int32) error {
 	if len(steps) != 0 && s.out.since.IsZero() {
 		s.out.since = s.tick()
 	}
-	s.out.cohorts = append(s.out.cohorts, steps...)
+	s.out.wide = append(s.out.wide, steps...)
 	return nil
 }
 
@@ -595,9 +595,10 @@ func (s *secondStage) commit() error {
 		s.m.operations.WithLabelValues(string(op.Kind), op.Step.String()).Inc()
 		s.announce(op)
 	}
-	for _, c := range s.out.cohorts {
-		s.m.steps.WithLabelValues(alerts.CohortDropName, c.Severity.String(), c.Step.String()).Inc()
-		s.log.Warn("alert about a cohort of customers", "dimension", c.By, "step", c.Step, "severity", c.Severity, "leavers", c.Leavers, "active", c.Active, "days", c.Days)
+	for _, x := range s.out.wide {
+		detector, severity, step := x.What()
+		s.m.steps.WithLabelValues(detector, severity.String(), step.String()).Inc()
+		s.log.Warn("alert about many customers", "detector", detector, "step", step, "severity", severity)
 	}
 	s.out = stageOutput{reports: map[string][]byte{}}
 	if s.learn != nil {
@@ -628,8 +629,8 @@ func (s *secondStage) transaction() (*txn.Transaction, error) {
 		err = errors.Join(err, s.watch.write(func(key, value []byte) error { return w.Add(changelog, key, value, nil, nowMs) }))
 	}
 	err = errors.Join(err, w.Add(changelog, []byte(stageKey), s.encode(), nil, nowMs))
-	for _, c := range s.out.cohorts {
-		alert, open := s.policy.CohortMessage(c)
+	for _, x := range s.out.wide {
+		alert, open := s.policy.WideMessage(x)
 		err = errors.Join(err, s.send(w, &message{topic: topics.Alerts, Message: alert}, nowMs), s.send(w, &message{topic: topics.OpenAlerts, Message: open}, nowMs))
 	}
 	for _, op := range s.out.steps {

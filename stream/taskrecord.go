@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 6
+const taskRecordVersion = 7
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -300,7 +300,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 		r.reroute.decode(d)
 	}
 	if version >= 6 {
-		r.census.decode(d)
+		r.census.decode(d, version)
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")

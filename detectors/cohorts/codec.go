@@ -12,7 +12,7 @@ import (
 )
 
 // foldVersion is the first byte of the first chunk of a stored fold. Older versions stay readable.
-const foldVersion = 1
+const foldVersion = 2
 
 // chunkBytes is from which size on a chunk of a stored fold is closed.
 const chunkBytes = 256 << 10
@@ -22,10 +22,11 @@ var ErrCorrupt = errors.New("stored cohorts are damaged")
 
 // Chunks is the stored form, in pieces for records of their own. The same content gives the same bytes.
 //
-//	first chunk: version, day, begun; then in every chunk, for each cohort: dimension, value, first, sizes (n; partition, size), counts (n; day, leavers, money at risk),
+//	first chunk: version, day, begun, weeks (n; week, active customers, spend, outflow); then in every chunk, for each cohort: dimension, value, first, sizes (n; partition, size), counts (n; day, leavers, money at risk),
 //	members (n; day, customer, detector, money at risk), k and e (8 bytes each, IEEE 754)
 func (f *Fold) Chunks() [][]byte {
 	b := binary.AppendVarint(binary.AppendVarint([]byte{foldVersion}, int64(f.day)), int64(f.begun))
+	b = f.appendWeeks(b)
 	var out [][]byte
 	for _, k := range slices.SortedFunc(maps.Keys(f.cohorts), Key.Compare) {
 		if len(b) >= chunkBytes {
@@ -72,6 +73,9 @@ func DecodeFold(cfg Config, chunks [][]byte) (*Fold, error) {
 			}
 			d.b = b[1:]
 			f.day, f.begun = d.day(), d.day()
+			if b[0] >= 2 {
+				f.weeks = d.weeks()
+			}
 		}
 		for len(d.b) != 0 && !d.bad {
 			k := Key{Dimension(d.byte()), d.text()}

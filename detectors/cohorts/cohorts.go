@@ -33,6 +33,8 @@ type Config struct {
 	LeastMembers int
 	// By are the dimensions that make cohorts; everybody is one in any case.
 	By []Dimension
+	// Totals: what all customers spend and move away is watched too.
+	Totals bool
 }
 
 // Dimension is what the members of a cohort share.
@@ -175,6 +177,7 @@ type Fold struct {
 	day     int32 // the newest that is over, 0: none is
 	begun   int32 // day of the first leaver, 0: there was none
 	cohorts map[Key]*cohort
+	weeks   []weekly // ascending
 }
 
 // NewFold returns a fold of nothing.

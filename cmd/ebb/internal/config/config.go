@@ -289,6 +289,8 @@ type Cohorts struct {
 	FalseAlarms float64 `yaml:"false_alarms" range:"0.001..50"`
 	// How many customers of a cohort must have begun to leave for an alert.
 	LeastMembers int `yaml:"least_members" range:"2..1000000"`
+	// Whether what all customers together spend, and move away from their accounts, is watched week by week: a total may fall although nobody leaves.
+	Totals bool `yaml:"totals"`
 }
 
 // Dimensions are what makes cohorts.
@@ -451,7 +453,7 @@ func Default() Config {
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day, Together: true},
-		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5},
+		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5, Totals: true},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
