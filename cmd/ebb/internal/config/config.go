@@ -271,7 +271,7 @@ type Alerts struct {
 	ForgetAfter Duration `yaml:"forget_after" range:"91d..36500d"`
 	// After how long an alert that nobody has acknowledged is told again, and again after each such time; at least 1h, or 0s for never.
 	RemindAfter Duration `yaml:"remind_after" range:"0s..366d"`
-	// Whether a complaint (`complaint_unresolved`, `friction`) and a drop (`silence`, `spend_drop`, `usage_drop`, `outflow`) of the same customer at the same time are one alert: what comes later
+	// Whether a complaint (`complaint_unresolved`, `friction`) and a drop (`silence`, `spend_drop`, `usage_drop`, `outflow`, `partial_lapse`) of the same customer at the same time are one alert: what comes later
 	// raises the severity of what is open, which then names both. Detectors of the method `plain` are told each by itself in any case.
 	Together bool `yaml:"together"`
 	// For how long a condition is not told again that a person closed with an outcome, unless something new has happened. A complaint that was closed so is not followed
