@@ -14,6 +14,8 @@ const (
 	CohortDropName   = "cohort_drop"
 	TotalSpendName   = "total_spend"
 	TotalOutflowName = "total_outflow"
+	// PoorIntakeName is that of alerts about customers who came in one week from one source.
+	PoorIntakeName = "poor_intake"
 )
 
 // Wide is a step of an alert about more than one customer.
@@ -210,4 +212,56 @@ func (t *Total) summary(p *Policy) string {
 		text += " It has stayed so: that is what is usual now."
 	}
 	return text
+}
+
+// Intake is a step of an alert about customers who came from a source: fewer of them stay than of those before.
+type Intake struct {
+	cohorts.Intake
+	Step     StepKind
+	Reason   Reason // of a resolved one
+	Revision uint32 // from 1
+	At       int64  // event time of the step: the end of the day on which the last of them was judged, ms
+	Since    int64  // when they began to come, ms
+	Opened   int64  // event time at which it fired, ms
+}
+
+// What tells the detector, the severity and the step.
+func (x *Intake) What() (detector string, severity Severity, step StepKind) {
+	return PoorIntakeName, Warning, x.Step
+}
+
+func (x *Intake) message(p *Policy) (alert, open Message) {
+	return p.wide(&wideStep{PoorIntakeName, "source=" + x.Source, x.Step, x.Reason, Warning, x.Revision, x.At, x.Since, x.Opened}, x.summary(), func(o *detectors.Object) {
+		o.Object("evidence", func(o *detectors.Object) {
+			o.TextIf("source", x.Source)
+			o.Date("judged_day", x.Day)
+			if x.Size == 0 {
+				return
+			}
+			o.Date("from", x.From)
+			o.Date("to", x.To)
+			o.Int("size", x.Size)
+			o.Int("active", x.Active)
+			o.Int("after_days", cohorts.IntakeDays)
+			o.Number("usual_share", x.Share, 3)
+			o.Int("earlier", x.Earlier)
+			o.Int("weeks", int64(x.Weeks))
+			o.Text("chance", significant(x.Chance))
+			o.Text("limit", significant(x.Limit))
+		})
+	})
+}
+
+// summary tells the step in a sentence.
+func (x *Intake) summary() string {
+	who := "customers"
+	if x.Source != "" {
+		who += " from " + x.Source
+	}
+	if x.Size == 0 {
+		return "No later " + who + " could be judged."
+	}
+	from := strings.TrimSuffix(string(detectors.AppendTime(nil, dayStart(x.From))), "T00:00:00.000Z")
+	return fmt.Sprintf("Of %d %s who came in the week from %s on, %d are still active after %d days; by those before them %s were to be expected.",
+		x.Size, who, from, x.Active, cohorts.IntakeDays, expected(x.Share*float64(x.Size)))
 }

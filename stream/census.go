@@ -333,7 +333,8 @@ func (d *decoder) sizes() map[cohorts.Key]int64 {
 //
 //	value   version (1 byte), group (text), day (varint): everything of the days up to it is told with this fact, 0: more follows; flags (1 byte: 1 the history is quiet,
 //	        2 the sizes of the day are all that there are); sizes: number, then day, cohort, number of active customers; leavers: number, then day, customer (text),
-//	        detector (text), money at risk, cohorts; totals: number, then day, spend, outflow; a cohort is dimension (1 byte) and value (text)
+//	        detector (text), money at risk, cohorts; totals: number, then day, spend, outflow; newcomers: number, then day, week, source (text),
+//	        whether they are active (1 byte); a cohort is dimension (1 byte) and value (text)
 const factCohorts = "cohorts"
 
 // cohortsTold is a fact of cohorts.
@@ -344,6 +345,7 @@ type cohortsTold struct {
 	sizes        []sizeTold
 	leavers      []cohorts.Leaver
 	totals       []totalTold
+	newcomers    []newcomerTold
 }
 
 // sizeTold is how many active customers a cohort has at the end of a day, in one partition.
@@ -370,7 +372,14 @@ func (f *cohortsTold) append(b []byte) []byte {
 			b = appendKey(b, k)
 		}
 	}
-	return appendTotals(b, f.totals)
+	b = appendTotals(b, f.totals)
+	b = binary.AppendUvarint(b, uint64(len(f.newcomers)))
+	for i := range f.newcomers {
+		x := &f.newcomers[i]
+		b = binary.AppendVarint(binary.AppendVarint(b, int64(x.day)), int64(x.Week))
+		b = append(appendString(b, x.Source), flag(x.Active))
+	}
+	return b
 }
 
 func decodeCohorts(b []byte) (*cohortsTold, error) {
@@ -395,6 +404,9 @@ func decodeCohorts(b []byte) (*cohortsTold, error) {
 		f.leavers = append(f.leavers, l)
 	}
 	f.totals = d.totals()
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		f.newcomers = append(f.newcomers, newcomerTold{int32(d.varint()), cohorts.Newcomer{Week: int32(d.varint()), Source: d.str(), Active: d.byte() == 1}})
+	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")
 	}
@@ -414,7 +426,7 @@ func (t *task) beginCensus(fresh bool) error {
 		by = append([]cohorts.Dimension{cohorts.Everybody}, t.cfg.Cohorts.By...)
 	}
 	c := &t.rec.census
-	t.leavers, t.counted = nil, false
+	t.leavers, t.newcomers, t.counted = nil, nil, false
 	recount := c.begin(by, fresh)
 	t.rec.tally.census = c
 	if !recount {
@@ -442,6 +454,37 @@ func (t *task) leaves(rec *customer.Record, l *customer.Lifecycle) {
 	}
 }
 
+// newcomer notes what became of a customer some weeks after he came, when that is due. It returns when he is to be looked at for that, 0 for never.
+func (t *task) newcomer(rec *customer.Record, at int64, timer bool) int64 {
+	c := &t.rec.census
+	if c.by == nil || !t.cfg.Cohorts.Intakes || rec.First == 0 {
+		return 0
+	}
+	came := dayOf(rec.First)
+	due := int64(came+cohorts.IntakeDays) * dayMs
+	if at < due {
+		return due
+	}
+	if timer && at == due {
+		source := ""
+		if p := rec.Profile(); p != nil {
+			source = p.Source
+		}
+		active := !rec.Closed() && rec.Cancelled == 0 && rec.LastActivity >= due-cohorts.IntakeRecent*dayMs
+		t.newcomers = append(t.newcomers, newcomerTold{max(c.today, c.day+1), cohorts.Newcomer{Week: cohorts.IntakeWeek(came), Source: source, Active: active}})
+		if len(t.newcomers) >= leaversFact {
+			t.tellCohorts(&cohortsTold{})
+		}
+	}
+	return 0
+}
+
+// newcomerTold is what became of a customer, as of a day.
+type newcomerTold struct {
+	day int32
+	cohorts.Newcomer
+}
+
 // tellCensus tells the days that are over: all deadlines in them are decided, and no earlier event is to come. All sizes are told with the first such day of each life of the
 // task, and then every week: whoever folds them may have lost something.
 func (t *task) tellCensus() {
@@ -463,10 +506,10 @@ func (t *task) tellCensus() {
 
 // tellCohorts puts a fact of cohorts into the next cut, with the leavers that wait.
 func (t *task) tellCohorts(f *cohortsTold) {
-	if len(t.leavers) == 0 && f.day == 0 {
+	if len(t.leavers)+len(t.newcomers) == 0 && f.day == 0 {
 		return
 	}
-	f.group, f.leavers = t.cfg.Group, t.leavers
+	f.group, f.leavers, f.newcomers = t.cfg.Group, t.leavers, t.newcomers
 	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factCohorts, t.partition), Value: f.append(nil)})
-	t.leavers = t.leavers[:0]
+	t.leavers, t.newcomers = t.leavers[:0], t.newcomers[:0]
 }

@@ -104,8 +104,9 @@ func TestCohortFacts(t *testing.T) {
 	kim := cohorts.Key{By: cohorts.Owner, Value: "kim"}
 	f := &cohortsTold{
 		group: "g", day: 20_000, quiet: true, whole: true, sizes: []sizeTold{{19_999, cohorts.Key{}, 7}, {20_000, kim, 0}},
-		leavers: []cohorts.Leaver{{Day: 20_000, Customer: "c-1", Detector: "silence", AtRisk: 12, Of: []cohorts.Key{kim}}, {Day: 19_998, Customer: "c-2", Detector: "spend_drop"}},
-		totals:  []totalTold{{19_999, cohorts.Totals{5, 6}}, {20_000, cohorts.Totals{-7}}},
+		leavers:   []cohorts.Leaver{{Day: 20_000, Customer: "c-1", Detector: "silence", AtRisk: 12, Of: []cohorts.Key{kim}}, {Day: 19_998, Customer: "c-2", Detector: "spend_drop"}},
+		newcomers: []newcomerTold{{20_000, cohorts.Newcomer{Week: 2_800, Source: "ads", Active: true}}, {20_000, cohorts.Newcomer{Week: 2_801}}},
+		totals:    []totalTold{{19_999, cohorts.Totals{5, 6}}, {20_000, cohorts.Totals{-7}}},
 	}
 	b := f.append(nil)
 	got, err := decodeCohorts(b)

@@ -20,20 +20,21 @@ import (
 // whatever order that came and wherever the customers lie. What is told of days that are not over yet is kept in memory only: after a take-over it is read again, from
 // the oldest fact that holds anything of it.
 type watching struct {
-	cfg    cohorts.Config
-	fold   *cohorts.Fold
-	levels map[int32]int32       // day up to which a partition has told everything
-	quiet  map[int32]int32       // newest day of which a partition told in its quiet history
-	days   map[int32]*cohortsDay // that are told in part and not closed
-	ahead  []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
-	open   map[cohorts.Key]*cohortAlert
-	totals map[cohorts.Series]*totalAlert
-	began  int64 // when the first partition had told the oldest open day, ms of the wall clock; 0: none has
-	stored int64 // offset of the first fact that has to be read again, as it is stored; -1: none
-	chunks int   // pieces in which the fold is stored
-	closed bool  // a day was closed since it was stored
-	moved  bool  // something else changed since
-	pieces map[int][]byte
+	cfg     cohorts.Config
+	fold    *cohorts.Fold
+	levels  map[int32]int32       // day up to which a partition has told everything
+	quiet   map[int32]int32       // newest day of which a partition told in its quiet history
+	days    map[int32]*cohortsDay // that are told in part and not closed
+	ahead   []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
+	open    map[cohorts.Key]*cohortAlert
+	totals  map[cohorts.Series]*totalAlert
+	intakes map[string]*intakeAlert // by source
+	began   int64                   // when the first partition had told the oldest open day, ms of the wall clock; 0: none has
+	stored  int64                   // offset of the first fact that has to be read again, as it is stored; -1: none
+	chunks  int                     // pieces in which the fold is stored
+	closed  bool                    // a day was closed since it was stored
+	moved   bool                    // something else changed since
+	pieces  map[int][]byte
 }
 
 // cohortsDay is what was told of a day.
@@ -42,6 +43,7 @@ type cohortsDay struct {
 	sizes   []partSize
 	whole   []int32 // partitions that told all their sizes
 	totals  cohorts.Totals
+	came    []cohorts.Newcomer
 }
 
 type partSize struct {
@@ -73,6 +75,16 @@ type totalAlert struct {
 	severity    alerts.Severity
 }
 
+// intakeAlert is an open alert about customers who came from a source.
+type intakeAlert struct {
+	opened   int64  // event time at which it fired, ms
+	since    int32  // day from which on they came
+	revision uint32 // 0: it began in the quiet history, and nobody was told
+}
+
+// intakeOpen is for how long such an alert is open at most, ms.
+const intakeOpen = 8 * 7 * dayMs
+
 // totalWeeks is after how many weeks a total that stays as it is is no alert any more: it is what is usual by then.
 const totalWeeks = 8
 
@@ -80,13 +92,13 @@ const totalWeeks = 8
 const (
 	cohortsHead   = "cohorts/head"
 	cohortsPrefix = "cohorts/"
-	cohortsFormat = 2
+	cohortsFormat = 3
 )
 
 func newWatching(cfg cohorts.Config) *watching {
 	return &watching{
 		cfg: cfg, fold: cohorts.NewFold(cfg), levels: map[int32]int32{}, quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
-		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, stored: -1, pieces: map[int][]byte{},
+		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, intakes: map[string]*intakeAlert{}, stored: -1, pieces: map[int][]byte{},
 	}
 }
 
@@ -107,6 +119,12 @@ func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
 		if l := &f.leavers[i]; l.Day > known {
 			x := w.day(l.Day)
 			x.leavers, last = append(x.leavers, *l), max(last, l.Day)
+		}
+	}
+	for i := range f.newcomers {
+		if n := &f.newcomers[i]; n.day > known {
+			x := w.day(n.day)
+			x.came, last = append(x.came, n.Newcomer), max(last, n.day)
 		}
 	}
 	if f.day > known {
@@ -216,12 +234,72 @@ func (w *watching) judge(d int32) (steps []alerts.Wide) {
 			steps = append(steps, step)
 		}
 	}
-	if !w.cfg.Totals {
-		return steps
+	if w.cfg.Totals {
+		for _, week := range w.fold.CloseTotals(x.totals) {
+			if step := w.weekly(&week, quiet); step != nil {
+				steps = append(steps, step)
+			}
+		}
 	}
-	for _, week := range w.fold.CloseTotals(x.totals) {
-		if step := w.weekly(&week, quiet); step != nil {
-			steps = append(steps, step)
+	if w.cfg.Intakes {
+		for _, intake := range w.fold.CloseIntakes(x.came) {
+			if step := w.intake(&intake, quiet); step != nil {
+				steps = append(steps, step)
+			}
+		}
+		steps = append(steps, w.oldIntakes(d)...)
+	}
+	return steps
+}
+
+// intake takes what is said of an intake into the life of its source's alert, and returns the step to publish, nil if there is none.
+func (w *watching) intake(x *cohorts.Intake, quiet bool) alerts.Wide {
+	at := int64(x.Day+1) * dayMs
+	a := w.intakes[x.Source]
+	kind := alerts.StepChanged
+	switch {
+	case a == nil && !x.Firing:
+		return nil
+	case a == nil:
+		a = &intakeAlert{opened: at, since: x.From}
+		w.intakes[x.Source] = a
+	case x.Clear:
+		delete(w.intakes, x.Source)
+		kind = alerts.StepResolved
+		if a.revision == 0 {
+			return nil
+		}
+	case !x.Firing:
+		return nil
+	}
+	if kind != alerts.StepResolved && quiet {
+		return nil
+	}
+	if a.revision == 0 {
+		kind = alerts.StepFired
+	}
+	reason := alerts.Reason("")
+	if kind == alerts.StepResolved {
+		reason = alerts.ReasonRecovered
+	}
+	return a.step(x, kind, reason, at)
+}
+
+func (a *intakeAlert) step(x *cohorts.Intake, kind alerts.StepKind, reason alerts.Reason, at int64) *alerts.Intake {
+	a.revision++
+	return &alerts.Intake{Intake: *x, Step: kind, Reason: reason, Revision: a.revision, At: at, Since: int64(a.since) * dayMs, Opened: a.opened}
+}
+
+// oldIntakes resolves alerts about intakes that nothing followed which could be judged.
+func (w *watching) oldIntakes(day int32) (steps []alerts.Wide) {
+	for _, source := range slices.Sorted(maps.Keys(w.intakes)) {
+		a, at := w.intakes[source], int64(day+1)*dayMs
+		if at-a.opened < intakeOpen {
+			continue
+		}
+		delete(w.intakes, source)
+		if a.revision != 0 {
+			steps = append(steps, a.step(&cohorts.Intake{Source: source, Day: day}, alerts.StepResolved, alerts.ReasonExpired, at))
 		}
 	}
 	return steps
@@ -363,6 +441,11 @@ func (w *watching) head() []byte {
 		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, math.Float64bits(a.usual)), math.Float64bits(a.each))
 		b = append(binary.AppendUvarint(binary.AppendUvarint(b, uint64(a.weeks)), uint64(a.revision)), byte(a.severity))
 	}
+	b = binary.AppendUvarint(b, uint64(len(w.intakes)))
+	for _, source := range slices.Sorted(maps.Keys(w.intakes)) {
+		a := w.intakes[source]
+		b = binary.AppendUvarint(binary.AppendVarint(binary.AppendVarint(appendString(b, source), a.opened), int64(a.since)), uint64(a.revision))
+	}
 	return b
 }
 
@@ -401,6 +484,13 @@ func (w *watching) restore(key string, value []byte) error {
 	clear(w.totals)
 	if value[0] >= 2 {
 		w.decodeTotals(d)
+	}
+	clear(w.intakes)
+	if value[0] >= 3 {
+		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+			source := d.str()
+			w.intakes[source] = &intakeAlert{opened: d.varint(), since: int32(d.varint()), revision: uint32(d.uvarint())}
+		}
 	}
 	if d.err != nil {
 		return fmt.Errorf("what is known of cohorts: %w", d.err)

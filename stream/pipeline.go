@@ -414,6 +414,9 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	if epoch := t.sample(rec, at, trigger == nil); epoch != 0 {
 		next = min(next, epoch)
 	}
+	if due := t.newcomer(rec, at, trigger == nil); due != 0 {
+		next = min(next, due)
+	}
 	t.table.Arm(e, next)
 	return true
 }

@@ -39,32 +39,33 @@ type task struct {
 	durable      atomic.Int64 // changelog offset behind the last cut, 0 before the first is known
 
 	// owned
-	sources  []*source
-	merged   []*source       // in merge order
-	controls []*source       // acts of people
-	marked   map[string]bool // customers who were merged into others, as far as they are known
-	byFeed   [event.NumFeeds]*source
-	views    []view
-	feeds    *[event.NumFeeds]feedRecord
-	health   [event.NumFeeds]ratio
-	rec      *taskRecord
-	store    state.Store
-	table    *state.Table
-	clock    int64
-	ready    bool
-	live     bool
-	held     map[string]struct{} // customers with alerts that the quiet history keeps back
-	ending   bool                // the next cut ends the quiet history
-	diskHeld int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
-	told     told
-	sampling sampling
-	leavers  []cohorts.Leaver // that are in no fact yet
-	counted  bool             // all sizes of cohorts were told in this life
-	poisoned map[poison]bool  // records that failed inside ebb, in this life of the process
-	cursed   map[string]bool  // customers on whom a timer's decision failed
-	deaf     time.Time        // when last no feed at all could be read
-	waiting  bool             // that was said
-	current  struct {
+	sources   []*source
+	merged    []*source       // in merge order
+	controls  []*source       // acts of people
+	marked    map[string]bool // customers who were merged into others, as far as they are known
+	byFeed    [event.NumFeeds]*source
+	views     []view
+	feeds     *[event.NumFeeds]feedRecord
+	health    [event.NumFeeds]ratio
+	rec       *taskRecord
+	store     state.Store
+	table     *state.Table
+	clock     int64
+	ready     bool
+	live      bool
+	held      map[string]struct{} // customers with alerts that the quiet history keeps back
+	ending    bool                // the next cut ends the quiet history
+	diskHeld  int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
+	told      told
+	sampling  sampling
+	leavers   []cohorts.Leaver // that are in no fact yet
+	newcomers []newcomerTold   // likewise
+	counted   bool             // all sizes of cohorts were told in this life
+	poisoned  map[poison]bool  // records that failed inside ebb, in this life of the process
+	cursed    map[string]bool  // customers on whom a timer's decision failed
+	deaf      time.Time        // when last no feed at all could be read
+	waiting   bool             // that was said
+	current   struct {
 		feed  *source
 		slot  *slot
 		timer *state.Entry

@@ -12,7 +12,7 @@ import (
 )
 
 // foldVersion is the first byte of the first chunk of a stored fold. Older versions stay readable.
-const foldVersion = 2
+const foldVersion = 3
 
 // chunkBytes is from which size on a chunk of a stored fold is closed.
 const chunkBytes = 256 << 10
@@ -22,11 +22,11 @@ var ErrCorrupt = errors.New("stored cohorts are damaged")
 
 // Chunks is the stored form, in pieces for records of their own. The same content gives the same bytes.
 //
-//	first chunk: version, day, begun, weeks (n; week, active customers, spend, outflow); then in every chunk, for each cohort: dimension, value, first, sizes (n; partition, size), counts (n; day, leavers, money at risk),
+//	first chunk: version, day, begun, weeks (n; week, active customers, spend, outflow), week of the first customers, intakes (n; source, n; week, customers, active ones); then in every chunk, for each cohort: dimension, value, first, sizes (n; partition, size), counts (n; day, leavers, money at risk),
 //	members (n; day, customer, detector, money at risk), k and e (8 bytes each, IEEE 754)
 func (f *Fold) Chunks() [][]byte {
 	b := binary.AppendVarint(binary.AppendVarint([]byte{foldVersion}, int64(f.day)), int64(f.begun))
-	b = f.appendWeeks(b)
+	b = f.appendIntakes(f.appendWeeks(b))
 	var out [][]byte
 	for _, k := range slices.SortedFunc(maps.Keys(f.cohorts), Key.Compare) {
 		if len(b) >= chunkBytes {
@@ -75,6 +75,9 @@ func DecodeFold(cfg Config, chunks [][]byte) (*Fold, error) {
 			f.day, f.begun = d.day(), d.day()
 			if b[0] >= 2 {
 				f.weeks = d.weeks()
+			}
+			if b[0] >= 3 {
+				f.oldest, f.intakes = d.day(), d.intakes()
 			}
 		}
 		for len(d.b) != 0 && !d.bad {

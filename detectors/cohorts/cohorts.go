@@ -35,6 +35,8 @@ type Config struct {
 	By []Dimension
 	// Totals: what all customers spend and move away is watched too.
 	Totals bool
+	// Intakes: customers who are new are judged by the week and the source that they came from.
+	Intakes bool
 }
 
 // Dimension is what the members of a cohort share.
@@ -177,11 +179,15 @@ type Fold struct {
 	day     int32 // the newest that is over, 0: none is
 	begun   int32 // day of the first leaver, 0: there was none
 	cohorts map[Key]*cohort
-	weeks   []weekly // ascending
+	weeks   []weekly            // ascending
+	intakes map[string][]intake // by source, then week
+	oldest  int32               // week in which the first customers came, 0: nobody did
 }
 
 // NewFold returns a fold of nothing.
-func NewFold(cfg Config) *Fold { return &Fold{cfg: cfg, cohorts: map[Key]*cohort{}} }
+func NewFold(cfg Config) *Fold {
+	return &Fold{cfg: cfg, cohorts: map[Key]*cohort{}, intakes: map[string][]intake{}}
+}
 
 // Day is the newest day that is over, 0 if none is.
 func (f *Fold) Day() int32 { return f.day }

@@ -152,7 +152,7 @@ func TestStoredFold(t *testing.T) {
 			t.Fatalf("%d of %d bytes were taken for the whole", n*7, len(whole))
 		}
 	}
-	if _, err := DecodeFold(usual, [][]byte{{foldVersion, 0, 0, 0, byte(NumDimensions), 0}}); !errors.Is(err, ErrCorrupt) {
+	if _, err := DecodeFold(usual, [][]byte{{foldVersion, 0, 0, 0, 0, 0, byte(NumDimensions), 0}}); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}
 	if _, err := DecodeFold(usual, [][]byte{{foldVersion + 1}}); err == nil {

@@ -291,6 +291,9 @@ type Cohorts struct {
 	LeastMembers int `yaml:"least_members" range:"2..1000000"`
 	// Whether what all customers together spend, and move away from their accounts, is watched week by week: a total may fall although nobody leaves.
 	Totals bool `yaml:"totals"`
+	// Whether new customers are judged by the week and the source (field of the customers feed) that they came from: how many are still active after eight weeks, against those of earlier
+	// weeks. There may be as many false alarms of these again as false_alarms says.
+	Intakes bool `yaml:"intakes"`
 }
 
 // Dimensions are what makes cohorts.
@@ -453,7 +456,7 @@ func Default() Config {
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day, Together: true},
-		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5, Totals: true},
+		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5, Totals: true, Intakes: true},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
