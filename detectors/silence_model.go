@@ -366,7 +366,7 @@ func (d *silenceModel) Summarize(dst []byte, r *customer.Record, env *Env, sig *
 		return dst
 	}
 	dst = append(dst, " With a probability of "...)
-	dst = strconv.AppendInt(dst, int64(math.Round(sig.Probability*100)), 10)
+	dst = strconv.AppendInt(dst, min(int64(math.Round(sig.Probability*100)), 99), 10) // nothing is certain
 	dst = append(dst, " % there is none for another "...)
 	return append(appendDays(dst, int64(sig.HorizonDays)), '.')
 }
