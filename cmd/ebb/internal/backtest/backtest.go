@@ -46,6 +46,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 	case h.Truth.Purchases:
 		r.Activity = "purchase"
 	}
+	r.Migration = h.Truth.migration()
 	var known learnt
 	for i, v := range o.Variants {
 		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0, Model: !h.Truth.None, learnt: known, Progress: o.Progress}

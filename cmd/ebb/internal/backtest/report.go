@@ -24,7 +24,8 @@ type Report struct {
 	ActiveMonths float64        `json:"active_customer_months"`
 	Lapses       LapseReport    `json:"lapses"`
 	Methods      []MethodReport `json:"methods"`
-	Model        *ModelReport   `json:"model,omitempty"` // absent while too few customers are known, or none of the rules uses it
+	Migration    *Migration     `json:"migration,omitempty"` // absent where hardly anybody spends, or the history is too short
+	Model        *ModelReport   `json:"model,omitempty"`     // absent while too few customers are known, or none of the rules uses it
 }
 
 // HistoryReport is what was read.

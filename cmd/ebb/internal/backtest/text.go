@@ -48,8 +48,29 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 	}
+	r.Migration.text(t)
 	fmt.Fprintf(t, "\nVerdicts are told from %s on; before, ebb was learning. What each figure means: docs/backtest.md\n", r.JudgedFrom)
 	return t.Flush()
+}
+
+// text writes where the customers of each level of the first period are in the second.
+func (m *Migration) text(w io.Writer) {
+	if m == nil {
+		return
+	}
+	rows := m.Rows()
+	fmt.Fprintf(w, "\nby spend, %d days from %s to the %d from %s", m.Days, m.First, m.Days, m.Second)
+	for _, level := range m.Levels() {
+		fmt.Fprintf(w, "\t%s", level)
+	}
+	fmt.Fprint(w, "\tspend before\tafter\n")
+	for i := range rows {
+		fmt.Fprint(w, rows[i].From)
+		for _, n := range rows[i].Cells {
+			fmt.Fprintf(w, "\t%d", n)
+		}
+		fmt.Fprintf(w, "\t%s\t%s\n", rows[i].Before, rows[i].After)
+	}
 }
 
 // departures says who left, by the history itself.
