@@ -417,6 +417,10 @@ func TestStepsAreReadTolerantly(t *testing.T) {
 	if err != nil || s.Severity != Info || s.HasRisk || s.Kind != "reminded" || s.Probability >= 0 || !s.FirstFired.Equal(s.Time) {
 		t.Errorf("%+v, %v", s, err)
 	}
+	s, err = ParseStep([]byte(`{"alert_id":"a","revision":1,"step":"fired","customer_id":"c","time":"2026-01-05T10:00:00Z","money_lost_so_far":{"amount":"1234.50","currency":"EUR"}}`))
+	if err != nil || s.Lost != "1,234.50 EUR" {
+		t.Errorf("lost so far %q, %v", s.Lost, err)
+	}
 	for _, bad := range []string{"", "null", "[]", "{}", `{"revision":1}`, `{"alert_id":3}`, "{\"alert_id\":\"a\"", "\xff"} {
 		if _, err := ParseStep([]byte(bad)); !errors.Is(err, ErrNotAStep) {
 			t.Errorf("%q: %v", bad, err)

@@ -404,6 +404,7 @@ func (c *Console) why(a *Alert) why {
 	if a.HasRisk {
 		fact("money at risk", money(a.AtRisk)+" "+a.Currency)
 	}
+	fact("lost so far", a.Lost)
 	if a.HorizonDays > 0 {
 		fact("horizon", plural(a.HorizonDays, "day", "days"))
 	}

@@ -65,6 +65,8 @@ type Step struct {
 	AtRisk   event.Money
 	HasRisk  bool
 	Currency string
+	// Lost is the money lost so far with its currency, empty where it is not known.
+	Lost string
 	// What people did about it so far; empty and zero for what nobody did.
 	AcknowledgedBy, Assignee, ContactedBy, Note string
 	Acknowledged, Contacted, Snoozed            time.Time
@@ -105,6 +107,11 @@ func ParseStep(value []byte) (*Step, error) {
 		// An amount that cannot be read is not known; the alert is worth showing without it.
 		if m, _, err := event.ParseMoney(a.MoneyAtRisk.Amount); err == nil {
 			s.AtRisk, s.HasRisk, s.Currency = m, true, a.MoneyAtRisk.Currency
+		}
+	}
+	if lost := a.MoneyLostSoFar; lost != nil {
+		if m, _, err := event.ParseMoney(lost.Amount); err == nil {
+			s.Lost = money(m) + " " + lost.Currency
 		}
 	}
 	if s.FirstFired.IsZero() {
