@@ -77,7 +77,9 @@ func keep(cluster *kfake.Cluster) func(kmsg.Request) (kmsg.Response, error, bool
 		forever, most := "-1", FeedBytes
 		for i := range req.Topics {
 			t := &req.Topics[i]
-			t.Configs = slices.DeleteFunc(t.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == "retention.ms" || c.Name == "retention.bytes" })
+			t.Configs = slices.DeleteFunc(t.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool {
+				return c.Name == "retention.ms" || c.Name == "retention.bytes"
+			})
 			for name, value := range map[string]*string{"retention.ms": &forever, "retention.bytes": &most} {
 				c := kmsg.NewCreateTopicsRequestTopicConfig()
 				c.Name, c.Value = name, value
