@@ -14,7 +14,8 @@
 //
 // What concerns more than one customer is a second stage: tasks tell facts within their cuts, and one elected member of the group folds
 // them, by the rules of a task, into the operational alerts of the group (facts.go, secondstage.go, operations.go), and into what is learnt of its customers
-// (sampling.go, learning.go, models.go): samples of an epoch of event time go there, and the model that is fitted to them comes back to every task.
+// (sampling.go, learning.go, models.go): samples of an epoch of event time go there, and the model that is fitted to them comes back to every task. Alerts about cohorts of
+// customers, and about what all of them do together, follow from what the tasks tell of each day (census.go, cohorts.go).
 //
 // Invariants that this package keeps:
 //
