@@ -175,7 +175,7 @@ func (in *instance) live() (again bool, pause time.Duration) {
 			<-ended // told to stop before it had begun, it may say that it could not begin
 			return back, time.Duration(rng.IntN(3000)) * time.Millisecond
 		case err := <-ended: // a supervisor starts it again
-			if !born {
+			if !born && !in.w.stormy.Load() { // a storm may begin right after it was born
 				in.w.t.Errorf("instance %d ended by itself: %v", in.id, err)
 			}
 			return true, time.Second
