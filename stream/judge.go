@@ -253,8 +253,12 @@ func (t *task) mode() alerts.Mode {
 
 // announceStop tells that the task stopped: a transaction of its own with nothing but the fact, the task record of the last cut that
 // now remembers the stop, and the offsets of that cut. What was applied since is dropped; it is computed again when the fault is
-// mended. A feed that cannot be read has its own condition. It returns false if it has to be tried again in another generation.
+// mended. A feed that cannot be read has its own condition. It returns false if it has to be tried again in another generation. Into the changelog of another group
+// nothing is written, the less so before the claim has said whose it is.
 func (t *task) announceStop(cause error) bool {
+	if errors.Is(cause, ErrForeignChangelog) {
+		return true
+	}
 	r, err := decodeTaskRecord(t.safe.record)
 	if err != nil {
 		return true // there is no state yet, or none that may be written to: the log and ebb_task_stopped say it
