@@ -213,3 +213,28 @@ func TestHistoryIsDecidedAsItHappened(t *testing.T) {
 		compareSteps(t, got, want)
 	})
 }
+
+// A model that cannot be read keeps nobody waiting, nor the next ones from coming into force.
+func TestModelThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.adjust, w.group = learns, "group"
+		w.produce(settled(7, 60))
+		r := w.start()
+		w.virtuallyCaughtUp()
+		nap(time.Minute)
+		w.stopAll(r)
+		before := slices.Max(slices.Collect(maps.Keys(w.models())))
+		w.broker.Produce(t, w.topic("facts-changelog"), kafkatest.Record{Key: []byte("model/" + before), Value: []byte("\xffnot a model"), Timestamp: time.Now().UnixMilli()})
+		r = w.start()
+		w.joined(r)
+		nap(10 * time.Second)
+		if n := r.metric("ebb_model_epoch_timestamp_seconds"); fmt.Sprintf("%.0f000", n) != before {
+			t.Errorf("the newest epoch that is known is %.0f, though it is %s ms of which there is a model that cannot be read", n, before)
+		}
+		if n := r.log.count("a model of the population cannot be read"); n == 0 {
+			t.Error("nothing says so")
+		}
+		w.stopAll(r)
+	})
+}

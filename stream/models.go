@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"ebb/detectors/population"
 	"ebb/stream/conn"
@@ -87,7 +88,7 @@ func (m *models) follow(ctx context.Context) error {
 	}
 	all := []epochModel{} // what an earlier attempt read stays in force until this one has got as far
 	read := func(r tail.Record) (err error) {
-		if all, err = take(all, r.Key, r.Value); err != nil {
+		if all, err = m.take(all, r.Key, r.Value); err != nil {
 			err = fmt.Errorf("offset %d: %w", r.Offset, err)
 		}
 		return err
@@ -118,8 +119,8 @@ func (m *models) tell(all []epochModel) {
 	m.e.wakeAll()
 }
 
-// take takes one record of the changelog in; most are none of its business.
-func take(all []epochModel, key, value []byte) ([]epochModel, error) {
+// take takes one record of the changelog in; most are none of its business. Where a model cannot be read the one before it stays in force.
+func (m *models) take(all []epochModel, key, value []byte) ([]epochModel, error) {
 	number, ok := strings.CutPrefix(string(key), modelPrefix)
 	if !ok {
 		return all, nil
@@ -138,7 +139,10 @@ func take(all []epochModel, key, value []byte) ([]epochModel, error) {
 	k := epochModel{epoch: epoch}
 	if len(value) != 0 {
 		if k.model, err = population.DecodeModel(value); err != nil {
-			return all, err
+			m.e.log.Warn("a model of the population cannot be read; the one before it stays in force", "epoch", time.UnixMilli(epoch).UTC(), "err", err)
+			if i > 0 {
+				k.model = all[i-1].model
+			}
 		}
 	}
 	if known {
