@@ -69,6 +69,12 @@ func TestClusterAwayForAMonth(t *testing.T) {
 	w.settled(r)
 	g.set(true)
 	w.produce(events[half:])
+	kafkatest.Eventually(t, "the broker is missed", func() error { // an answer that was under way would have come a month after it was asked for
+		if r.log.count("broker lost") == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	c.set(end)
 	kafkatest.Eventually(t, "the outage is said", func() error {
 		if r.log.count("gives no answer") == 0 {
