@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ebb/state"
+	"ebb/state/customer"
 	"ebb/stream"
 	"ebb/stream/kafkatest"
 	"ebb/stream/txn"
@@ -44,13 +45,28 @@ func (w *world) outcome() outcome {
 		}
 	}
 	last("open", o.open)
-	last("changelog", o.customers)
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("changelog")) {
+		if o.customers[string(r.Key)] = w.anonymous(disarmed(r.Value)); r.Value == nil {
+			delete(o.customers, string(r.Key))
+		}
+	}
 	maps.DeleteFunc(o.customers, func(k, _ string) bool { return k[0] == 0 })
 	for _, r := range w.broker.ReadCommitted(w.t, w.topic("dlq")) {
 		o.letters = append(o.letters, fmt.Sprint(r.Headers["ebb_source_topic"], r.Headers["ebb_source_offset"]))
 	}
 	slices.Sort(o.letters)
 	return o
+}
+
+// disarmed is the record of a customer without the time at which the timers come back to him: no later than his deadline, it depends on which older time they had
+// not come to yet when the deadline moved. What is no such record stays as it is.
+func disarmed(value []byte) []byte {
+	var r customer.Record
+	if customer.DecodeRecord(value, &r) != nil {
+		return value
+	}
+	r.Armed = r.Deadline
+	return customer.AppendRecord(nil, &r)
 }
 
 // anonymous is a value without the name that topics have in this run only.
@@ -231,11 +247,11 @@ func (w *world) diesAt(at killPoint, n int) {
 	w.dial, w.step = w.broker.Dial, nil
 }
 
-// livesOn runs to the end of the feeds and stops cleanly.
+// livesOn runs to the end of the feeds, until the deadlines up to now are decided too, and stops cleanly.
 func (w *world) livesOn() {
 	w.t.Helper()
 	r := w.start()
-	w.caughtUp()
+	w.settled(r)
 	if err := r.stop(); err != nil {
 		w.t.Fatal(err)
 	}
