@@ -1,4 +1,4 @@
-// Planted puts bugs into copies of the tree and shows that the simulation finds them. A test of tests: what it does not find there,
+// Command planted puts bugs into copies of the tree and shows that the simulation finds them. A test of tests: what it does not find there,
 // it would not find in earnest either.
 //
 // Each file in testdata is one bug that an engineer might make: a line that says what is wrong, and the places to change, as text to
