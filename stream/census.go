@@ -2,8 +2,6 @@ package stream
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -37,11 +35,8 @@ type member struct {
 	values [cohorts.NumDimensions]string
 }
 
-const (
-	// maxCensus bounds the cohorts that a task counts; further ones are not watched.
-	maxCensus = 1 << 10
-	dayMs     = 24 * hourMs
-)
+// maxCensus bounds the cohorts that a task counts; further ones are not watched.
+const maxCensus = 1 << 10
 
 // dayOf is the day (UTC) of an event time.
 func dayOf(ms int64) int32 {
@@ -287,7 +282,7 @@ func (d *decoder) cohort() cohorts.Key {
 	return k
 }
 
-func (c *census) decode(d *decoder, version byte) {
+func (c *census) decode(d *decoder) {
 	*c = census{}
 	n := d.uvarint()
 	if n > cohorts.NumDimensions {
@@ -312,9 +307,6 @@ func (c *census) decode(d *decoder, version byte) {
 		c.later[day] = d.sizes()
 	}
 	c.totals = map[int32]cohorts.Totals{}
-	if version < 7 {
-		return
-	}
 	for _, x := range d.totals() {
 		c.totals[x.day] = x.totals
 	}
@@ -383,14 +375,11 @@ func (f *cohortsTold) append(b []byte) []byte {
 }
 
 func decodeCohorts(b []byte) (*cohortsTold, error) {
-	if len(b) == 0 {
-		return nil, errors.New("fact is empty")
+	d, group, err := openFact(b)
+	if err != nil {
+		return nil, err
 	}
-	if b[0] > factVersion {
-		return nil, fmt.Errorf("format %d: %w", b[0], errNewerFact)
-	}
-	d := &decoder{b: b[1:]}
-	f := &cohortsTold{group: d.str(), day: int32(d.varint())}
+	f := &cohortsTold{group: group, day: int32(d.varint())}
 	flags := d.byte()
 	f.quiet, f.whole = flags&1 != 0, flags&2 != 0
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
@@ -407,11 +396,8 @@ func decodeCohorts(b []byte) (*cohortsTold, error) {
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		f.newcomers = append(f.newcomers, newcomerTold{int32(d.varint()), cohorts.Newcomer{Week: int32(d.varint()), Source: d.str(), Active: d.byte() == 1}})
 	}
-	if d.err == nil && len(d.b) != 0 {
-		d.fail("bytes left over")
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("fact: %w", d.err)
+	if err := d.closeFact(); err != nil {
+		return nil, err
 	}
 	return f, nil
 }

@@ -54,7 +54,7 @@ func TestCensus(t *testing.T) {
 		}
 		if day%3 == 0 {
 			again, d := &census{}, &decoder{b: c.append(nil)}
-			again.decode(d, taskRecordVersion)
+			again.decode(d)
 			if d.err != nil || len(d.b) != 0 {
 				t.Fatal(d.err, len(d.b))
 			}

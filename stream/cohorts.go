@@ -8,8 +8,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"ebb/alerts"
 	"ebb/detectors/cohorts"
@@ -22,19 +20,17 @@ import (
 type watching struct {
 	cfg     cohorts.Config
 	fold    *cohorts.Fold
-	levels  map[int32]int32       // day up to which a partition has told everything
+	levels  levels                // in days
 	quiet   map[int32]int32       // newest day of which a partition told in its quiet history
 	days    map[int32]*cohortsDay // that are told in part and not closed
 	ahead   []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
 	open    map[cohorts.Key]*cohortAlert
 	totals  map[cohorts.Series]*totalAlert
 	intakes map[string]*intakeAlert // by source
-	began   int64                   // when the first partition had told the oldest open day, ms of the wall clock; 0: none has
 	stored  int64                   // offset of the first fact that has to be read again, as it is stored; -1: none
-	chunks  int                     // pieces in which the fold is stored
+	pieces  pieces                  // the fold, as it is stored
 	closed  bool                    // a day was closed since it was stored
 	moved   bool                    // something else changed since
-	pieces  map[int][]byte
 }
 
 // cohortsDay is what was told of a day.
@@ -92,13 +88,13 @@ const totalWeeks = 8
 const (
 	cohortsHead   = "cohorts/head"
 	cohortsPrefix = "cohorts/"
-	cohortsFormat = 3
+	cohortsFormat = 1
 )
 
 func newWatching(cfg cohorts.Config) *watching {
 	return &watching{
-		cfg: cfg, fold: cohorts.NewFold(cfg), levels: map[int32]int32{}, quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
-		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, intakes: map[string]*intakeAlert{}, stored: -1, pieces: map[int][]byte{},
+		cfg: cfg, fold: cohorts.NewFold(cfg), levels: newLevels(completeWithin), quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
+		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, intakes: map[string]*intakeAlert{}, stored: -1, pieces: pieces{prefix: cohortsPrefix},
 	}
 }
 
@@ -113,7 +109,8 @@ func (w *watching) day(d int32) *cohortsDay {
 
 // observe takes in a fact of a partition. What was told before, in a history that was told again, is passed over.
 func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
-	known := max(w.levels[p], w.fold.Day())
+	told := int32(w.levels.told[p])
+	known := max(told, w.fold.Day())
 	last := f.day
 	for i := range f.leavers {
 		if l := &f.leavers[i]; l.Day > known {
@@ -144,11 +141,8 @@ func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
 			x.whole = append(x.whole, p)
 		}
 	}
-	if f.day > w.levels[p] {
-		w.levels[p] = f.day
-		if f.quiet {
-			w.quiet[p] = max(w.quiet[p], f.day)
-		}
+	if f.quiet && f.day > told {
+		w.quiet[p] = max(w.quiet[p], f.day)
 	}
 	if last > known {
 		w.ahead = append(w.ahead, aheadFact{offset, last})
@@ -158,27 +152,17 @@ func (w *watching) observe(p int32, f *cohortsTold, offset int64) {
 
 // take folds one fact of a partition, written at the given wall clock, and returns the steps that follow.
 func (w *watching) take(p int32, f *cohortsTold, partitions int32, offset, now int64) []alerts.Wide {
-	before := w.levels[p]
 	w.observe(p, f, offset)
-	if w.levels[p] == before {
+	if !w.levels.tell(p, int64(f.day), int64(w.fold.Day()), now) {
 		return nil
-	}
-	if w.began == 0 && f.day > w.fold.Day() {
-		w.began = now
 	}
 	return w.close(partitions, now)
 }
 
-// close closes the days that every partition has told. One that has stood still for long is not waited for.
+// close closes the days that every partition has told.
 func (w *watching) close(partitions int32, now int64) (steps []alerts.Wide) {
-	low, high := int32(math.MaxInt32), int32(0)
-	for p := range partitions {
-		low, high = min(low, w.levels[p]), max(high, w.levels[p])
-	}
-	if late := w.began != 0 && now-w.began > completeWithin.Milliseconds(); late {
-		low = high
-	}
 	closed := w.fold.Day()
+	low := int32(min(w.levels.whole(partitions, int64(closed), now), math.MaxInt32))
 	if low <= closed {
 		return nil
 	}
@@ -193,10 +177,8 @@ func (w *watching) close(partitions int32, now int64) (steps []alerts.Wide) {
 		steps = append(steps, w.judge(d)...)
 	}
 	w.ahead = slices.DeleteFunc(w.ahead, func(a aheadFact) bool { return a.day <= low })
-	w.closed, w.began = true, 0
-	if high > low {
-		w.began = now
-	}
+	w.closed = true
+	w.levels.closed(partitions, int64(low), now)
 	return steps
 }
 
@@ -398,15 +380,7 @@ func (w *watching) write(add func(key, value []byte) error) error {
 	}
 	var err error
 	if w.closed {
-		chunks := w.fold.Chunks()
-		for i := range max(len(chunks), w.chunks) {
-			var value []byte
-			if i < len(chunks) {
-				value = chunks[i]
-			}
-			err = errors.Join(err, add(strconv.AppendInt([]byte(cohortsPrefix), int64(i), 10), value))
-		}
-		w.chunks = len(chunks)
+		err = w.pieces.write(w.fold.Chunks(), add)
 	}
 	w.stored = -1
 	if len(w.ahead) != 0 {
@@ -422,10 +396,10 @@ func (w *watching) written() { w.moved, w.closed = false, false }
 func (w *watching) head() []byte {
 	closed := w.fold.Day()
 	b := binary.AppendVarint([]byte{cohortsFormat}, w.stored)
-	b = binary.AppendVarint(b, w.began)
-	b = binary.AppendUvarint(b, uint64(len(w.levels)))
-	for _, p := range slices.Sorted(maps.Keys(w.levels)) {
-		b = binary.AppendVarint(binary.AppendUvarint(b, uint64(p)), int64(min(w.levels[p], closed)))
+	b = binary.AppendVarint(b, w.levels.began)
+	b = binary.AppendUvarint(b, uint64(len(w.levels.told)))
+	for _, p := range slices.Sorted(maps.Keys(w.levels.told)) {
+		b = binary.AppendVarint(binary.AppendUvarint(b, uint64(p)), min(w.levels.told[p], int64(closed)))
 		b = binary.AppendVarint(b, int64(min(w.quiet[p], closed)))
 	}
 	b = binary.AppendUvarint(b, uint64(len(w.open)))
@@ -452,27 +426,18 @@ func (w *watching) head() []byte {
 // restore takes in a record of the changelog under a key that begins with cohortsPrefix.
 func (w *watching) restore(key string, value []byte) error {
 	if key != cohortsHead {
-		i, err := strconv.Atoi(strings.TrimPrefix(key, cohortsPrefix))
-		switch {
-		case err != nil:
-			return fmt.Errorf("key %q is not ebb's", key)
-		case value == nil:
-			delete(w.pieces, i)
-		default:
-			w.pieces[i] = slices.Clone(value)
-		}
-		return nil
+		return w.pieces.restore(key, value)
 	}
 	if len(value) == 0 || value[0] > cohortsFormat {
 		return fmt.Errorf("what is known of cohorts: %w", errNewerFact)
 	}
 	d := &decoder{b: value[1:]}
-	w.stored, w.began = d.varint(), d.varint()
-	clear(w.levels)
+	w.stored, w.levels.began = d.varint(), d.varint()
+	clear(w.levels.told)
 	clear(w.quiet)
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		p := int32(d.uvarint())
-		w.levels[p], w.quiet[p] = int32(d.varint()), int32(d.varint())
+		w.levels.told[p], w.quiet[p] = d.varint(), int32(d.varint())
 	}
 	clear(w.open)
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
@@ -482,29 +447,21 @@ func (w *watching) restore(key string, value []byte) error {
 		w.open[k] = a
 	}
 	clear(w.totals)
-	if value[0] >= 2 {
-		w.decodeTotals(d)
-	}
-	clear(w.intakes)
-	if value[0] >= 3 {
-		for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-			source := d.str()
-			w.intakes[source] = &intakeAlert{opened: d.varint(), since: int32(d.varint()), revision: uint32(d.uvarint())}
-		}
-	}
-	if d.err != nil {
-		return fmt.Errorf("what is known of cohorts: %w", d.err)
-	}
-	return nil
-}
-
-func (w *watching) decodeTotals(d *decoder) {
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		s := cohorts.Series(d.byte())
 		a := &totalAlert{opened: d.varint(), usual: d.float(), each: d.float()}
 		a.weeks, a.revision, a.severity = uint32(d.uvarint()), uint32(d.uvarint()), alerts.Severity(d.byte())
 		w.totals[s] = a
 	}
+	clear(w.intakes)
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		source := d.str()
+		w.intakes[source] = &intakeAlert{opened: d.varint(), since: int32(d.varint()), revision: uint32(d.uvarint())}
+	}
+	if d.err != nil {
+		return fmt.Errorf("what is known of cohorts: %w", d.err)
+	}
+	return nil
 }
 
 // float reads a number of eight bytes.
@@ -522,25 +479,16 @@ func (d *decoder) float() float64 {
 
 // restored makes the fold of what the changelog held, without partitions that do not exist any more.
 func (w *watching) restored(partitions int32) error {
-	w.chunks = len(w.pieces)
-	if w.chunks != 0 {
-		chunks := make([][]byte, 0, w.chunks)
-		for _, i := range slices.Sorted(maps.Keys(w.pieces)) {
-			chunks = append(chunks, w.pieces[i])
-		}
+	if chunks := w.pieces.restored(); chunks != nil {
 		fold, err := cohorts.DecodeFold(w.cfg, chunks)
 		if err != nil {
 			return err
 		}
-		w.fold, w.pieces = fold, map[int][]byte{}
+		w.fold = fold
 	}
 	w.fold.Forget(partitions)
-	for p := range w.levels {
-		if p >= partitions {
-			delete(w.levels, p)
-			delete(w.quiet, p)
-		}
-	}
+	w.levels.forget(partitions)
+	maps.DeleteFunc(w.quiet, func(p, _ int32) bool { return p >= partitions })
 	return nil
 }
 
@@ -549,6 +497,7 @@ func (w *watching) again(rec *batch.Record, p int32, group string) error {
 	f, err := decodeCohorts(rec.Value)
 	if err == nil && f.group == group {
 		w.observe(p, f, rec.Offset)
+		w.levels.tell(p, int64(f.day), int64(w.fold.Day()), rec.Timestamp)
 	}
 	return err
 }

@@ -90,15 +90,38 @@ func appendReport(b []byte, r *report) []byte {
 	return appendHoldings(binary.AppendVarint(b, r.at), r.holdings)
 }
 
-func decodeReport(b []byte) (*report, error) {
+// openFact begins to read a fact. Of every kind it is a version (1 byte), the group (text), and what the kind holds.
+func openFact(b []byte) (d *decoder, group string, err error) {
 	if len(b) == 0 {
-		return nil, errors.New("fact is empty")
+		return nil, "", errors.New("fact is empty")
 	}
 	if b[0] > factVersion {
-		return nil, fmt.Errorf("format %d: %w", b[0], errNewerFact)
+		return nil, "", fmt.Errorf("format %d: %w", b[0], errNewerFact)
 	}
-	d := &decoder{b: b[1:]}
-	r := &report{group: d.str(), at: d.varint()}
+	d = &decoder{b: b[1:]}
+	if group = d.str(); d.err != nil {
+		return nil, "", fmt.Errorf("fact: %w", d.err)
+	}
+	return d, group, nil
+}
+
+// closeFact ends the reading of a fact. The error is that of what was read, or that more is there.
+func (d *decoder) closeFact() error {
+	if d.err == nil && len(d.b) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return fmt.Errorf("fact: %w", d.err)
+	}
+	return nil
+}
+
+func decodeReport(b []byte) (*report, error) {
+	d, group, err := openFact(b)
+	if err != nil {
+		return nil, err
+	}
+	r := &report{group: group, at: d.varint()}
 	n := d.uvarint()
 	if n > maxHoldings {
 		d.fail("too many conditions")
@@ -108,11 +131,8 @@ func decodeReport(b []byte) (*report, error) {
 		s.severity, s.detail = alerts.Severity(d.byte()), d.str()
 		r.holdings = append(r.holdings, s)
 	}
-	if d.err == nil && len(d.b) != 0 {
-		d.fail("bytes left over")
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("fact: %w", d.err)
+	if err := d.closeFact(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }

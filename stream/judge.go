@@ -84,7 +84,7 @@ func (t *task) judgeGap(gap *int64) {
 }
 
 // gapShownMs is how long the alert of a retention gap stays open, in event time.
-const gapShownMs = 24 * hourMs
+const gapShownMs = dayMs
 
 // judgeStopped ends the alert about a stop once the task is past what stopped it: every feed can be read.
 func (t *task) judgeStopped() {

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,19 +33,13 @@ func (f *samplesTold) append(b []byte) []byte {
 }
 
 func decodeSamples(b []byte) (*samplesTold, error) {
-	if len(b) == 0 {
-		return nil, errors.New("fact is empty")
+	d, group, err := openFact(b)
+	if err != nil {
+		return nil, err
 	}
-	if b[0] > factVersion {
-		return nil, fmt.Errorf("format %d: %w", b[0], errNewerFact)
-	}
-	d := &decoder{b: b[1:]}
-	f := &samplesTold{group: d.str(), epoch: d.varint(), samples: []byte(d.str())}
-	if d.err == nil && len(d.b) != 0 {
-		d.fail("bytes left over")
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("fact: %w", d.err)
+	f := &samplesTold{group: group, epoch: d.varint(), samples: []byte(d.str())}
+	if err := d.closeFact(); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
@@ -55,18 +48,15 @@ func decodeSamples(b []byte) (*samplesTold, error) {
 // it; what is learnt is then the same in whatever order they came. It belongs to the second stage.
 type learning struct {
 	fold   *population.Fold
-	closed int64           // newest closed epoch, ms; 0: none
-	oldest int64           // of the epochs of which samples have come, ms; 0: none have
-	levels map[int32]int64 // epoch up to which a partition has told all samples, ms
-	late   map[int32]bool  // partitions that are not waited for before they tell something: they have stood still for long. Not stored
-	began  int64           // when the first partition had told the oldest open epoch, ms of the wall clock; 0: none has
-	models []int64         // epochs of the models that are kept, ascending, ms
-	out    []epochResult   // for the next transaction
+	closed int64         // newest closed epoch, ms; 0: none
+	oldest int64         // of the epochs of which samples have come, ms; 0: none have
+	levels levels        // in epochs, ms
+	models []int64       // epochs of the models that are kept, ascending, ms
+	out    []epochResult // for the next transaction
 	// unsaved is the offset of the first fact of samples that the stored fold does not hold, -1 if it holds all.
 	unsaved int64
-	chunks  int // pieces in which the fold is stored
+	pieces  pieces // the fold, as it is stored
 	cfg     population.Config
-	pieces  map[int][]byte // while the changelog is read
 }
 
 // epochResult is what closing an epoch gave: an encoded model, empty where there was not enough to learn from, nil where the model is dropped.
@@ -79,7 +69,7 @@ type epochResult struct {
 const learntPrefix = "learnt/"
 
 func newLearning(cfg population.Config) *learning {
-	return &learning{fold: population.NewFold(cfg), levels: map[int32]int64{}, late: map[int32]bool{}, unsaved: -1, cfg: cfg, pieces: map[int][]byte{}}
+	return &learning{fold: population.NewFold(cfg), levels: newLevels(learnWithin), unsaved: -1, cfg: cfg, pieces: pieces{prefix: learntPrefix}}
 }
 
 // take folds one fact of a partition, written at the given wall clock.
@@ -87,18 +77,12 @@ func (l *learning) take(p int32, f *samplesTold, partitions int32, offset, now i
 	if err := l.observe(f); err != nil {
 		return err
 	}
-	delete(l.late, p)
 	if l.unsaved < 0 {
 		l.unsaved = offset
 	}
-	if f.epoch <= l.levels[p] {
-		return nil
+	if l.levels.tell(p, f.epoch, l.closed, now) {
+		l.close(partitions, now)
 	}
-	l.levels[p] = f.epoch
-	if l.began == 0 && f.epoch > l.closed {
-		l.began = now
-	}
-	l.close(partitions, now)
 	return nil
 }
 
@@ -122,8 +106,8 @@ func (l *learning) observe(f *samplesTold) error {
 		if err != nil {
 			return err
 		}
-		if l.oldest == 0 || int64(s.Epoch)*24*hourMs < l.oldest {
-			l.oldest = int64(s.Epoch) * 24 * hourMs
+		if epoch := int64(s.Epoch) * dayMs; l.oldest == 0 || epoch < l.oldest {
+			l.oldest = epoch
 		}
 		l.fold.Observe(s) // what is closed stays, though history be told again
 	}
@@ -136,17 +120,9 @@ func (l *learning) observe(f *samplesTold) error {
 // learnWithin is for how long the samples of an epoch are waited for: less than tasks wait for its model.
 const learnWithin = 90 * time.Second
 
-// close closes the epochs that every partition has told. One that has stood still for long is not waited for, nor are the next epochs held up by it.
+// close closes the epochs that every partition has told.
 func (l *learning) close(partitions int32, now int64) {
-	low, high := l.span(partitions)
-	if low <= l.closed && l.began != 0 && now-l.began > learnWithin.Milliseconds() {
-		for p := range partitions {
-			if l.levels[p] <= l.closed {
-				l.late[p] = true
-			}
-		}
-		low, high = l.span(partitions)
-	}
+	low := l.levels.whole(partitions, l.closed, now)
 	if low <= l.closed {
 		return
 	}
@@ -165,21 +141,7 @@ func (l *learning) close(partitions int32, now int64) {
 		l.keep(epoch, encoded)
 		l.closed = epoch
 	}
-	l.began = 0
-	if high > l.closed {
-		l.began = now
-	}
-}
-
-// span is the oldest and the newest of the epochs that partitions have told, but those that are late.
-func (l *learning) span(partitions int32) (low, high int64) {
-	low = never
-	for p := range partitions {
-		if !l.late[p] {
-			low, high = min(low, l.levels[p]), max(high, l.levels[p])
-		}
-	}
-	return low, high
+	l.levels.closed(partitions, l.closed, now)
 }
 
 // keep notes a model for the next transaction, and drops the oldest beyond those that are kept.
@@ -192,54 +154,35 @@ func (l *learning) keep(epoch int64, encoded []byte) {
 	}
 }
 
-// forget drops partitions that do not exist any more.
-func (l *learning) forget(partitions int32) {
-	for p := range l.levels {
-		if p >= partitions {
-			delete(l.levels, p)
-		}
-	}
-}
-
 // append encodes what is not stored under keys of its own.
 func (l *learning) append(b []byte) []byte {
 	b = binary.AppendVarint(b, l.closed)
 	b = binary.AppendVarint(b, l.oldest)
-	b = binary.AppendVarint(b, l.began)
+	b = binary.AppendVarint(b, l.levels.began)
 	b = binary.AppendVarint(b, l.unsaved)
-	b = binary.AppendUvarint(b, uint64(len(l.levels)))
-	parts := make([]int32, 0, len(l.levels))
-	for p := range l.levels {
-		parts = append(parts, p)
-	}
-	slices.Sort(parts)
-	for _, p := range parts {
+	b = binary.AppendUvarint(b, uint64(len(l.levels.told)))
+	for _, p := range slices.Sorted(maps.Keys(l.levels.told)) {
 		b = binary.AppendUvarint(b, uint64(p))
-		b = binary.AppendVarint(b, l.levels[p])
+		b = binary.AppendVarint(b, l.levels.told[p])
 	}
 	return b
 }
 
 func (l *learning) decode(d *decoder) {
-	l.closed, l.oldest, l.began, l.unsaved = d.varint(), d.varint(), d.varint(), d.varint()
-	clear(l.levels)
+	l.closed, l.oldest, l.levels.began, l.unsaved = d.varint(), d.varint(), d.varint(), d.varint()
+	clear(l.levels.told)
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
 		p := int32(d.uvarint())
-		l.levels[p] = d.varint()
+		l.levels.told[p] = d.varint()
 	}
 }
 
 // restored makes the fold of what the changelog held.
 func (l *learning) restored() error {
-	l.chunks = len(l.pieces)
-	if l.chunks == 0 {
+	chunks := l.pieces.restored()
+	if chunks == nil {
 		return nil
 	}
-	chunks := make([][]byte, 0, l.chunks)
-	for _, i := range slices.Sorted(maps.Keys(l.pieces)) {
-		chunks = append(chunks, l.pieces[i])
-	}
-	l.pieces = map[int][]byte{}
 	fold, err := population.DecodeFold(l.cfg, chunks)
 	if err != nil {
 		return fmt.Errorf("what is learnt of the population: %w", err)
@@ -253,16 +196,8 @@ func (l *learning) write(add func(key, value []byte) error) error {
 	if len(l.out) == 0 {
 		return nil
 	}
-	var err error
-	chunks := l.fold.Chunks()
-	for i := range max(len(chunks), l.chunks) {
-		var value []byte
-		if i < len(chunks) {
-			value = chunks[i]
-		}
-		err = errors.Join(err, add(strconv.AppendInt([]byte(learntPrefix), int64(i), 10), value))
-	}
-	l.chunks, l.unsaved = len(chunks), -1
+	err := l.pieces.write(l.fold.Chunks(), add)
+	l.unsaved = -1
 	for _, r := range l.out {
 		err = errors.Join(err, add(modelKey(r.epoch), r.model))
 	}
@@ -271,17 +206,8 @@ func (l *learning) write(add func(key, value []byte) error) error {
 
 // restore takes in a record of the changelog that holds a part of the fold, or a model.
 func (l *learning) restore(key string, value []byte) error {
-	if rest, ok := strings.CutPrefix(key, learntPrefix); ok {
-		i, err := strconv.Atoi(rest)
-		switch {
-		case err != nil:
-			return fmt.Errorf("key %q is not ebb's", key)
-		case value == nil:
-			delete(l.pieces, i)
-		default:
-			l.pieces[i] = bytes.Clone(value)
-		}
-		return nil
+	if strings.HasPrefix(key, learntPrefix) {
+		return l.pieces.restore(key, value)
 	}
 	epoch, err := strconv.ParseInt(strings.TrimPrefix(key, modelPrefix), 10, 64)
 	if err != nil {

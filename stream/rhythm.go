@@ -7,6 +7,7 @@ import (
 
 const (
 	hourMs     = int64(3_600_000)
+	dayMs      = 24 * hourMs
 	weekHours  = 168
 	rhythmUnit = 64 // stored rates are multiples of 1/64 arrival an hour
 )

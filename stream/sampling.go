@@ -33,9 +33,9 @@ type sampling struct {
 
 const (
 	// modelLag is how long after its epoch a model comes into force, ms of event time.
-	modelLag = 24 * hourMs
+	modelLag = dayMs
 	// epochEvery is the time from one epoch to the next, ms of event time.
-	epochEvery = population.EpochDays * 24 * hourMs
+	epochEvery = population.EpochDays * dayMs
 	// modelPatience bounds how long history waits for a model that does not come, in the time of the process: somebody's task may
 	// stand still for a fault that only a person can mend.
 	modelPatience = 2 * time.Minute
@@ -48,16 +48,11 @@ func epochFor(at int64) int64 { return epochOf(at - modelLag) }
 
 // epochOf is the newest epoch that is not after an event time; times are in ms.
 func epochOf(at int64) int64 {
-	const dayMs = 24 * hourMs
-	day := at / dayMs
-	if at < day*dayMs {
-		day--
-	}
-	return int64(population.Epoch(int32(day))) * dayMs
+	return int64(population.Epoch(dayOf(at))) * dayMs
 }
 
 // epochDay is an epoch as package population counts.
-func epochDay(epoch int64) int32 { return int32(epoch / (24 * hourMs)) }
+func epochDay(epoch int64) int32 { return int32(epoch / dayMs) }
 
 // passes reports whether what happened at an event time may be applied or decided: the model in force then is there, or is not waited for.
 func (t *task) passes(at int64) bool {

@@ -273,7 +273,7 @@ func (s *secondStage) relearn(topic string, start int64) error {
 	if l == nil {
 		return nil
 	}
-	l.forget(s.partitions)
+	l.levels.forget(s.partitions)
 	if l.unsaved < 0 || l.unsaved >= s.rec.position {
 		return nil
 	}
@@ -468,24 +468,35 @@ func (s *secondStage) end(st *fetch.Status) error {
 
 // fold takes in one fact.
 func (s *secondStage) fold(rec *batch.Record) error {
-	kind, p, ok := splitFactKey(rec.Key)
-	if ok && kind == factSamples {
-		return s.foldSamples(rec, p)
-	}
-	if ok && kind == factCohorts {
-		return s.foldCohorts(rec, p)
-	}
-	if !ok || kind != factConditions {
+	_, group, err := openFact(rec.Value)
+	switch kind, p, ok := splitFactKey(rec.Key); {
+	case !ok || kind != factConditions && kind != factSamples && kind != factCohorts:
 		s.log.Debug("a fact of a kind that this version does not know is passed over", "offset", rec.Offset)
 		return nil
+	case kind == factSamples && s.learn == nil, kind == factCohorts && s.watch == nil:
+		return nil
+	case err != nil:
+	case group != s.cfg.Group: // that group ends, as soon as it sees whose the changelog is
+		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", group, "offset", rec.Offset)
+	case kind == factConditions:
+		err = s.foldReport(rec, p)
+	case p >= s.partitions:
+	case kind == factSamples:
+		err = s.foldSamples(rec, p)
+	default:
+		err = s.foldCohorts(rec, p)
 	}
-	r, err := decodeReport(rec.Value)
 	if err != nil {
 		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
 	}
-	if r.group != s.cfg.Group { // that group ends, as soon as it sees whose the changelog is
-		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", r.group, "offset", rec.Offset)
-		return nil
+	return nil
+}
+
+// foldReport takes in what is wrong in a partition.
+func (s *secondStage) foldReport(rec *batch.Record, p int32) error {
+	r, err := decodeReport(rec.Value)
+	if err != nil {
+		return err
 	}
 	if s.rec.began == 0 {
 		s.rec.began = rec.Timestamp
@@ -495,42 +506,20 @@ func (s *secondStage) fold(rec *batch.Record) error {
 	return nil
 }
 
-// foldSamples takes in a fact of samples.
+// foldSamples takes in samples of a partition.
 func (s *secondStage) foldSamples(rec *batch.Record, p int32) error {
-	if s.learn == nil {
-		return nil
-	}
 	f, err := decodeSamples(rec.Value)
-	switch {
-	case err != nil:
-	case f.group != s.cfg.Group:
-		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", f.group, "offset", rec.Offset)
-		return nil
-	case p >= s.partitions:
-		return nil
-	default:
-		err = s.learn.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
-	}
 	if err != nil {
-		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
+		return err
 	}
-	return nil
+	return s.learn.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
 }
 
-// foldCohorts takes in a fact of cohorts.
+// foldCohorts takes in what a partition tells of cohorts.
 func (s *secondStage) foldCohorts(rec *batch.Record, p int32) error {
-	if s.watch == nil {
-		return nil
-	}
 	f, err := decodeCohorts(rec.Value)
-	switch {
-	case err != nil:
-		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
-	case f.group != s.cfg.Group:
-		s.log.Error("a fact of another group is passed over; give every group its own topics.facts", "group", f.group, "offset", rec.Offset)
-		return nil
-	case p >= s.partitions:
-		return nil
+	if err != nil {
+		return err
 	}
 	steps := s.watch.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
 	if len(steps) != 0 && s.out.since.IsZero() {
@@ -565,17 +554,21 @@ func (s *secondStage) tell(steps []*alerts.Operational) {
 	s.out.steps = append(s.out.steps, steps...)
 }
 
-// announce writes a step to the log: what begins or changes as a warning, the end as information.
-func (s *secondStage) announce(op *alerts.Operational) {
-	level := slog.LevelWarn
-	if op.Step == alerts.StepResolved {
-		level = slog.LevelInfo
+// levelOf is how loud a step is told: what begins or changes as a warning, the end as information.
+func levelOf(step alerts.StepKind) slog.Level {
+	if step == alerts.StepResolved {
+		return slog.LevelInfo
 	}
+	return slog.LevelWarn
+}
+
+// announce writes a step to the log.
+func (s *secondStage) announce(op *alerts.Operational) {
 	args := []any{"about", op.Key(), "step", op.Step, "severity", op.Severity, "since", time.UnixMilli(op.Since).UTC(), "partitions", len(op.Partitions)}
 	if op.Detail != "" {
 		args = append(args, "detail", op.Detail)
 	}
-	s.log.Log(context.Background(), level, "operational alert", args...)
+	s.log.Log(context.Background(), levelOf(op.Step), "operational alert", args...)
 }
 
 // commit makes what was folded durable and its steps visible, at once. After an error the stage has to be opened anew.
@@ -598,7 +591,7 @@ func (s *secondStage) commit() error {
 	for _, x := range s.out.wide {
 		detector, severity, step := x.What()
 		s.m.steps.WithLabelValues(detector, severity.String(), step.String()).Inc()
-		s.log.Warn("alert about many customers", "detector", detector, "step", step, "severity", severity)
+		s.log.Log(context.Background(), levelOf(step), "alert about many customers", "detector", detector, "step", step, "severity", severity)
 	}
 	s.out = stageOutput{reports: map[string][]byte{}}
 	if s.learn != nil {

@@ -246,7 +246,7 @@ func TestFactsThatCannotBeRead(t *testing.T) {
 		want  string
 	}{
 		"newer":   {[]byte{99, 1, 2}, "newer ebb"},
-		"damaged": {[]byte{1, 1, 120, 200}, "kafka-delete-records.sh"},
+		"damaged": {append(append([]byte{1, byte(len(w.group))}, w.group...), 200), "kafka-delete-records.sh"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			end := w.broker.EndOffsets(t, w.topic("facts"))[0]

@@ -23,7 +23,7 @@ const (
 )
 
 // warmingUpMs is the span of history from which on a customer is no longer warming up.
-const warmingUpMs = 28 * 24 * hourMs
+const warmingUpMs = 28 * dayMs
 
 // stageOf is where a customer stands by his record: warming_up until it spans 28 days, active, blind while records of his
 // cannot be read, lapsed when long gone, quarantined when his records fail inside ebb; noStage for an empty record.

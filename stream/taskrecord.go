@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 7
+const taskRecordVersion = 6
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -43,7 +43,7 @@ func (r *taskRecord) keep(days int) {
 	was := int64(r.kept)
 	r.kept = int32(days)
 	if was != 0 && int64(days) > was {
-		r.windowsFrom = max(r.windowsFrom, r.clock-(was-1)*24*hourMs)
+		r.windowsFrom = max(r.windowsFrom, r.clock-(was-1)*dayMs)
 	}
 }
 
@@ -300,7 +300,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 		r.reroute.decode(d)
 	}
 	if version >= 6 {
-		r.census.decode(d, version)
+		r.census.decode(d)
 	}
 	if d.err == nil && len(d.b) != 0 {
 		d.fail("bytes left over")

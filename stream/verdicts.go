@@ -16,8 +16,6 @@ const calibrationBuckets = 10
 // leadBounds are the upper bounds of the lead times that are told apart, in days.
 var leadBounds = [...]float64{3, 7, 14, 21, 30, 45, 60, 90}
 
-const dayInMs = float64(24 * hourMs)
-
 // verdicts count what became of alerts, from the first on. They are part of the task record, so each prediction counts once whatever is killed, and what a
 // partition has counted goes with it.
 type verdicts struct {
@@ -77,7 +75,7 @@ func (s *verdicts) add(v alerts.Verdict, tier string) {
 	}
 	if founded, known := v.Result.Founded(); known && founded {
 		l := s.leads[v.Detector]
-		i, _ := slices.BinarySearch(leadBounds[:], float64(v.LeadMs)/dayInMs)
+		i, _ := slices.BinarySearch(leadBounds[:], float64(v.LeadMs)/float64(dayMs))
 		l.counts[i]++
 		l.sumMs += v.LeadMs
 		s.leads[v.Detector] = l
@@ -183,7 +181,7 @@ func (s *verdicts) sums() Verdicts {
 		out.Buckets = append(out.Buckets, BucketSum{k.detector, int(k.bucket), b.foretold, b.came, float64(b.sum) / 1000 / float64(max(b.foretold, 1))})
 	}
 	for detector, l := range s.leads {
-		sum := LeadSum{Detector: detector, Counts: map[float64]uint64{}, Sum: float64(l.sumMs) / dayInMs}
+		sum := LeadSum{Detector: detector, Counts: map[float64]uint64{}, Sum: float64(l.sumMs) / float64(dayMs)}
 		for i, n := range l.counts {
 			sum.Count += uint64(n)
 			if i < len(leadBounds) {

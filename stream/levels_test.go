@@ -1,0 +1,46 @@
+package stream
+
+import (
+	"testing"
+	"time"
+)
+
+// A partition that stands still holds up one step for as long as patience goes, and not every step after it; once it tells something it is waited for again.
+func TestLevelsOfAPartitionThatStandsStill(t *testing.T) {
+	l := newLevels(time.Minute)
+	second, minute := int64(1000), int64(60_000)
+	closed, now := int64(0), int64(0)
+	step := func(p int32, to int64, want int64) {
+		t.Helper()
+		if l.tell(p, to, closed, now) {
+			if low := l.whole(3, closed, now); low > closed {
+				closed = low
+				l.closed(3, low, now)
+			}
+		}
+		if closed != want {
+			t.Fatalf("at %d s, after partition %d told step %d, all up to %d is closed, want %d", now/second, p, to, closed, want)
+		}
+		now += second
+	}
+	step(0, 1, 0)
+	step(1, 1, 0)
+	step(2, 1, 1)
+	step(0, 2, 1) // 2 stands still from here on
+	step(1, 2, 1)
+	now += minute
+	step(0, 3, 2)
+	step(1, 3, 3)
+	step(0, 4, 3)
+	step(1, 4, 4)
+	step(2, 0, 4) // a part of a step: it is at work again
+	step(0, 5, 4)
+	step(1, 5, 4)
+	step(2, 5, 5)
+	step(2, 6, 5)
+	step(1, 6, 5)
+	l.forget(2)
+	if low := l.whole(2, closed, now); low != 5 {
+		t.Errorf("with two partitions, all is told up to %d, want 5", low)
+	}
+}
