@@ -278,18 +278,21 @@ func (p *Policy) remindAt(l *customer.Lifecycle) int64 {
 	return 0
 }
 
-// Due is when the policy wants to be asked again about a customer, whatever the detectors say: the first time after now at which a reminder is due, a closed
-// alert may be told again, or a prediction can be judged. 0 is never.
-func (p *Policy) Due(r *customer.Record, now int64) int64 {
+// Due is when the policy wants to be asked again about a customer, whatever the detectors say: the first time after the decision at which a reminder is due, a closed
+// alert may be told again, the cohort of one that is held back is judged anew, or a prediction can be judged. 0 is never.
+func (p *Policy) Due(r *customer.Record, env *detectors.Env) int64 {
 	next := int64(0)
 	at := func(t int64) {
-		if t > now && (next == 0 || t < next) {
+		if t > env.Now && (next == 0 || t < next) {
 			next = t
 		}
 	}
 	for i := range r.Lifecycles {
-		if l := &r.Lifecycles[i]; !l.Unpublished {
+		switch l := &r.Lifecycles[i]; {
+		case !l.Unpublished:
 			at(p.remindAt(l))
+		case l.HeldBack():
+			at(max(env.CohortsNext, env.Now+1))
 		}
 	}
 	for _, c := range r.Closings() {

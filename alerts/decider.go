@@ -90,7 +90,7 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 		next = at + max(undecidedFor(r), clock-at)
 	}
 	next = earlier(next, rash)
-	next = earlier(next, d.Policy.Due(r, at))
+	next = earlier(next, d.Policy.Due(r, env))
 	if wait := unjudged(r, env); wait != 0 {
 		next = earlier(next, at+max(wait, clock-at))
 	}

@@ -41,7 +41,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 	o.Text("customer_id", r.ID)
 	o.Object("customer", func(o *detectors.Object) { profile(o, r, env, s.At) })
 	o.Text("severity", s.Severity.String())
-	o.TextWith("summary", func(dst []byte) []byte { return p.also(summarize(dst, s, d, r, env), s, r, env) })
+	o.TextWith("summary", func(dst []byte) []byte { return whyLate(p.also(summarize(dst, s, d, r, env), s, r, env), s) })
 	times(&o, s.At, s.Since, s.FiredAt)
 	people(&o, s)
 	if s.signal.Observed != 0 || s.signal.Expected != 0 {
@@ -82,6 +82,7 @@ func (p *Policy) Message(s *Step, r *customer.Record, env *detectors.Env, src ev
 		o.Text("detector_version", d.Version())
 	}
 	p.guests(&o, s, r, env)
+	p.cohort(&o, s.episode.Cohort)
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	value := o.End()
 

@@ -107,13 +107,20 @@ func (p *pipeline) act(e *event.Event) customer.Outcome {
 		return out
 	}
 	at := max(e.Time, r.Decided)
-	p.env.Now, p.env.KnownUntil = at, p.known(at)
+	p.know(at)
 	var what customer.Outcome
 	p.steps, what = p.policy.Act(r, e, p.mode, p.steps[:0])
 	p.publish(r, e)
 	p.steps = p.steps[:0]
 	p.decide(r, max(at, r.Decided), nil)
 	return out | what
+}
+
+// know says what is known for a decision at an event time: of the cohorts, the day before.
+func (p *pipeline) know(at int64) {
+	p.env.Now, p.env.KnownUntil = at, p.known(at)
+	day := at / detectors.Day.Ms()
+	p.env.CohortsDay, p.env.CohortsNext = int32(day-1), (day+1)*detectors.Day.Ms()
 }
 
 func (p *pipeline) settle(r *customer.Record, upTo int64) {
@@ -159,7 +166,7 @@ func (p *pipeline) tickAll(now int64) {
 }
 
 func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
-	p.env.Now, p.env.KnownUntil = at, p.known(at)
+	p.know(at)
 	sigs, next := p.set.Evaluate(r, &p.env, trigger, p.sigs[:0])
 	p.sigs = sigs
 	if len(sigs) != 0 || len(r.Lifecycles) != 0 {
@@ -175,7 +182,7 @@ func (p *pipeline) decide(r *customer.Record, at int64, trigger *event.Event) {
 	if next != 0 && next <= at && len(p.steps) == 0 {
 		next = at + 60_000
 	}
-	due := p.policy.Due(r, at)
+	due := p.policy.Due(r, &p.env)
 	for _, x := range r.Predictions() {
 		if x.Due <= at { // it could not be judged
 			due = at + 6*3_600_000
@@ -232,11 +239,11 @@ func (p *pipeline) endQuiet(now int64) {
 	slices.Sort(ids)
 	for _, id := range ids {
 		r := p.customers[id]
-		p.env.Now, p.env.KnownUntil = now, p.known(now)
+		p.know(now)
 		p.steps = p.policy.PublishHeld(r, &p.env, p.steps[:0])
 		p.publish(r, nil)
 		p.steps = p.steps[:0]
-		if due := p.policy.Due(r, now); due != 0 && due < r.Deadline {
+		if due := p.policy.Due(r, &p.env); due != 0 && due < r.Deadline {
 			r.Deadline, r.Armed = due, due
 		}
 	}

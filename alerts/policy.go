@@ -173,6 +173,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 	if len(r.Lifecycles) != 0 {
 		out = p.sweep(r, env, out)
 		out = p.orphans(r, env, mode, out)
+		out = p.letGo(r, env, mode, out)
 		out = p.remind(r, env.Now, mode, out)
 	}
 	for i := begin + 1; i < len(out); i++ {
@@ -212,7 +213,7 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.
 	if k := p.hostFor(r, at, mode); k >= 0 {
 		return p.join(r, at, k, env, out)
 	}
-	if mode == Quiet {
+	if mode == Quiet || p.holdBack(r, at, env) {
 		return out
 	}
 	l := &r.Lifecycles[at]
@@ -365,7 +366,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 			told = recalledFor(r, &l)
 		}
 		switch {
-		case !l.Unpublished, l.Guest():
+		case !l.Unpublished, l.Guest(), l.HeldBack():
 		case told >= 0:
 			rehost(r, l.AlertID, r.Recalled()[told].AlertID)
 			if st, changed := p.toldAgain(r, &l, &r.Recalled()[told], env.Now); changed {

@@ -16,6 +16,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/hours"
 	"ebb/detectors/population/populationtest"
 	"ebb/state/customer"
@@ -290,6 +291,8 @@ func (s *script) timed(at int64, f []string) error {
 	case "publish":
 		s.p.endQuiet(at)
 		return nil
+	case "cohort": // cohort owner=NAME opens | ends
+		return s.cohort(at, f[1], f[2] == "opens")
 	case "stall": // stall FEED DURATION
 		feed, ok := event.ParseFeed(f[1])
 		d, err := detectors.ParseDuration(f[2])
@@ -319,6 +322,30 @@ func (s *script) timed(at int64, f []string) error {
 	if out := apply(e); out != customer.Applied {
 		s.out.WriteString("=> outcome: " + out.String() + "\n")
 	}
+	return nil
+}
+
+// cohort begins or ends an alert about a cohort: with the judgement of the day before.
+func (s *script) cohort(at int64, name string, opens bool) error {
+	by, value, _ := strings.Cut(name, "=")
+	d, ok := cohorts.ParseDimension(by)
+	if !ok && by != cohorts.Everybody.String() {
+		return fmt.Errorf("no such dimension")
+	}
+	k, day := cohorts.Key{By: d, Value: value}, int32(at/detectors.Day.Ms()-1)
+	next := cohorts.Standing{Day: day}
+	if old := s.p.env.Cohorts; old != nil {
+		next.Spans = slices.Clone(old.Spans)
+	}
+	if opens {
+		next.Spans = append(next.Spans, cohorts.Span{Key: k, Opened: at, From: day})
+	}
+	for i := range next.Spans {
+		if x := &next.Spans[i]; !opens && x.Key == k {
+			x.Until = day
+		}
+	}
+	s.p.env.Cohorts = &next
 	return nil
 }
 

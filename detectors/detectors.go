@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"ebb/detectors/hours"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -49,6 +50,11 @@ type Env struct {
 	Rates *Rates
 	// Population is what is known of all customers by the time of the decision; nil while too few are known.
 	Population *population.Model
+	// Cohorts are the alerts about cohorts of customers as of the days that are judged by the time of the decision, CohortsDay is the newest of these, and CohortsNext
+	// the event time from which the next one counts, ms. nil: no cohorts are watched.
+	Cohorts     *cohorts.Standing
+	CohortsDay  int32
+	CohortsNext int64
 	// Misses is how often groups miss their targets; nil: nothing is known of that yet.
 	Misses MissRates
 

@@ -229,7 +229,7 @@ func (t *task) endQuiet() error {
 			t.table.Forget(e)
 			continue
 		}
-		if due := t.policy.Due(&e.Record, t.clock); due != 0 && (e.Record.Deadline == 0 || due < e.Record.Deadline) {
+		if due := t.policy.Due(&e.Record, &t.env); due != 0 && (e.Record.Deadline == 0 || due < e.Record.Deadline) {
 			t.table.Arm(e, due) // what is told from now on may have to be told again
 		}
 		if e.Record.First == 0 { // nothing else has him looked at

@@ -70,6 +70,9 @@ func randomRecord(rng *rand.Rand) *Record {
 		if l.Unpublished && rng.IntN(3) == 0 {
 			l.Host[3] = byte(1 + rng.IntN(4))
 		}
+		if rng.IntN(4) == 0 {
+			l.Cohort = &Cohort{By: uint8(rng.IntN(5)), Value: strings.Repeat("y", rng.IntN(9)), Opened: t0 + rng.Int64N(span)}
+		}
 		r.Lifecycles = append(r.Lifecycles, l)
 	}
 	return r

@@ -29,6 +29,8 @@ var parts = [...]part{
 	7: accountPart{},
 	8: offersPart{},
 	9: habitsPart{},
+
+	10: cohortPart{},
 }
 
 // partBits says which parts a record has.

@@ -113,7 +113,7 @@ type Lifecycle struct {
 	Day       int32 // local day that was judged
 	Severity  uint8
 	Cause     uint8 // the detector's own: which of its conditions fired
-	// Unpublished: it fired within the quiet history; nobody was told.
+	// Unpublished: it fired within the quiet history, or is told within another alert; nobody was told of it by itself.
 	Unpublished bool
 	Observed    event.Money
 	Expected    event.Money
@@ -125,6 +125,8 @@ type Lifecycle struct {
 	HorizonDays uint16
 	// Host is the open alert of the same customer within which this one is told; zero: it is told by itself. One that has a host is Unpublished.
 	Host [16]byte
+	// Cohort is the alert about a cohort of customers within which this one is, or was, held back; nil: it never was.
+	Cohort *Cohort
 }
 
 // Overflows counts what the caps of the record cost this customer.
@@ -283,6 +285,7 @@ func (r *Record) Rewind() bool {
 	told := r.Recalled()
 	for i := range r.Lifecycles {
 		if l := r.Lifecycles[i]; !l.Unpublished {
+			l.Cohort = nil
 			told = append(told, l)
 		}
 	}
@@ -332,7 +335,7 @@ func (r *Record) HasUnpublished() bool {
 		return true
 	}
 	for i := range r.Lifecycles {
-		if l := &r.Lifecycles[i]; l.Unpublished && !l.Guest() {
+		if l := &r.Lifecycles[i]; l.Unpublished && !l.Guest() && !l.HeldBack() {
 			return true
 		}
 	}

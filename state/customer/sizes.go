@@ -11,6 +11,7 @@ const (
 	recordBytes    = int(unsafe.Sizeof(Record{}))
 	complaintBytes = int(unsafe.Sizeof(Complaint{}))
 	lifecycleBytes = int(unsafe.Sizeof(Lifecycle{}))
+	cohortBytes    = int(unsafe.Sizeof(Cohort{}))
 	stepBytes      = int(unsafe.Sizeof(Step{}))
 	deskBytes      = int(unsafe.Sizeof(desk{}))
 	endedBytes     = int(unsafe.Sizeof(ended{}))
