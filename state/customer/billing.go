@@ -36,17 +36,7 @@ type billStep struct {
 
 func (s *billStep) compare(o *billStep) int {
 	return cmp.Or(cmp.Compare(s.at, o.at), cmp.Compare(s.kind, o.kind), cmp.Compare(s.next, o.next), cmp.Compare(s.amount, o.amount),
-		slices.Compare(s.currency[:], o.currency[:]), cmp.Compare(s.attempt, o.attempt), cmp.Compare(s.code, o.code), compareBool(s.recurring, o.recurring))
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
+		slices.Compare(s.currency[:], o.currency[:]), cmp.Compare(s.attempt, o.attempt), cmp.Compare(s.code, o.code), event.CompareBool(s.recurring, o.recurring))
 }
 
 // bills is the course of what a customer owes, in the order of time, whatever the order of arrival. It is there while something is owed, and for billsKept

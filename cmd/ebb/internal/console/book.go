@@ -173,22 +173,12 @@ func (b *Book) touch() {
 // order is that of the queue: most money at risk first, what is not known last; then severity, then the newest.
 func order(x, y *Alert) int {
 	return cmp.Or(
-		-compareBool(x.HasRisk, y.HasRisk),
+		-event.CompareBool(x.HasRisk, y.HasRisk),
 		-cmp.Compare(x.AtRisk, y.AtRisk),
 		-cmp.Compare(x.Severity, y.Severity),
 		-x.FirstFired.Compare(y.FirstFired),
 		strings.Compare(x.AlertID, y.AlertID),
 	)
-}
-
-func compareBool(x, y bool) int {
-	switch {
-	case x == y:
-		return 0
-	case x:
-		return 1
-	}
-	return -1
 }
 
 // merge brings sorted up to date: O(n) for n open alerts however many have changed, so that a burst of steps costs one pass.
