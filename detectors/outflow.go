@@ -135,9 +135,28 @@ func (x *ledger) below(m event.Money, percent int) bool {
 
 // fires tells the condition.
 func (d *outflow) fires(env *Env, x *ledger) bool {
+	return x.below(x.peak, d.cfg.FellPercent) && d.dries(env, x)
+}
+
+// dries tells the condition, but for how far the balance has fallen.
+func (d *outflow) dries(env *Env, x *ledger) bool {
 	usual, rated := env.Rates.Convert(x.currency, x.usual)
-	return rated && x.usual > 0 && usual >= event.Money(d.cfg.MinBalance) && x.below(x.peak, d.cfg.FellPercent) &&
+	return rated && x.usual > 0 && usual >= event.Money(d.cfg.MinBalance) &&
 		(d.cfg.DepositsBelowPercent == 100 || x.usualIn == 0 || less(x.in, 100, x.usualIn, int64(d.cfg.DepositsBelowPercent)))
+}
+
+// Fall says by how many percent the highest balance of the recent weeks lies below the usual, and what is usual in the reporting currency, where all else holds that
+// makes an alert of outflow. It is false where something does not, or outflow is switched off.
+func (s *Set) Fall(r *customer.Record, env *Env) (percent float64, usual event.Money, ok bool) {
+	for _, d := range s.list {
+		if d, is := d.(*outflow); is {
+			week := customer.WeekOf(env.Calendar.DayOf(r, env.Now))
+			if x, known := d.ledger(r, week, true); known && r.Cancelled == 0 && d.dries(env, &x) {
+				return 100 - 100*float64(max(x.peak, 0))/float64(x.usual), d.value(env, x.currency, x.usual), true
+			}
+		}
+	}
+	return 0, 0, false
 }
 
 // Evaluate costs a comparison for whoever has no account.

@@ -15,6 +15,7 @@ import (
 	"ebb/detectors"
 	"ebb/stream"
 	"ebb/stream/conn"
+	"ebb/stream/event"
 	"ebb/stream/tail"
 )
 
@@ -52,9 +53,10 @@ func Backtest(ctx context.Context, o cli.BacktestOptions, out cli.Streams) error
 	}
 	tellBadRows(out.Stderr, h)
 	report, detail, err := backtest.Backtest(ctx, h, &backtest.Options{
-		Variants:    variants,
-		ScoreAt:     scoreDays(o.ScoreAt),
-		HorizonDays: horizonDays(cfg), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
+		Variants:     variants,
+		ScoreAt:      scoreDays(o.ScoreAt),
+		LeastBalance: event.Money(cfg.Detectors.Outflow.MinBalance),
+		HorizonDays:  horizonDays(cfg), Config: cfg.Hash(), Currency: cfg.Money.Currency, Progress: progress,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package backtest
 import (
 	"context"
 	"slices"
+
+	"ebb/stream/event"
 )
 
 // Variant is a set of rules under a name.
@@ -19,23 +21,25 @@ type Options struct {
 	Variants []Variant
 	// HorizonDays is how long a silence has to last to be a departure.
 	HorizonDays int
-	Config      string // hash of the configuration
-	Currency    string
-	ScoreAt     []int32 // UTC days at whose end every customer is scored, rising
-	Progress    *Progress
+	// LeastBalance is what must have been usual on an account for it to be worth watching, in the reporting currency.
+	LeastBalance event.Money
+	Config       string // hash of the configuration
+	Currency     string
+	ScoreAt      []int32 // UTC days at whose end every customer is scored, rising
+	Progress     *Progress
 }
 
 // Detail is what a report leaves out: it names customers.
 type Detail struct {
 	Rows       []Row       // customers scored at the dates that were asked for
 	Alerts     []Judged    // of the first variant, in the order of time, customer, id
-	Departures []Departure // that its silence alerts missed, in the order of time and customer; none where silence is switched off
+	Departures []Departure // that its alerts missed, in the order of time, customer and detector; none for detectors that are switched off
 }
 
 // Backtest replays the history by every variant and reports on all of them.
 func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail, err error) {
 	d = &Detail{}
-	s := newScorer(h, int32(o.HorizonDays))
+	s := newScorer(h, int32(o.HorizonDays), o.LeastBalance)
 	r = &Report{
 		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, JudgedFrom: date(dayOf(s.from)), Activity: "any event", Tiers: s.tiers.source,
 		ActiveMonths: round(s.tiers.activeMonths(), 1), History: historyReport(h), Lapses: s.lapseReport(),
@@ -57,16 +61,17 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 		if err != nil {
 			return nil, nil, err
 		}
-		m := s.method(v.Name, slices.Sorted(slices.Values(v.Rules.Detectors.Names())), out)
+		names := slices.Sorted(slices.Values(v.Rules.Detectors.Names()))
+		m := s.method(v.Name, names, out)
 		m.Rules = v.Methods
 		r.Methods = append(r.Methods, m)
 		if i > 0 {
 			continue
 		}
 		known, d.Rows = out.learnt, out.Rows
-		d.Alerts, d.Departures = s.judge(out.Alerts, m.Silence() != nil)
+		d.Alerts, d.Departures = s.judge(out.Alerts, names)
 		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
-		r.Model = s.model(out)
+		r.Model, r.Outflow = s.model(out), s.outflows(out)
 	}
 	return r, d, nil
 }
@@ -97,7 +102,7 @@ func (s *scorer) lapseReport() LapseReport {
 			r.Stated++
 			continue
 		}
-		r.Money, _ = r.Money.Add(s.lapses[i].spend)
+		r.Money, _ = r.Money.Add(l.money)
 	}
 	r.Customers, r.Spend = len(people), r.Money.String()
 	return r

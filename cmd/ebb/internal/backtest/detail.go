@@ -19,44 +19,52 @@ type Judged struct {
 	// Verdict is right, wrong, open (its horizon goes beyond the end of the history, or there is nothing to compare with) or few_days (the customer had less than three
 	// active days); empty for alerts that tell what is, not what will be.
 	Verdict string
-	// LeadDays is how many days before the horizon of a departure was over it came, for the first alert of silence that named it.
+	// LeadDays is how many days before the horizon of a departure was over it came, for the first alert that named it.
 	LeadDays *float64
 	Learning bool // it fired while ebb was learning, and does not count in the report
 }
 
-// Departure is one that no alert of silence named in time, and that was not stated.
+// Departure is one that no alert named in time, and that was not stated: a silence, or an account that ran down.
 type Departure struct {
 	Customer string
-	Last     int64 // time of the last activity, ms
-	Spend    event.Money
+	Detector string      // whose alerts should have named it
+	Last     int64       // time of the last activity, or since when the account was as good as empty, ms
+	Money    event.Money // what was spent in the horizon up to it, or what had been usual on the account
 	Learning bool
 }
 
-// judge holds every alert against what happened, and finds the departures that none of silence names, if that is asked for at all.
-func (s *scorer) judge(list []Alert, silence bool) (judged []Judged, missed []Departure) {
+// judge holds every alert against what happened, and finds the departures that none names whose detector is switched on.
+func (s *scorer) judge(list []Alert, on []string) (judged []Judged, missed []Departure) {
 	leads := map[*Alert]float64{}
-	of := map[*person][]*Alert{}
-	for i := range list {
-		if a := &list[i]; a.Detector == detectors.SilenceName {
-			of[s.t.people[a.Customer]] = append(of[s.t.people[a.Customer]], a)
-		}
+	type whose struct {
+		p        *person
+		detector string
 	}
-	for i := range s.lapses {
-		l := &s.lapses[i]
-		switch a := s.namedBy(l, of[l.p]); {
-		case l.stated:
-		case a != nil:
-			leads[a] = s.lead(l, a)
-		case silence:
-			missed = append(missed, Departure{Customer: l.p.id, Last: l.last.last, Spend: l.spend, Learning: l.last.last < s.from})
+	of := map[whose][]*Alert{}
+	for i := range list {
+		a := &list[i]
+		k := whose{s.t.people[a.Customer], a.Detector}
+		of[k] = append(of[k], a)
+	}
+	for _, detector := range on {
+		owed := s.owed(detector)
+		for i := range owed {
+			l := &owed[i]
+			switch a := s.namedBy(l, of[whose{l.p, detector}]); {
+			case l.stated:
+			case a != nil:
+				leads[a] = s.lead(l, a)
+			default:
+				missed = append(missed, Departure{Customer: l.p.id, Detector: detector, Last: l.from, Money: l.money, Learning: l.from < s.from})
+			}
 		}
 	}
 	slices.SortFunc(missed, func(a, b Departure) int {
-		return cmp.Or(cmp.Compare(a.Last, b.Last), cmp.Compare(a.Customer, b.Customer))
+		return cmp.Or(cmp.Compare(a.Last, b.Last), cmp.Compare(a.Customer, b.Customer), cmp.Compare(a.Detector, b.Detector))
 	})
 	for i := range list {
 		a := &list[i]
-		j := Judged{Alert: a, Verdict: s.verdict(a), Learning: a.At < s.from}
+		j := Judged{Alert: a, Verdict: s.word(a), Learning: a.At < s.from}
 		if lead, ok := leads[a]; ok {
 			lead = round(lead, 1)
 			j.LeadDays = &lead
@@ -66,23 +74,19 @@ func (s *scorer) judge(list []Alert, silence bool) (judged []Judged, missed []De
 	return judged, missed
 }
 
-// verdict is what came of an alert, as a word.
-func (s *scorer) verdict(a *Alert) string {
-	p := s.t.people[a.Customer]
+// word is what came of an alert.
+func (s *scorer) word(a *Alert) string {
 	if !predicts(a.Detector) {
 		return ""
 	}
-	if p.upTo(dayOf(a.At)) < leastDays {
+	v, few, _ := s.verdict(a, s.t.people[a.Customer])
+	if few {
 		return "few_days"
 	}
-	var v verdict
-	if a.Detector == detectors.SilenceName {
-		v, _ = s.silence(a, p)
-	} else {
-		v = s.drop(a, p)
-	}
-	return [...]string{undecided: "open", right: "right", wrong: "wrong"}[v]
+	return verdictWords[v]
 }
+
+var verdictWords = [...]string{undecided: "open", right: "right", wrong: "wrong"}
 
 // WriteAlerts writes every alert with what came of it, and then every departure that was missed, as CSV. Times are in RFC 3339, amounts in the given currency. What is not
 // known is empty.
@@ -103,7 +107,11 @@ func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 	}
 	for i := range d.Departures {
 		m := &d.Departures[i]
-		fmt.Fprintf(b, "%s,,,,,,%s,%s,missed,,%s,%t\n", field(m.Customer), amountText(m.Spend), currency, timeText(m.Last), m.Learning)
+		detector := m.Detector
+		if detector == detectors.SilenceName { // who left is a departure, whichever detector should have told
+			detector = ""
+		}
+		fmt.Fprintf(b, "%s,%s,,,,,%s,%s,missed,,%s,%t\n", field(m.Customer), detector, amountText(m.Money), currency, timeText(m.Last), m.Learning)
 	}
 	if err := b.Flush(); err != nil {
 		return fmt.Errorf("alerts: %w", err)

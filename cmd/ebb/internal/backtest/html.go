@@ -1,6 +1,7 @@
 package backtest
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -103,10 +104,10 @@ func knownCount(n *int) string {
 
 func share(v *float64) string { return number(v, "%.2f") }
 
-// foundShare is how much of the spend of those who left was found, as a percentage.
+// foundShare is how much of the spend of those who left was found, or of the balances that ran down, as a percentage.
 func foundShare(s *Score) string {
-	found, _, err := event.ParseMoney(s.MoneyFound)
-	lost, _, err2 := event.ParseMoney(s.MoneyLost)
+	found, _, err := event.ParseMoney(cmp.Or(s.MoneyFound, s.BalanceFound))
+	lost, _, err2 := event.ParseMoney(cmp.Or(s.MoneyLost, s.BalanceLost))
 	if err != nil || err2 != nil || lost <= 0 {
 		return unknown
 	}

@@ -168,9 +168,11 @@ func expectedValue(h *customer.Rhythm, m *population.Model, horizon int) float64
 func (r *replay) gather(out *Outcome) {
 	for _, s := range r.shards {
 		out.looks = append(out.looks, s.looks...)
+		out.falls = append(out.falls, s.falls...)
 		out.Rows = append(out.Rows, s.rows...)
 	}
 	slices.SortFunc(out.looks, func(a, b look) int { return cmp.Or(cmp.Compare(a.person, b.person), cmp.Compare(a.day, b.day)) })
+	slices.SortFunc(out.falls, func(a, b fall) int { return cmp.Or(cmp.Compare(a.person, b.person), cmp.Compare(a.day, b.day)) })
 	slices.SortFunc(out.Rows, func(a, b Row) int { return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Customer, b.Customer)) })
 	out.learnt = r.learnt
 }

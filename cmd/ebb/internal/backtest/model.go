@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ebb/stream/event"
 )
 
 // calibrationBins is how many points the calibration curve has.
@@ -51,7 +53,7 @@ func (s *scorer) model(o *Outcome) *ModelReport {
 		return nil
 	}
 	slices.SortFunc(list, func(a, b judged) int {
-		return cmp.Or(cmp.Compare(a.p, b.p), compareBool(a.stopped, b.stopped))
+		return cmp.Or(cmp.Compare(a.p, b.p), event.CompareBool(a.stopped, b.stopped))
 	})
 	base := float64(stopped) / float64(len(list))
 	r := &ModelReport{

@@ -61,6 +61,7 @@ type Outcome struct {
 	Rows       []Row   // customers scored at the dates that were asked for, by date and customer
 
 	looks  []look
+	falls  []fall
 	learnt learnt
 }
 
@@ -105,6 +106,7 @@ type shard struct {
 	outcomes []population.Outcome // of complaints, since the newest epoch
 	samples  []population.Sample
 	looks    []look
+	falls    []fall
 	rows     []Row
 
 	alerts     []Alert
@@ -185,6 +187,9 @@ func (r *replay) stop(ctx context.Context, day int32) error {
 	}
 	if day != population.Epoch(day) {
 		return nil
+	}
+	if err := r.each(ctx, func(s *shard) error { s.lookAtAccounts(day); return nil }); err != nil {
+		return err
 	}
 	if m != nil && day/population.EpochDays%lookEvery(r.task.Horizon) == 0 {
 		if err := r.each(ctx, func(s *shard) error { s.lookAt(day-1, m, r.task.Horizon); return nil }); err != nil {

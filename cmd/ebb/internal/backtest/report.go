@@ -26,6 +26,7 @@ type Report struct {
 	Methods      []MethodReport `json:"methods"`
 	Migration    *Migration     `json:"migration,omitempty"` // absent where hardly anybody spends, or the history is too short
 	Model        *ModelReport   `json:"model,omitempty"`     // absent while too few customers are known, or none of the rules uses it
+	Outflow      *OutflowReport `json:"outflow,omitempty"`   // absent where no record names a balance
 }
 
 // HistoryReport is what was read.
@@ -110,11 +111,14 @@ type Score struct {
 	RightOrLess *float64 `json:"precision_or_half_spend,omitempty"`
 	LeadDays    *float64 `json:"median_lead_days,omitempty"`
 
-	Lapses     *int     `json:"lapses,omitempty"`
-	Found      *int     `json:"found,omitempty"`
-	Recall     *float64 `json:"recall,omitempty"`
-	MoneyLost  string   `json:"spend_of_lapses,omitempty"` // what those who left spent in the horizon before
-	MoneyFound string   `json:"spend_found,omitempty"`     // of those who were alerted in time
+	// Lapses are departures for silence, and accounts that ran down for outflow.
+	Lapses       *int     `json:"lapses,omitempty"`
+	Found        *int     `json:"found,omitempty"`
+	Recall       *float64 `json:"recall,omitempty"`
+	MoneyLost    string   `json:"spend_of_lapses,omitempty"`   // what those who left spent in the horizon before
+	MoneyFound   string   `json:"spend_found,omitempty"`       // of those who were alerted in time
+	BalanceLost  string   `json:"balance_of_lapses,omitempty"` // what was usual on the accounts that ran down
+	BalanceFound string   `json:"balance_found,omitempty"`     // on those that were alerted in time
 
 	// Learning is what is left out of the verdicts and of the recall above: alerts, and departures, before JudgedFrom.
 	Learning *Learning `json:"while_learning,omitempty"`
@@ -144,6 +148,26 @@ type ModelReport struct {
 	// Thresholds are what alerts at fixed probabilities would have been: the first look in a silence at which the customer is overdue by his own
 	// rhythm and the probability reaches the threshold.
 	Thresholds []Threshold `json:"thresholds"`
+}
+
+// OutflowReport is what the balances say of the customers' accounts.
+type OutflowReport struct {
+	Accounts int `json:"accounts"`         // customers of whom a balance is known
+	RanDown  int `json:"ran_down"`         // accounts that were as good as empty for longer than the horizon
+	Stated   int `json:"stated,omitempty"` // of them, of customers who said that they leave
+	LookDays int `json:"look_days,omitempty"`
+	// Thresholds are what alerts at other falls would have been, the other conditions as they are configured; absent where outflow is switched off.
+	Thresholds []FallThreshold `json:"thresholds,omitempty"`
+}
+
+// FallThreshold is what one fall of the balance below the usual would have cost and found.
+type FallThreshold struct {
+	FellPercent int      `json:"fell_percent"`
+	Alerts      int      `json:"alerts"`
+	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
+	Precision   *float64 `json:"precision,omitempty"`
+	Recall      *float64 `json:"recall,omitempty"`
+	LeadDays    *float64 `json:"median_lead_days,omitempty"`
 }
 
 // Bin is one part of the calibration curve.

@@ -22,24 +22,44 @@ type scorer struct {
 	ms      int64 // the horizon in ms
 	from    int64 // event time before which ebb is learning, ms: alerts and departures before are told apart
 	tiers   *tiering
-	lapses  []lapse
+	lapses  []lapse // silences
+	drains  []lapse // accounts that ran down
 }
 
-// lapse is a silence of at least the horizon, after at least three active days.
+// lapse is what a detector had to name in time: a silence of at least the horizon after at least three active days, or an account that was as good as empty for so long.
 type lapse struct {
 	p      *person
-	last   *activeDay // the last activity before it
-	stated bool       // the subscription was cancelled
-	spend  event.Money
+	from   int64       // the last activity, or since when the account was empty, ms
+	last   *activeDay  // the last activity before a silence, nil for an account
+	stated bool        // the customer said that he leaves
+	money  event.Money // spent in the horizon up to the last activity, or the usual balance of the account
 	tier   int
 }
 
-func newScorer(h *History, horizon int32) *scorer {
+// newScorer prepares a history for being held against alerts. Accounts of which less than a balance was usual are left out.
+func newScorer(h *History, horizon int32, leastBalance event.Money) *scorer {
 	s := &scorer{h: h, t: h.Truth, horizon: horizon, ms: int64(horizon) * dayMs}
 	s.from = learningUntil(h, horizon)
 	s.tiers = newTiering(h.Truth, horizon, dayOf(s.from))
 	s.findLapses()
+	s.findDrains(leastBalance)
 	return s
+}
+
+// owed are the lapses that a detector should have named, nil for one that names none.
+func (s *scorer) owed(detector string) []lapse {
+	switch detector {
+	case detectors.SilenceName:
+		return s.lapses
+	case detectors.OutflowName:
+		return s.drains
+	}
+	return nil
+}
+
+// finds reports whether there are lapses in a history that a detector could name.
+func (s *scorer) finds(detector string) bool {
+	return detector == detectors.SilenceName && !s.t.None || detector == detectors.OutflowName && s.t.Accounts > 0
 }
 
 // learningUntil is when a history has shown enough to be judged by: two horizons after its beginning, of which the first is not shorter than 90 days, so that outcomes
@@ -68,8 +88,8 @@ func (s *scorer) findLapses() {
 				continue
 			}
 			s.lapses = append(s.lapses, lapse{
-				p: p, last: d, stated: p.cancelledWithin(d.first-s.ms, d.last+s.ms),
-				spend: p.spent(d.day-s.horizon, d.day), tier: s.tiers.of(p, d.day),
+				p: p, from: d.last, last: d, stated: p.cancelledWithin(d.first-s.ms, d.last+s.ms),
+				money: p.spent(d.day-s.horizon, d.day), tier: s.tiers.of(p, d.day),
 			})
 		}
 	}
@@ -142,6 +162,7 @@ type tally struct {
 	lost, money  event.Money
 	scored       bool // verdicts are given
 	lapsesScored bool
+	balances     bool // money is what was on accounts
 }
 
 func (s *scorer) detector(name string, list []*Alert) DetectorReport {
@@ -159,25 +180,24 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 			s.count(to, name, a, p)
 		}
 	}
-	if name == detectors.SilenceName {
-		for i := range s.lapses {
-			l := &s.lapses[i]
-			if l.stated {
+	owed := s.owed(name)
+	for i := range owed {
+		l := &owed[i]
+		if l.stated {
+			continue
+		}
+		found, lead := s.found(l, firsts[l.p])
+		for _, to := range []*tally{all, by[l.tier]} {
+			if l.from < s.from {
+				to.early.lapse(found)
 				continue
 			}
-			found, lead := s.found(l, firsts[l.p])
-			for _, to := range []*tally{all, by[l.tier]} {
-				if l.last.last < s.from {
-					to.early.lapse(found)
-					continue
-				}
-				to.lapse(l, found, lead)
-			}
+			to.lapse(l, found, lead)
 		}
 	}
 	weeks := float64(s.t.EndDay-s.t.FirstDay+1) / 7
 	for _, t := range append(by, all) {
-		t.scored, t.lapsesScored = predicts(name), name == detectors.SilenceName && !s.t.None
+		t.scored, t.lapsesScored, t.balances = predicts(name), s.finds(name), name == detectors.OutflowName
 	}
 	out := DetectorReport{Detector: name, Score: all.score(weeks, s.tiers.activeMonths())}
 	for i, t := range by {
@@ -188,7 +208,23 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 
 // predicts reports whether a detector's alerts foretell something that the history can confirm or refute.
 func predicts(detector string) bool {
-	return detector == detectors.SilenceName || detector == detectors.SpendDropName
+	return detector == detectors.SilenceName || detector == detectors.SpendDropName || detector == detectors.OutflowName
+}
+
+// verdict judges an alert of a detector that predicts. few is true where the customer had less than three active days, so that nothing can be said of his rhythm; less
+// where he spent less than half of before.
+func (s *scorer) verdict(a *Alert, p *person) (v verdict, few, less bool) {
+	if a.Detector == detectors.OutflowName {
+		return s.outflow(p, a.At, a.Expected), false, false
+	}
+	if p.upTo(dayOf(a.At)) < leastDays {
+		return undecided, true, false
+	}
+	if a.Detector == detectors.SpendDropName {
+		return s.drop(a, p), false, false
+	}
+	v, less = s.silence(a, p)
+	return v, false, less
 }
 
 func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
@@ -200,26 +236,20 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 	if a.ResolvedAt != 0 {
 		to.Resolved++
 	}
-	if predicts(name) && p.upTo(dayOf(a.At)) < leastDays {
-		to.FewDays++
-		return
-	}
-	var v verdict
-	switch name {
-	case detectors.SilenceName:
-		var less bool
-		if v, less = s.silence(a, p); less && !learning {
-			to.less++
-		}
-	case detectors.SpendDropName:
-		v = s.drop(a, p)
-	case detectors.ComplaintUnresolvedName:
+	switch {
+	case name == detectors.ComplaintUnresolvedName:
 		s.complaint(to, a)
 		return
-	default:
+	case !predicts(name):
 		return
 	}
+	v, few, less := s.verdict(a, p)
+	if less && !learning {
+		to.less++
+	}
 	switch {
+	case few:
+		to.FewDays++
 	case !learning:
 		to.verdicts[v]++
 	case v == right:
@@ -255,7 +285,8 @@ func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
 // namedBy is the first alert of a lapse before the horizon was over, nil if there is none.
 func (s *scorer) namedBy(l *lapse, list []*Alert) *Alert {
 	for _, a := range list { // in the order of time
-		if a.At > l.last.last && a.At <= l.last.last+s.ms {
+		early := l.last == nil && (a.ResolvedAt == 0 || a.ResolvedAt > l.from) // a balance falls before it is gone
+		if (a.At > l.from || early) && a.At <= l.from+s.ms {
 			return a
 		}
 	}
@@ -263,7 +294,7 @@ func (s *scorer) namedBy(l *lapse, list []*Alert) *Alert {
 }
 
 // lead is how many days before the horizon was over an alert came.
-func (s *scorer) lead(l *lapse, a *Alert) float64 { return float64(l.last.last+s.ms-a.At) / dayMs }
+func (s *scorer) lead(l *lapse, a *Alert) float64 { return float64(l.from+s.ms-a.At) / dayMs }
 
 func (e *Learning) lapse(found bool) {
 	e.Lapses++
@@ -274,10 +305,10 @@ func (e *Learning) lapse(found bool) {
 
 func (t *tally) lapse(l *lapse, found bool, lead float64) {
 	t.lapses++
-	t.lost, _ = t.lost.Add(l.spend)
+	t.lost, _ = t.lost.Add(l.money)
 	if found {
 		t.found++
-		t.money, _ = t.money.Add(l.spend)
+		t.money, _ = t.money.Add(l.money)
 		t.leads = append(t.leads, lead)
 	}
 }
@@ -304,7 +335,11 @@ func (t *tally) score(weeks, months float64) Score {
 	if t.lapsesScored {
 		s.Lapses, s.Found = &t.lapses, &t.found
 		s.Recall = ratio(float64(t.found), float64(t.lapses))
-		s.MoneyLost, s.MoneyFound = t.lost.String(), t.money.String()
+		lost, found := &s.MoneyLost, &s.MoneyFound
+		if t.balances {
+			lost, found = &s.BalanceLost, &s.BalanceFound
+		}
+		*lost, *found = t.lost.String(), t.money.String()
 	}
 	return s
 }

@@ -58,7 +58,7 @@ func TestDepartures(t *testing.T) {
 		told{"was there last 29 days before the end", every(0, 271, 1), 10},
 		told{"was there last 30 days before the end", every(0, 270, 1), 10},
 	)
-	s := newScorer(h, testHorizon)
+	s := newScorer(h, testHorizon, 0)
 	got := map[string]int32{}
 	for _, l := range s.lapses {
 		got[l.p.id] = l.last.day
@@ -81,7 +81,7 @@ func TestSilenceAlertsAreJudged(t *testing.T) {
 		told{"back", append(every(0, 100, 10), 140, 150, 300), 10},
 		told{"new", []int32{0, 200}, 10},
 	)
-	s := newScorer(h, testHorizon)
+	s := newScorer(h, testHorizon, 0)
 	s.from = 0
 	for name, c := range map[string]struct {
 		alert                               *Alert
@@ -114,7 +114,7 @@ func TestSilenceAlertsAreJudged(t *testing.T) {
 // Of who is told apart because ebb is learning, nothing counts in the verdicts.
 func TestTheTimeOfLearningIsToldApart(t *testing.T) {
 	h := historyOf(t, 400, told{"early", every(0, 100, 10), 10}, told{"late", every(0, 200, 10), 10})
-	s := newScorer(h, testHorizon)
+	s := newScorer(h, testHorizon, 0)
 	if got := dayOf(s.from); got != 120 {
 		t.Fatalf("judged from day %d, want 120", got)
 	}
@@ -122,14 +122,14 @@ func TestTheTimeOfLearningIsToldApart(t *testing.T) {
 	if *r.Right != 1 || *r.Wrong != 1 || *r.Lapses != 1 || *r.Found != 1 || r.Alerts != 3 || *r.Learning != (Learning{Alerts: 1, Right: 1, Lapses: 1, Found: 1}) {
 		t.Errorf("%+v, learning %+v", r.Score, r.Learning)
 	}
-	if got := dayOf(newScorer(historyOf(t, 100, told{"a", []int32{0, 100}, 1}), testHorizon).from); got != 30 {
+	if got := dayOf(newScorer(historyOf(t, 100, told{"a", []int32{0, 100}, 1}), testHorizon, 0).from); got != 30 {
 		t.Errorf("a short history is judged from day %d, want 30", got)
 	}
 }
 
 // An alert that foretells a longer time than the configured horizon is held against that.
 func TestAnAlertIsJudgedByItsOwnHorizon(t *testing.T) {
-	s := newScorer(historyOf(t, 400, told{"a", append(every(0, 150, 10), 220, 400), 10}), testHorizon)
+	s := newScorer(historyOf(t, 400, told{"a", append(every(0, 150, 10), 220, 400), 10}), testHorizon, 0)
 	a := fires("a", "silence", 180)
 	if v, _ := s.silence(a, s.t.people["a"]); v != right {
 		t.Errorf("by the configured horizon: %d, want right", v)
@@ -143,7 +143,7 @@ func TestAnAlertIsJudgedByItsOwnHorizon(t *testing.T) {
 func TestACancelledSubscriptionIsADepartureThatWasStated(t *testing.T) {
 	h := historyOf(t, 300, told{"a", every(0, 100, 10), 10})
 	h.Truth.people["a"].cancelled = []int64{110 * dayMs}
-	s := newScorer(h, testHorizon)
+	s := newScorer(h, testHorizon, 0)
 	s.from = 0
 	if r := s.lapseReport(); r.Lapses != 1 || r.Stated != 1 {
 		t.Errorf("%+v", r)
@@ -156,7 +156,7 @@ func TestACancelledSubscriptionIsADepartureThatWasStated(t *testing.T) {
 func TestSpendDropsAreJudged(t *testing.T) {
 	var fell []told
 	fell = append(fell, told{"fell", every(0, 100, 5), 10}, told{"fell", every(110, 300, 20), 2}, told{"kept", every(0, 300, 5), 10}, told{"young", every(90, 300, 5), 10})
-	s := newScorer(historyOf(t, 300, fell...), testHorizon)
+	s := newScorer(historyOf(t, 300, fell...), testHorizon, 0)
 	for name, c := range map[string]struct {
 		alert *Alert
 		want  verdict

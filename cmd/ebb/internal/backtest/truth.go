@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"ebb/detectors"
+	"ebb/state/customer"
 	"ebb/stream/event"
 )
 
@@ -18,6 +19,7 @@ const leastDays = 3
 type Truth struct {
 	Purchases bool // activity is a purchase
 	None      bool // there is neither use nor money: nothing that could fall silent
+	Accounts  int  // customers of whom a balance is known
 	EndDay    int32
 	FirstDay  int32
 
@@ -32,8 +34,9 @@ type person struct {
 	index     int32 // into Truth.list
 	days      []activeDay
 	cum       []event.Money // spend up to and with days[i], in the reporting currency
-	cancelled []int64
-	tier      string // of the newest profile
+	cancelled []int64       // when the customer said that he leaves: cancelled a subscription, or ended the relation
+	balances  []balance     // of his account, in the order of time, in the reporting currency
+	tier      string        // of the newest profile
 	tierAt    int64
 }
 
@@ -57,10 +60,16 @@ func (t *Truth) observe(ev *event.Event) {
 		t.people[p.id] = p
 		t.list = append(t.list, p)
 	}
+	if ev.Balanced {
+		p.balances = append(p.balances, balance{ev.Time, ev.Balance, ev.Currency})
+	}
 	switch {
 	case ev.Profile != nil:
 		if ev.Time >= p.tierAt {
 			p.tier, p.tierAt = ev.Profile.Tier, ev.Time
+		}
+		if ev.Profile.Status == customer.StatusClosed {
+			p.cancelled = append(p.cancelled, ev.Time)
 		}
 		return
 	case ev.Kind == event.KindSubscriptionCancelled:
@@ -114,13 +123,16 @@ func (t *Truth) close(h *History) {
 	for i, p := range t.list {
 		p.index = int32(i)
 		p.close(t.Purchases)
+		if p.closeAccount(t.rates); len(p.balances) != 0 {
+			t.Accounts++
+		}
 	}
 }
 
 // close merges the events of a day, and leaves days out that do not count. Money of such days (refunds) goes to the day before.
 func (p *person) close(purchases bool) {
 	slices.SortStableFunc(p.days, func(a, b activeDay) int {
-		return cmp.Or(cmp.Compare(a.day, b.day), -compareBool(a.bought, b.bought))
+		return cmp.Or(cmp.Compare(a.day, b.day), -event.CompareBool(a.bought, b.bought))
 	})
 	slices.Sort(p.cancelled)
 	out := p.days[:0]
@@ -144,16 +156,6 @@ func (p *person) close(purchases bool) {
 		sum, _ = sum.Add(p.days[i].spend)
 		p.cum[i] = sum
 	}
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 // upTo is the index of the first active day after a day.
@@ -181,10 +183,6 @@ func (p *person) active(after, to int64) bool {
 
 // cancelledWithin reports whether the customer cancelled after a time and not later than another.
 func (p *person) cancelledWithin(after, to int64) bool {
-	for _, at := range p.cancelled {
-		if at > after && at <= to {
-			return true
-		}
-	}
-	return false
+	i := sort.Search(len(p.cancelled), func(i int) bool { return p.cancelled[i] > after })
+	return i < len(p.cancelled) && p.cancelled[i] <= to
 }
