@@ -43,6 +43,7 @@ type Alert struct {
 	SuspectedCause  string          `json:"suspected_cause,omitempty"`
 	Evidence        json.RawMessage `json:"evidence,omitempty"`
 	Together        []Guest         `json:"together,omitempty"`
+	HeldBackFor     *HeldBackFor    `json:"held_back_for,omitempty"`
 	DetectorVersion string          `json:"detector_version,omitempty"`
 	ConfigHash      string          `json:"config_hash,omitempty"`
 }
@@ -77,6 +78,12 @@ type Guest struct {
 	Summary         string          `json:"summary,omitempty"`
 	Evidence        json.RawMessage `json:"evidence,omitempty"`
 	DetectorVersion string          `json:"detector_version,omitempty"`
+}
+
+// HeldBackFor names the alert about a cohort of customers within which an alert was held back.
+type HeldBackFor struct {
+	ID      string `json:"id"` // its subject, such as owner=kim
+	AlertID string `json:"alert_id"`
 }
 
 // Amount is money with its currency. The amount is an exact decimal number.

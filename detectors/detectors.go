@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"ebb/detectors/hours"
 	"ebb/detectors/cohorts"
+	"ebb/detectors/hours"
 	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream/event"

@@ -28,6 +28,7 @@ type watching struct {
 	totals  map[cohorts.Series]*totalAlert
 	intakes map[string]*intakeAlert // by source
 	stored  int64                   // offset of the first fact that has to be read again, as it is stored; -1: none
+	told    cohorts.Standing        // which alerts about cohorts the tasks hold others back for
 	pieces  pieces                  // the fold, as it is stored
 	closed  bool                    // a day was closed since it was stored
 	moved   bool                    // something else changed since
@@ -81,6 +82,9 @@ type intakeAlert struct {
 // intakeOpen is for how long such an alert is open at most, ms.
 const intakeOpen = 8 * 7 * dayMs
 
+// standingKept is for how long it is kept that an alert about a cohort was open, for tasks that are behind, in days.
+const standingKept = 28
+
 // totalWeeks is after how many weeks a total that stays as it is is no alert any more: it is what is usual by then.
 const totalWeeks = 8
 
@@ -88,6 +92,7 @@ const totalWeeks = 8
 const (
 	cohortsHead   = "cohorts/head"
 	cohortsPrefix = "cohorts/"
+	standingKey   = "cohorts/standing" // read by every instance (models.go)
 	cohortsFormat = 1
 )
 
@@ -177,7 +182,8 @@ func (w *watching) close(partitions int32, now int64) (steps []alerts.Wide) {
 		steps = append(steps, w.judge(d)...)
 	}
 	w.ahead = slices.DeleteFunc(w.ahead, func(a aheadFact) bool { return a.day <= low })
-	w.closed = true
+	w.told.Day, w.closed = low, true
+	w.told.Spans = slices.DeleteFunc(w.told.Spans, func(x cohorts.Span) bool { return x.Until != 0 && low-x.Until > standingKept })
 	w.levels.closed(partitions, int64(low), now)
 	return steps
 }
@@ -349,11 +355,13 @@ func (w *watching) live(f *cohorts.Finding, quiet bool) *alerts.Cohort {
 		if a.revision == 0 {
 			return nil
 		}
+		w.ended(f.Key, a.opened, f.Day)
 	case a.revision == 0:
 		kind = alerts.StepFired
 		if quiet || !f.Firing {
 			return nil
 		}
+		w.told.Spans = append(w.told.Spans, cohorts.Span{Key: f.Key, Opened: a.opened, From: f.Day})
 	case severity == a.severity && f.Leavers < 2*a.leavers:
 		return nil
 	}
@@ -362,6 +370,15 @@ func (w *watching) live(f *cohorts.Finding, quiet bool) *alerts.Cohort {
 	f.Since = a.since
 	return &alerts.Cohort{
 		Finding: *f, Step: kind, Severity: severity, Revision: a.revision, At: at, Opened: a.opened, FalseAlarms: w.cfg.FalseAlarms,
+	}
+}
+
+// ended notes that an alert about a cohort ended with the judgement of a day.
+func (w *watching) ended(k cohorts.Key, opened int64, day int32) {
+	for i := range w.told.Spans {
+		if x := &w.told.Spans[i]; x.Key == k && x.Opened == opened {
+			x.Until = day
+		}
 	}
 }
 
@@ -380,7 +397,7 @@ func (w *watching) write(add func(key, value []byte) error) error {
 	}
 	var err error
 	if w.closed {
-		err = w.pieces.write(w.fold.Chunks(), add)
+		err = errors.Join(w.pieces.write(w.fold.Chunks(), add), add([]byte(standingKey), appendStanding(nil, &w.told)))
 	}
 	w.stored = -1
 	if len(w.ahead) != 0 {
@@ -425,9 +442,20 @@ func (w *watching) head() []byte {
 
 // restore takes in a record of the changelog under a key that begins with cohortsPrefix.
 func (w *watching) restore(key string, value []byte) error {
-	if key != cohortsHead {
-		return w.pieces.restore(key, value)
+	switch key {
+	case standingKey:
+		told, err := decodeStanding(value)
+		if err == nil {
+			w.told = *told
+		}
+		return err
+	case cohortsHead:
+		return w.decode(value)
 	}
+	return w.pieces.restore(key, value)
+}
+
+func (w *watching) decode(value []byte) error {
 	if len(value) == 0 || value[0] > cohortsFormat {
 		return fmt.Errorf("what is known of cohorts: %w", errNewerFact)
 	}
@@ -462,6 +490,35 @@ func (w *watching) restore(key string, value []byte) error {
 		return fmt.Errorf("what is known of cohorts: %w", d.err)
 	}
 	return nil
+}
+
+// appendStanding encodes which alerts about cohorts are open:
+//
+//	version (1 byte), newest judged day, number of alerts; of each cohort, event time at which it fired (ms), first day, last day
+func appendStanding(b []byte, s *cohorts.Standing) []byte {
+	b = binary.AppendVarint(append(b, cohortsFormat), int64(s.Day))
+	b = binary.AppendUvarint(b, uint64(len(s.Spans)))
+	for i := range s.Spans {
+		x := &s.Spans[i]
+		b = binary.AppendVarint(appendKey(b, x.Key), x.Opened)
+		b = binary.AppendVarint(binary.AppendVarint(b, int64(x.From)), int64(x.Until))
+	}
+	return b
+}
+
+func decodeStanding(b []byte) (*cohorts.Standing, error) {
+	if len(b) == 0 || b[0] > cohortsFormat {
+		return nil, fmt.Errorf("open alerts about cohorts: %w", errNewerFact)
+	}
+	d := &decoder{b: b[1:]}
+	s := &cohorts.Standing{Day: int32(d.varint())}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		s.Spans = append(s.Spans, cohorts.Span{Key: d.cohort(), Opened: d.varint(), From: int32(d.varint()), Until: int32(d.varint())})
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("open alerts about cohorts: %w", d.err)
+	}
+	return s, nil
 }
 
 // float reads a number of eight bytes.

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func watched(t *testing.T, parts int32) (w *world, events []happening) {
 	w.adjust = func(cfg *stream.Config) {
 		smallCuts(cfg)
 		cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
-		cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Owner, cohorts.Region}, Totals: true}
+		cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Owner, cohorts.Region}, HoldBack: true, Totals: true}
 	}
 	w.rules = func(c *detectors.Config) { c.SpendDrop.Enabled = false }
 	rng := rand.New(rand.NewPCG(3, 1))
@@ -38,6 +39,8 @@ func watched(t *testing.T, parts int32) (w *world, events []happening) {
 		switch {
 		case c%owners == 1 && c%3 == 0: // kim's
 			last = 130 + rng.Int64N(5)
+		case c%owners == 1 && c%9 == 1: // and more of them, when that is known
+			last = 142 + rng.Int64N(5)
 		case rng.IntN(6) == 0:
 			last = 10 + rng.Int64N(180)
 		}
@@ -114,6 +117,7 @@ func TestCohortsDependOnTheEventsAlone(t *testing.T) {
 	long(t)
 	bubble(t, func(t *testing.T) {
 		var want []string
+		var single []step
 		for _, v := range []struct {
 			name                      string
 			parts                     int32
@@ -157,12 +161,57 @@ func TestCohortsDependOnTheEventsAlone(t *testing.T) {
 					t.Log(s)
 				}
 				owners(t, all)
+				single = w.steps(math.MaxInt64)
+				w.heldBack(all[0])
 			}
+			compareSteps(t, w.steps(math.MaxInt64), single)
 			if !slices.Equal(got, want) {
 				t.Errorf("%s: %s\nwant %s", v.name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		}
 	})
+}
+
+// heldBack checks that nobody is told while the alert about his cohort is open, and who still leaves is told at its end with what it was held back for.
+func (w *world) heldBack(cohort *alerts.Alert) {
+	w.t.Helper()
+	owner, ended, told, held := map[string]string{}, time.Time{}, 0, 0
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("customers")) {
+		var p struct {
+			Customer string `json:"customer_id"`
+			Owner    string
+		}
+		if err := json.Unmarshal(r.Value, &p); err != nil {
+			w.t.Fatal(err)
+		}
+		owner[p.Customer] = p.Owner
+	}
+	_, all := w.cohortSteps()
+	for _, a := range all {
+		if a.AlertID == cohort.AlertID && !a.Firing() {
+			ended = a.Time
+		}
+	}
+	for _, r := range w.broker.ReadCommitted(w.t, w.topic("alerts")) {
+		a, err := alerts.Parse(r.Value)
+		if err != nil || a.CustomerID == "" || a.Step != "fired" || owner[a.CustomerID] != "kim" {
+			continue
+		}
+		in := a.FirstFiredAt.After(cohort.Time.Add(90*time.Minute)) && a.FirstFiredAt.Before(ended) // from when on its judgement is in force
+		switch {
+		case in && a.Time.Before(ended):
+			w.t.Errorf("%s was told on %s, while the alert about kim's customers was open from %s to %s", a.CustomerID, a.Time, cohort.Time, ended)
+		case in && (a.HeldBackFor == nil || a.HeldBackFor.AlertID != cohort.AlertID || a.HeldBackFor.ID != "owner=kim"):
+			w.t.Errorf("%s was held back, and told for %+v", a.CustomerID, a.HeldBackFor)
+		case in:
+			held++
+		default:
+			told++
+		}
+	}
+	if told < 5 || held < 2 {
+		w.t.Errorf("%d of kim's customers were told at once, %d were held back", told, held)
+	}
 }
 
 // owners checks that the alerts are that of kim's customers, and that all spend less in the end, and nothing else.

@@ -58,7 +58,7 @@ type Engine struct {
 	gen        int32             // last generation of this member
 	generation *group.Generation // the same, while it lasts
 
-	models *models // what is known of the population; nil where nothing is learnt
+	models *models // what the second stage tells of all customers together; nil where nothing is learnt, and no cohorts are watched
 }
 
 // New builds an instance. Nothing is read or written before Run.
@@ -90,7 +90,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		copying:      make(chan struct{}, 1),
 		gen:          -1,
 	}
-	if cfg.Population != nil {
+	if cfg.Population != nil || cfg.Cohorts != nil {
 		e.models = &models{e: e}
 	}
 	if err := deps.Registry.Register(standing{tasks: e.Status, feeds: cfg.Feeds, currency: cfg.Rates.Currency().String()}); err != nil {
@@ -487,7 +487,7 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		partitions: e.partitions, claims: e.claims, giveUp: e.giveUp, slots: e.slots, throttle: e.throttle, stateMetrics: e.deps.StateMetrics.Task(p), m: e.m.task(p, e.cfg.Feeds),
 		random:  rand.New(rand.NewPCG(e.deps.Rand.Uint64(), uint64(p))).Float64,
 		commits: make(chan cutResult, 1), poisoned: map[poison]bool{}, cursed: map[string]bool{},
-		params: e.cfg.Customer, policy: e.deps.Policy, sampling: sampling{on: e.models != nil, models: e.models, vain: -1},
+		params: e.cfg.Customer, policy: e.deps.Policy, sampling: newSampling(e.cfg.Population != nil, e.models), judging: newJudging(),
 		decider: alerts.Decider{Detectors: e.deps.Detectors, Policy: e.deps.Policy, OutOfOrder: e.cfg.Time.maxOutOfOrderMs()},
 	}
 	e.equip(&t.owner, p, strconv.Itoa(int(p)), p)

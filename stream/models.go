@@ -9,16 +9,25 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/stream/conn"
 	"ebb/stream/tail"
 )
 
-// models are what is known of the population, one model for each epoch, as the second stage tells it in its changelog. One reader serves all
-// tasks of the instance. Models are immutable and shared.
+// models are what the second stage tells in its changelog of all customers together: what is known of the population, one model for each epoch, and which alerts
+// about cohorts are open. One reader serves all tasks of the instance. What is told is immutable and shared.
 type models struct {
 	e   *Engine
 	all atomic.Pointer[[]epochModel] // ascending; nil before what was there at the start has been read
+	// standing is nil likewise.
+	standing atomic.Pointer[cohorts.Standing]
+}
+
+// shared is what a reader of the changelog has come to know.
+type shared struct {
+	models   []epochModel
+	standing *cohorts.Standing
 }
 
 // epochModel is what was learnt up to an epoch. The model is nil where there was not enough to learn from.
@@ -86,48 +95,76 @@ func (m *models) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := []epochModel{} // what an earlier attempt read stays in force until this one has got as far
-	read := func(r tail.Record) (err error) {
-		if all, err = m.take(all, r.Key, r.Value); err != nil {
-			err = fmt.Errorf("offset %d: %w", r.Offset, err)
+	all := shared{models: []epochModel{}, standing: &cohorts.Standing{}} // what an earlier attempt read stays in force until this one has got as far
+	read := func(r tail.Record) error {
+		if err := m.take(&all, r.Key, r.Value); err != nil {
+			return fmt.Errorf("offset %d: %w", r.Offset, err)
 		}
-		return err
+		return nil
 	}
 	o := tail.Options{Topic: topic, Partitions: []int32{0}, UntilEnd: true}
 	if err := tail.Read(ctx, cluster, o, read); err != nil {
 		return err
 	}
-	m.tell(all)
+	m.tell(&all)
 	o.UntilEnd, o.Offsets = false, end
 	return tail.Read(ctx, cluster, o, func(r tail.Record) error {
 		err := read(r)
 		if err == nil {
-			m.tell(all)
+			m.tell(&all)
 		}
 		return err
 	})
 }
 
-// tell puts models into force.
-func (m *models) tell(all []epochModel) {
-	if old := m.all.Load(); old != nil && slices.Equal(*old, all) {
+// tell puts what is known into force.
+func (m *models) tell(all *shared) {
+	old := m.all.Load()
+	known := old != nil && slices.Equal(*old, all.models)
+	if known && m.standing.Load() == all.standing {
 		return
 	}
-	all = slices.Clone(all)
-	m.all.Store(&all)
-	m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
+	if !known {
+		models := slices.Clone(all.models)
+		m.all.Store(&models)
+		m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
+	}
+	m.standing.Store(all.standing)
 	m.e.wakeAll()
 }
 
-// take takes one record of the changelog in; most are none of its business. Where a model cannot be read the one before it stays in force.
-func (m *models) take(all []epochModel, key, value []byte) ([]epochModel, error) {
-	number, ok := strings.CutPrefix(string(key), modelPrefix)
-	if !ok {
-		return all, nil
+// judged is the newest day of which is known which alerts about cohorts were open at its end; 0 while none was judged, or unread.
+func (m *models) judged() int64 {
+	s := m.standing.Load()
+	if s == nil {
+		return unread
 	}
+	return int64(s.Day)
+}
+
+// take takes one record of the changelog in; most are none of its business. What cannot be read leaves in force what was before it.
+func (m *models) take(all *shared, key, value []byte) (err error) {
+	if number, ok := strings.CutPrefix(string(key), modelPrefix); ok {
+		all.models, err = m.takeModel(all.models, number, value)
+		return err
+	}
+	if string(key) != standingKey {
+		return nil
+	}
+	s, err := decodeStanding(value)
+	if err != nil {
+		m.e.log.Warn("which alerts about cohorts are open cannot be read; those known before stay in force", "err", err)
+		return nil
+	}
+	all.standing = s
+	return nil
+}
+
+// takeModel takes in a model of the epoch of a number.
+func (m *models) takeModel(all []epochModel, number string, value []byte) ([]epochModel, error) {
 	epoch, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
-		return all, fmt.Errorf("key %q is not ebb's", key)
+		return all, fmt.Errorf("key %q is not ebb's", modelPrefix+number)
 	}
 	i, known := slices.BinarySearchFunc(all, epoch, func(k epochModel, epoch int64) int { return int(k.epoch/epochEvery - epoch/epochEvery) })
 	if value == nil {

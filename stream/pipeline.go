@@ -428,6 +428,10 @@ func (t *task) know(at int64) {
 	if rates := t.env.Population.Misses(); rates != nil {
 		t.env.Misses = rates
 	}
+	if t.holdsBack() {
+		t.env.Cohorts = t.sampling.models.standing.Load()
+		t.env.CohortsDay, t.env.CohortsNext = t.judgedDay(at)
+	}
 	for f := range t.env.KnownUntil {
 		t.env.KnownUntil[f] = at // a feed that is not configured hides nothing
 	}

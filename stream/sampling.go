@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"time"
-
 	"ebb/alerts"
 	"ebb/detectors/population"
 	"ebb/state/customer"
@@ -24,11 +22,7 @@ type sampling struct {
 	models *models
 	epoch  int64  // newest epoch of which the samples of all customers are told, ms; 0 before the first in this life
 	buffer []byte // encoded samples that are in no fact yet
-	// held is when the task began to wait for a newer model than that of the epoch had, which is ms; zero while it does not. said is when it last told of it.
-	held, said time.Time
-	had        int64
-	// vain is the newest epoch that was known when a model was waited for in vain, ms: until another comes, none is waited for; -1 if none was.
-	vain int64
+	wait   waiting
 }
 
 const (
@@ -36,12 +30,13 @@ const (
 	modelLag = dayMs
 	// epochEvery is the time from one epoch to the next, ms of event time.
 	epochEvery = population.EpochDays * dayMs
-	// modelPatience bounds how long history waits for a model that does not come, in the time of the process: somebody's task may
-	// stand still for a fault that only a person can mend.
-	modelPatience = 2 * time.Minute
 	// samplesFact is from which size on a fact of samples is closed, bytes.
 	samplesFact = 128 << 10
 )
+
+func newSampling(on bool, m *models) sampling {
+	return sampling{on: on, models: m, wait: waitFor("what is learnt from the population")}
+}
 
 // epochFor is the epoch whose model is in force at an event time.
 func epochFor(at int64) int64 { return epochOf(at - modelLag) }
@@ -54,41 +49,24 @@ func epochOf(at int64) int64 {
 // epochDay is an epoch as package population counts.
 func epochDay(epoch int64) int32 { return int32(epoch / dayMs) }
 
-// passes reports whether what happened at an event time may be applied or decided: the model in force then is there, or is not waited for.
-func (t *task) passes(at int64) bool {
+// passes reports whether what happened at an event time may be applied or decided: what the second stage has to tell before is there, or is not waited for.
+func (t *task) passes(at int64) bool { return t.passesModel(at) && t.passesCohorts(at) }
+
+func (t *task) passesModel(at int64) bool {
 	p := &t.sampling
 	if !p.on {
 		return true
 	}
 	known := p.models.newest()
-	switch {
-	case known > 0 && known >= epochFor(at):
-		p.held = time.Time{}
-		return true
-	case known == p.vain, known != unread && at > t.now().UnixMilli()-modelLag:
-		return true
-	}
-	now := t.tick()
-	if p.held.IsZero() || p.had != known {
-		p.held, p.had, p.said = now, known, now
-	}
-	if now.Sub(p.held) < modelPatience {
-		if now.Sub(p.said) >= progressEvery {
-			p.said = now
-			t.log.Info("waiting for what is learnt from the population before history is read on", "at", time.UnixMilli(at).UTC())
-		}
-		return false
-	}
-	t.log.Warn("what is learnt from the population does not come; going on with what was known before, because some partition or the second stage stands still",
-		"at", time.UnixMilli(at).UTC(), "waited", modelPatience)
-	t.m.modelsMissed.Inc()
-	p.vain, p.held = known, time.Time{}
-	return true
+	return t.awaits(&p.wait, known, known > 0 && known >= epochFor(at), at, modelLag)
 }
 
-// timerLimit is up to when deadlines may be decided: at each epoch no further than its model allows, however far the clock has come in one go.
+// timerLimit is up to when deadlines may be decided: no further than what the second stage has told allows, however far the clock has come in one go.
 func (t *task) timerLimit() int64 {
-	limit := t.clock - t.cfg.Time.maxOutOfOrderMs()
+	return t.modelLimit(t.cohortLimit(t.clock - t.cfg.Time.maxOutOfOrderMs()))
+}
+
+func (t *task) modelLimit(limit int64) int64 {
 	if !t.sampling.on {
 		return limit
 	}
@@ -104,7 +82,7 @@ func (t *task) timerLimit() int64 {
 	default:
 		allowed = known + epochEvery + modelLag - 1
 	}
-	if limit <= allowed || t.passes(allowed+1) {
+	if limit <= allowed || t.passesModel(allowed+1) {
 		return limit
 	}
 	return allowed

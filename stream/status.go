@@ -63,8 +63,8 @@ func (t *task) publish(state string, err error) {
 	if err != nil {
 		st.Error = err.Error()
 	}
-	if held := t.sampling.held; state == "running" && !held.IsZero() && t.tick().Sub(held) >= progressEvery {
-		st.Waiting = "what is learnt from the population, before it reads history on"
+	if what := t.waitsFor(); state == "running" && what != "" {
+		st.Waiting = what + ", before it reads history on"
 	}
 	if p := &t.progress; state == "restoring" {
 		st.Remaining, st.Replay = max(0, p.end-p.at), p.end-p.from

@@ -58,6 +58,7 @@ type task struct {
 	diskHeld  int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
 	told      told
 	sampling  sampling
+	judging   waiting          // for cohorts
 	leavers   []cohorts.Leaver // that are in no fact yet
 	newcomers []newcomerTold   // likewise
 	counted   bool             // all sizes of cohorts were told in this life
@@ -414,7 +415,8 @@ func (t *task) shut() {
 	t.table, t.store, t.restored = nil, nil, time.Time{}
 	t.outbox = outbox{}
 	t.moved, t.cutNow, t.ending, t.sinceCut, t.since = false, false, false, 0, time.Time{}
-	t.sampling = sampling{on: t.sampling.on, models: t.sampling.models, vain: -1}
+	t.sampling = newSampling(t.sampling.on, t.sampling.models)
+	t.judging = newJudging()
 	t.health = [event.NumFeeds]ratio{}
 	t.broken = nil
 }

@@ -33,6 +33,8 @@ type Config struct {
 	LeastMembers int
 	// By are the dimensions that make cohorts; everybody is one in any case.
 	By []Dimension
+	// HoldBack: single alerts about the members are held back while one about the cohort is open.
+	HoldBack bool
 	// Totals: what all customers spend and move away is watched too.
 	Totals bool
 	// Intakes: customers who are new are judged by the week and the source that they came from.

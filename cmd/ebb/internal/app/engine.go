@@ -143,7 +143,7 @@ func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, e
 	sc, err := streamConfig(cfg, rates)
 	sc.Population = set.Population()
 	if c := &cfg.Cohorts; c.Enabled {
-		sc.Cohorts = &cohorts.Config{FalseAlarms: c.FalseAlarms, LeastMembers: c.LeastMembers, By: c.Dimensions(), Totals: c.Totals, Intakes: c.Intakes}
+		sc.Cohorts = &cohorts.Config{FalseAlarms: c.FalseAlarms, LeastMembers: c.LeastMembers, By: c.Dimensions(), HoldBack: c.HoldBack, Totals: c.Totals, Intakes: c.Intakes}
 	}
 	return sc, set, policy, err
 }

@@ -291,6 +291,8 @@ type Cohorts struct {
 	LeastMembers int `yaml:"least_members" range:"2..1000000"`
 	// Whether what all customers together spend, and move away from their accounts, is watched week by week: a total may fall although nobody leaves.
 	Totals bool `yaml:"totals"`
+	// Whether an alert that says of a customer that he does less, or nothing, is held back while an alert about a cohort of his is open. What still fires when that is over is told then.
+	HoldBack bool `yaml:"hold_back"`
 	// Whether new customers are judged by the week and the source (field of the customers feed) that they came from: how many are still active after eight weeks, against those of earlier
 	// weeks. There may be as many false alarms of these again as false_alarms says.
 	Intakes bool `yaml:"intakes"`
@@ -456,7 +458,7 @@ func Default() Config {
 		Money:       Money{Currency: "EUR"},
 		Detectors:   detectors.Defaults(),
 		Alerts:      Alerts{Horizon: 60 * day, MaxAlertAge: 30 * day, LapseAfter: 180 * day, ForgetAfter: 800 * day, QuietAfterOutcome: 30 * day, Together: true},
-		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5, Totals: true, Intakes: true},
+		Cohorts:     Cohorts{Enabled: true, By: []string{"segment", "region", "product", "owner"}, FalseAlarms: 0.5, LeastMembers: 5, HoldBack: true, Totals: true, Intakes: true},
 		Stall:       Stall{After: Duration(15 * time.Minute), ExpectedRecords: 30},
 		DeadLetters: DeadLetters{BlindRatio: 0.01, BlindMin: 10, StopRatio: 0.20, StopMin: 100, MaxRecordBytes: 1 << 20},
 		Cut: Cut{
