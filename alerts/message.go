@@ -196,7 +196,7 @@ func profile(o *detectors.Object, r *customer.Record, env *detectors.Env, at int
 		o.TextIf("source", p.Source)
 	}
 	o.TextIf("buys", detectors.Bargains(r))
-	o.Text("stage", string(detectors.StageOf(r, env, at)))
+	o.Text("stage", detectors.StageOf(r, env, at).String())
 }
 
 // source writes where the triggering event lies.

@@ -1,9 +1,11 @@
 package detectors
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"ebb/stream/event"
@@ -62,6 +64,7 @@ func NewRates(reporting string, rates map[string]string) (*Rates, error) {
 	if len(faults) != 0 {
 		return nil, errors.Join(faults...)
 	}
+	slices.SortFunc(t.list, func(a, b rate) int { return bytes.Compare(a.currency[:], b.currency[:]) })
 	return t, nil
 }
 
@@ -99,6 +102,15 @@ func parseRate(s string) (rate, error) {
 		r.num, r.den = r.num/10, r.den/10
 	}
 	return r, nil
+}
+
+// String tells the whole table, the same for tables that convert alike.
+func (t *Rates) String() string {
+	b := []byte(t.reporting.String())
+	for _, r := range t.list {
+		b = fmt.Appendf(b, " %s=%d/%d", r.currency, r.num, r.den)
+	}
+	return string(b)
 }
 
 // Currency returns the reporting currency.

@@ -6,21 +6,30 @@ import (
 )
 
 // Stage is where in his life as a customer somebody stands.
-type Stage string
+type Stage uint8
 
 // The stages.
 const (
-	// WarmingUp: he is new, known for less than 28 days.
-	WarmingUp Stage = "warming_up"
+	// WarmingUp: he is known for less than 28 days, too short for a rhythm.
+	WarmingUp Stage = iota
+	// New: he is known for less than the 84 days that are compared.
+	New
 	// Growing: he does half as much again as in the six weeks before, or more.
-	Growing Stage = "growing"
+	Growing
 	// Mature: none of the others.
-	Mature Stage = "mature"
+	Mature
 	// Declining: he does half as much as in the six weeks before, or less.
-	Declining Stage = "declining"
-	// LapsedStage: he has gone: he cancelled, or counts as churned.
-	LapsedStage Stage = "lapsed"
+	Declining
+	// LapsedStage: he has gone: he cancelled, counts as churned, or the relation has ended.
+	LapsedStage
+
+	NumStages = 6
 )
+
+var stageNames = [NumStages]string{"warming_up", "new", "growing", "mature", "declining", "lapsed"}
+
+// String is the stage's name in alerts and metrics.
+func (s Stage) String() string { return enumName(stageNames[:], uint8(s), "stage") }
 
 const (
 	warmingUpDays = 28
@@ -33,17 +42,45 @@ const (
 // StageOf is the stage of a customer at an event time, by what he paid in twice 42 local days up to the day before, and by how often he used the product where he
 // paid nothing.
 func StageOf(r *customer.Record, env *Env, at int64) Stage {
-	today := env.Calendar.DayOf(r, at)
-	known := today - env.Calendar.DayOf(r, r.First)
-	switch {
-	case r.Lapsed || r.Cancelled != 0:
-		return LapsedStage
-	case at-r.First < warmingUpDays*Day.Ms():
-		return WarmingUp
-	case known < 2*stageDays:
-		return Mature
+	if s, plain := plainStage(r, at); plain {
+		return s
 	}
+	return tendency(r, env, env.Calendar.DayOf(r, at))
+}
+
+// NewestStageOf is the stage of a customer as of his newest event or the newest step of an alert of his, whichever is later. So it follows from the record and from
+// the rates and the zone of env alone, and it is the stage that the newest of his alerts named, unless something has happened since.
+func NewestStageOf(r *customer.Record, env *Env) Stage {
+	at := max(r.Latest, r.Decided)
+	if s, plain := plainStage(r, at); plain {
+		return s
+	}
+	today := env.Calendar.DayOf(r, at)
+	if i, known := r.Tendency(today); known {
+		return Stage(i)
+	}
+	s := tendency(r, env, today)
+	r.KeepTendency(today, uint8(s))
+	return s
+}
+
+// plainStage is a stage that follows from a few times. It is false for a customer whose windows have to be compared.
+func plainStage(r *customer.Record, at int64) (Stage, bool) {
+	switch {
+	case r.Lapsed || r.Cancelled != 0 || r.Closed():
+		return LapsedStage, true
+	case at-r.First < warmingUpDays*Day.Ms():
+		return WarmingUp, true
+	}
+	return 0, false
+}
+
+// tendency compares the two stretches before a local day.
+func tendency(r *customer.Record, env *Env, today int32) Stage {
 	from, mid := today-2*stageDays, today-stageDays
+	if env.Calendar.DayOf(r, r.First) > from {
+		return New
+	}
 	days := 0
 	older, newer := spendOf(r, env.Rates, from, mid, today)
 	for i := range r.Spend {

@@ -265,7 +265,7 @@ type standing struct {
 var (
 	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
 	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency. A customer counts once, with the greatest of his alerts.", []string{"currency", "tier"}, nil)
-	customersDesc = prometheus.NewDesc("ebb_customers", "Customers by stage in the partitions of this instance.", []string{"stage"}, nil)
+	customersDesc = prometheus.NewDesc("ebb_customers", "Customers in the partitions of this instance by stage: that which their newest alert would name, or blind, or quarantined.", []string{"stage"}, nil)
 	outcomesDesc  = prometheus.NewDesc("ebb_alert_outcomes_total", "Alerts whose horizon has passed, by what became of them: right or wrong as computed, unknown where records are missing, else as people said.", []string{"detector", "severity", "tier", "result"}, nil)
 	precisionDesc = prometheus.NewDesc("ebb_alert_precision", "Part of the judged alerts of this instance's partitions that were right, or saved a customer.", []string{"detector"}, nil)
 	foretoldDesc  = prometheus.NewDesc("ebb_predictions_total", "Foretold probabilities of which it is known what came, by their range and by whether it came.", []string{"detector", "bucket", "result"}, nil)
@@ -297,8 +297,8 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 	s.collectFeeds(c, tasks)
 	collectVerdicts(c, VerdictsOf(tasks))
 	firing, atRisk, stages := map[[3]string]float64{}, map[string]event.Money{}, map[string]float64{}
-	for _, name := range stageNames {
-		stages[name] = 0
+	for i := range numStages {
+		stages[countedName(i)] = 0
 	}
 	for _, t := range tasks {
 		for _, o := range t.Open {

@@ -17,6 +17,7 @@ type StateOverview struct {
 	Members             []admin.Member   `json:"members"` // instances that run
 	Customers           int              `json:"customers"`
 	OpenAlerts          int64            `json:"open_alerts"`
+	Stages              map[string]int64 `json:"stages,omitempty"`  // of all partitions that tell them
 	Refusal             string           `json:"refusal,omitempty"` // why no task would start on it
 	Partitions          []StatePartition `json:"partitions"`
 }
@@ -30,6 +31,8 @@ type StatePartition struct {
 	Clock      time.Time `json:"clock,omitzero"` // event time up to which it is applied
 	Unread     int64     `json:"unread"`         // offsets of the feeds between the position and the end
 	Quiet      bool      `json:"quiet"`          // history is applied without publishing
+	// Stages are the customers of whom an event is known, by stage; nil where a version that did not count them so committed last.
+	Stages map[string]int64 `json:"stages,omitempty"`
 }
 
 // Show reads what the changelog holds. It writes nothing, and may be called while instances run.
@@ -44,7 +47,13 @@ func (u *Upkeep) Show(ctx context.Context) (*StateOverview, error) {
 	records, err := u.records(ctx, func(p int32, img *image) error {
 		at := StatePartition{Partition: p, Customers: len(img.newest)}
 		if r := img.record; r != nil && r.begun() {
-			at.Begun, at.Clock, at.Quiet = true, time.UnixMilli(r.clock).UTC(), r.quiet
+			at.Begun, at.Clock, at.Quiet, at.Stages = true, time.UnixMilli(r.clock).UTC(), r.quiet, r.tally.byStage()
+			for name, n := range at.Stages {
+				if o.Stages == nil {
+					o.Stages = map[string]int64{}
+				}
+				o.Stages[name] += n
+			}
 			for _, s := range r.tally.open {
 				at.OpenAlerts += s.count
 			}

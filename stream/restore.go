@@ -222,6 +222,9 @@ func (t *task) begin(ctx context.Context, r *taskRecord) error {
 	if err := t.findMarked(); err != nil {
 		return err
 	}
+	if err := t.beginTally(fresh); err != nil {
+		return err
+	}
 	if err := t.beginCensus(fresh); err != nil {
 		return err
 	}

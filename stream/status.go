@@ -74,9 +74,8 @@ func (t *task) publish(state string, err error) {
 		st.Looked = true
 		st.Open = t.rec.tally.sums()
 		st.verdicts = t.rec.verdicts.copied()
-		st.Stages = make(map[string]int64, numStages)
-		for i, n := range t.rec.tally.stages {
-			st.Stages[stageNames[i]] = n
+		st.Stages = t.rec.tally.byStage()
+		for _, n := range t.rec.tally.stages {
 			st.Customers += n
 		}
 		for _, s := range t.sources {

@@ -2,30 +2,31 @@ package stream
 
 import (
 	"encoding/binary"
+	"fmt"
+	"hash/fnv"
 	"slices"
 
 	"ebb/alerts"
+	"ebb/detectors"
+	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
 
-// Stages are where a customer can stand, for metrics and the page.
-var stageNames = [...]string{"warming_up", "active", "blind", "lapsed", "quarantined"}
-
+// Where a customer can stand by his record alone.
 const (
 	stageWarmingUp = iota
 	stageActive
 	stageBlind
 	stageLapsed
 	stageQuarantined
-	numStages
 	noStage = -1
 )
 
 // warmingUpMs is the span of history from which on a customer is no longer warming up.
 const warmingUpMs = 28 * dayMs
 
-// stageOf is where a customer stands by his record: warming_up until it spans 28 days, active, blind while records of his
+// stageOf is where a customer stands by his record alone: warming up until it spans 28 days, active, blind while records of his
 // cannot be read, lapsed when long gone, quarantined when his records fail inside ebb; noStage for an empty record.
 func stageOf(r *customer.Record) int {
 	switch {
@@ -43,20 +44,70 @@ func stageOf(r *customer.Record) int {
 	return stageActive
 }
 
-// StageOf is the name of where a customer stands, "" for one of whom no event is known.
-func StageOf(r *customer.Record) string {
-	if s := stageOf(r); s != noStage {
-		return stageNames[s]
+// Customers are counted by the stages that alerts name, and by these, of whom nothing is told.
+const (
+	countedBlind = detectors.NumStages + iota
+	countedQuarantined
+	numStages
+)
+
+// countedName is the name under which customers are counted.
+func countedName(i int) string {
+	switch i {
+	case countedBlind:
+		return "blind"
+	case countedQuarantined:
+		return "quarantined"
+	}
+	return detectors.Stage(i).String()
+}
+
+// StageNames lists the names under which customers are counted.
+func StageNames() []string {
+	all := make([]string, numStages)
+	for i := range all {
+		all[i] = countedName(i)
+	}
+	return all
+}
+
+// countedAs is the stage that a customer is counted by: quarantined when his records fail inside ebb, blind while records of his cannot be read, else where he stood at his
+// newest event or at the newest step of an alert of his. It is noStage for an empty record. env tells the rates and the calendar.
+func countedAs(r *customer.Record, env *detectors.Env) int {
+	switch stageOf(r) {
+	case stageQuarantined:
+		return countedQuarantined
+	case noStage:
+		return noStage
+	case stageBlind:
+		return countedBlind
+	}
+	return int(detectors.NewestStageOf(r, env))
+}
+
+// StageOf is the name of the stage that a customer is counted by, "" for one of whom no event is known.
+func StageOf(r *customer.Record, env *detectors.Env) string {
+	if i := countedAs(r, env); i != noStage {
+		return countedName(i)
 	}
 	return ""
 }
 
+// stageBasis is a digest of what a stage depends on beside the record: the rates and the zone of those who have none. It is never 0.
+func stageBasis(cfg *Config) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %s", cfg.Time.Zone, cfg.Rates)
+	return max(h.Sum64(), 1)
+}
+
 // tally sums a pure function of every customer record of a task: who stands where, and what is open. It is kept by taking a
 // record out before it changes and putting it back after, and is part of the task record: so it is exact after any crash and
-// never needs a scan.
+// never needs a scan, but for the stages when the rates or the zone have changed.
 type tally struct {
-	stages [numStages]int64
-	tiers  []string // at most maxTiers; further ones count as other
+	stages [numStages]int64 // by their number
+	basis  uint64           // what they were counted by; 0: they are not counted
+	env    *detectors.Env   // by which they are
+	tiers  []string         // at most maxTiers; further ones count as other
 	open   map[tallyKey]tallySum
 	census *census // of the same records, nil where none is kept
 }
@@ -93,9 +144,7 @@ func (t *tally) in(r *customer.Record) {
 }
 
 func (t *tally) add(r *customer.Record, sign int64) {
-	if s := stageOf(r); s != noStage {
-		t.stages[s] += sign
-	}
+	t.addStage(r, sign)
 	greatest := greatestRisk(r)
 	for i := range r.Lifecycles {
 		l := &r.Lifecycles[i]
@@ -117,6 +166,24 @@ func (t *tally) add(r *customer.Record, sign int64) {
 		}
 		t.open[k] = s
 	}
+}
+
+func (t *tally) addStage(r *customer.Record, sign int64) {
+	if i := countedAs(r, t.env); i != noStage {
+		t.stages[i] += sign
+	}
+}
+
+// byStage is how many customers there are of each stage, nil where they are not counted.
+func (t *tally) byStage() map[string]int64 {
+	if t.basis == 0 {
+		return nil
+	}
+	all := make(map[string]int64, numStages)
+	for i, n := range t.stages {
+		all[countedName(i)] = n
+	}
+	return all
 }
 
 // greatestRisk is the published alert with the most money at risk: what a customer spends can be lost only once. -1 for none.
@@ -160,6 +227,24 @@ func (t *tally) tierName(i int) string {
 	return t.tiers[i]
 }
 
+// beginTally counts the customers of a task that opens by their stages, unless they were counted by the same rates and zone.
+func (t *task) beginTally(fresh bool) error {
+	y := &t.rec.tally
+	y.env = &t.env
+	basis := stageBasis(t.cfg)
+	was := y.basis
+	y.basis = basis
+	if fresh || was == basis {
+		return nil
+	}
+	t.log.Info("customers are counted by stage anew")
+	clear(y.stages[:])
+	return t.table.Scan(func(e *state.Entry) error {
+		y.addStage(&e.Record, 1)
+		return nil
+	})
+}
+
 // OpenSum is what is open of one detector, severity and tier.
 type OpenSum struct {
 	Detector string
@@ -179,6 +264,7 @@ func (t *tally) sums() []OpenSum {
 }
 
 func (t *tally) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, t.basis)
 	for _, n := range t.stages {
 		b = binary.AppendVarint(b, n)
 	}
@@ -197,9 +283,19 @@ func (t *tally) append(b []byte) []byte {
 	return b
 }
 
-func (t *tally) decode(d *decoder) {
-	for i := range t.stages {
-		t.stages[i] = d.varint()
+// earlierStages is how many stages records before version 7 hold. They are counted anew.
+const earlierStages = 5
+
+func (t *tally) decode(d *decoder, version byte) {
+	if version < 7 {
+		for range earlierStages {
+			d.varint()
+		}
+	} else {
+		t.basis = d.uvarint()
+		for i := range t.stages {
+			t.stages[i] = d.varint()
+		}
 	}
 	n := d.uvarint()
 	if n > maxTiers {

@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 6
+const taskRecordVersion = 7
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -284,7 +284,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	if version >= 4 {
 		r.kept, r.windowsFrom = int32(d.uvarint()), d.varint()
 	}
-	r.tally.decode(d)
+	r.tally.decode(d, version)
 	if version >= 5 {
 		r.verdicts.decode(d)
 	}

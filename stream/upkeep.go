@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"ebb/detectors"
 	"ebb/state"
+	"ebb/state/customer"
 	"ebb/stream/admin"
 	"ebb/stream/batch"
 	"ebb/stream/conn"
@@ -411,8 +413,9 @@ const settleWithin = 10 * time.Second
 
 // tallied fills in the sums over the customers of every partition, which count from nothing.
 func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
+	env := &detectors.Env{Calendar: customer.NewCalendar(u.cfg.Time.Zone), Rates: u.cfg.Rates}
 	for p, r := range records {
-		r.tally, r.census = tally{}, census{}
+		r.tally, r.census = tally{basis: stageBasis(&u.cfg), env: env}, census{}
 		img, err := u.image(ctx, int32(p))
 		if err != nil {
 			return err

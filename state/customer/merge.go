@@ -39,6 +39,7 @@ func (r *Record) Return() {
 // profile stays, unless there is none; a cancellation stays only if both have one. The other must have no open alerts; it is not
 // changed.
 func (r *Record) Join(o *Record, p *Params) Outcome {
+	r.tendency = tendency{}
 	r.joinTimes(o)
 	out := r.joinSeen(o, p) | r.joinUsage(o, p) | r.joinSpend(o, p)
 	for i := range o.Complaints {

@@ -15,6 +15,7 @@ func (r *Record) applyProfile(e *event.Event, p *Params) Outcome {
 	}
 	x.profileAt = at
 	x.profile = *e.Profile
+	r.tendency = tendency{}
 	clip(&x.profile)
 	if r.rhythms != nil {
 		r.rhythms.plan = Plan{} // another time zone, or others to be compared with

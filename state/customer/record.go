@@ -51,6 +51,8 @@ type Record struct {
 	account *account     // nil where no balance is known
 	offers  *Offers      // nil for who never bought under one
 	habits  *habits      // nil where no payment names what it is for
+
+	tendency tendency // not stored: it follows from the rest
 }
 
 // UsageDay is the use of one local day.

@@ -52,6 +52,7 @@ func (r *Record) trim(oldest int32) {
 // addUsage adds uses to a day.
 func (r *Record) addUsage(day int32, count uint32, quantity event.Money, p *Params) Outcome {
 	r.forgetPlan(event.Usage)
+	r.forgetTendency(day)
 	if !r.roll(day, p) {
 		return TooOld
 	}
@@ -89,6 +90,7 @@ func (r *Record) usageDay(day int32) *UsageDay {
 // addSpend adds a purchase or a refund to a day.
 func (r *Record) addSpend(day int32, e *event.Event, p *Params) Outcome {
 	r.forgetPlan(event.Payments)
+	r.forgetTendency(day)
 	if !r.roll(day, p) {
 		return TooOld
 	}

@@ -143,7 +143,7 @@ func (s *source) Customer(ctx context.Context, id string) (*console.Customer, er
 func (s *source) view(r *customer.Record) *console.Customer {
 	calendar := customer.NewCalendar(s.zone)
 	c := &console.Customer{
-		ID: r.ID, Currency: s.cfg.Money.Currency, Zone: r.Zone(s.now().UnixMilli()), Stage: stream.StageOf(r),
+		ID: r.ID, Currency: s.cfg.Money.Currency, Zone: r.Zone(s.now().UnixMilli()), Stage: stream.StageOf(r, &detectors.Env{Calendar: calendar, Rates: s.rates}),
 		First: at(r.First), LastActivity: at(r.LastActivity),
 		Window: console.Date(calendar.DayOf(r, s.now().UnixMilli()) - int32(s.cfg.State.KeptDays) + 1),
 		Days:   s.days(r),

@@ -62,10 +62,10 @@ func (c *CLI) stateShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show what the changelog holds, by partition",
-		Long: `show reads the changelog topic as it is now: how many customers each partition holds, up
-to which time their events are applied, how many records are still to be read, and
-whether one of the state commands has begun and not ended. It changes nothing and may
-be used while ebb runs.`,
+		Long: `show reads the changelog topic as it is now: how many customers each partition holds,
+in which stage of their life all of them are, up to which time their events are
+applied, how many records are still to be read, and whether one of the state commands
+has begun and not ended. It changes nothing and may be used while ebb runs.`,
 		Example: "  ebb state show\n  ebb state show -c /etc/ebb/ebb.yaml --output json",
 		Args:    cobra.NoArgs,
 	}
@@ -85,6 +85,13 @@ be used while ebb runs.`,
 func overview(w io.Writer, o *stream.StateOverview) {
 	fmt.Fprintf(w, "group %s on cluster %s: %d customers, %d open alerts; the feeds have %d partitions, the changelog %d; members: %d\n",
 		o.Group, o.Cluster, o.Customers, o.OpenAlerts, o.FeedPartitions, o.ChangelogPartitions, len(o.Members))
+	if o.Stages != nil {
+		counts := make([]string, 0, len(o.Stages))
+		for _, name := range stream.StageNames() {
+			counts = append(counts, fmt.Sprintf("%d %s", o.Stages[name], strings.ReplaceAll(name, "_", " ")))
+		}
+		fmt.Fprintf(w, "by stage: %s\n", strings.Join(counts, ", "))
+	}
 	for _, p := range o.Partitions {
 		if !p.Begun {
 			fmt.Fprintf(w, "partition %d: nothing yet\n", p.Partition)

@@ -141,11 +141,14 @@ func TestStateGrows(t *testing.T) {
 			t.Errorf("without --yes the changelog got %d partitions", n)
 		}
 		compare(t, "done", s.succeeds("state", "grow", "--yes"), "done: 5 partitions instead of 2; ")
+		if shown := s.succeeds("state", "show"); !strings.Contains(shown, "\nby stage: 30 warming up, 0 new, 0 growing, 0 mature, 0 declining, 0 lapsed, 0 blind, 0 quarantined\n") {
+			t.Error(shown)
+		}
 
 		s.uses(30, 5, now)
 		s.runs()
 		o := s.shows()
-		if o.Customers != 30 || len(o.Partitions) != 5 || o.Refusal != "" {
+		if o.Customers != 30 || len(o.Partitions) != 5 || o.Refusal != "" || o.Stages["warming_up"] != 30 {
 			t.Errorf("%+v", o)
 		}
 		for _, p := range o.Partitions {

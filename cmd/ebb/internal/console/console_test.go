@@ -23,7 +23,7 @@ func tiny(t *testing.T) *world {
 	t.Helper()
 	w := &world{now: noon, customers: map[string]*Customer{}, book: NewBook()}
 	w.book.Loaded()
-	w.status = Status{Group: "g", AsOf: noon, LastEvent: noon, Customers: map[string]int64{"active": 3012}}
+	w.status = Status{Group: "g", AsOf: noon, LastEvent: noon, Customers: map[string]int64{"mature": 3012}}
 	return w
 }
 

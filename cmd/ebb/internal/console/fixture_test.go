@@ -66,7 +66,7 @@ func newWorld(t testing.TB, customers, liveDays int) *world {
 	w.alert(t)
 	w.status = Status{
 		Group: "ebb-demo", Instance: "a1", AsOf: w.now, LastEvent: w.now.Add(-2 * time.Minute), Partitions: 4,
-		Customers: map[string]int64{"active": int64(len(w.customers)) - 12, "warming_up": 12},
+		Customers: map[string]int64{"mature": int64(len(w.customers)) - 19, "declining": 7, "warming_up": 12},
 	}
 	for _, f := range simulate.Feeds() {
 		w.status.Feeds = append(w.status.Feeds, Feed{
@@ -91,7 +91,7 @@ func (w *world) apply(e *simulate.Event) error {
 	}
 	c := w.customers[e.Key]
 	if c == nil {
-		c = &Customer{ID: e.Key, Currency: "EUR", Stage: "active", First: e.Time, Window: dateOf(w.now, time.UTC) - 120}
+		c = &Customer{ID: e.Key, Currency: "EUR", Stage: "mature", First: e.Time, Window: dateOf(w.now, time.UTC) - 120}
 		w.customers[e.Key] = c
 	}
 	switch e.Feed {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -547,12 +548,17 @@ type feedsPage struct {
 	Stages []Facet
 }
 
+// lifeOrder is the order of the stages in a customer's life, behind those that say nothing of it.
+var lifeOrder = []string{"warming_up", "new", "growing", "mature", "declining", "lapsed"}
+
 func (c *Console) feedsPage(w http.ResponseWriter, r *http.Request) {
 	p := feedsPage{page: c.page("feeds", "Feeds and engine")}
 	p.Here = r.URL.RequestURI()
 	for name, n := range p.Status.Customers {
 		p.Stages = append(p.Stages, Facet{Value: name, Count: int(n)})
 	}
-	slices.SortFunc(p.Stages, func(x, y Facet) int { return strings.Compare(x.Value, y.Value) })
+	slices.SortFunc(p.Stages, func(x, y Facet) int {
+		return cmp.Or(cmp.Compare(slices.Index(lifeOrder, x.Value), slices.Index(lifeOrder, y.Value)), strings.Compare(x.Value, y.Value))
+	})
 	c.render(w, http.StatusOK, "feeds.html", p)
 }

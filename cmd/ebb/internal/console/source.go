@@ -40,7 +40,7 @@ type Status struct {
 	Tasks     []Task
 	// Partitions is how many tasks the group has; Tasks may be fewer when other instances hold the rest.
 	Partitions int
-	// Customers counts customers by stage: warming_up, active, blind, lapsed, quarantined.
+	// Customers counts customers by stage: warming_up, new, growing, mature, declining, lapsed, blind, quarantined.
 	Customers map[string]int64
 	// Precision is what became of the alerts of each detector whose horizon has passed.
 	Precision map[string]Precision
