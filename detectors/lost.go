@@ -28,24 +28,64 @@ const (
 	leastUsualDays = 28
 )
 
+// reference is the stretch of local days up to one that says what was usual until then, [from, last]. It is false where the windows do not hold enough.
+func reference(r *customer.Record, env *Env, last int32) (from int32, ok bool) {
+	held := windowsHeld(r, env)
+	from = max(last-usualDays+1, env.Calendar.DayOf(r, r.First), held)
+	if last-from+1 >= leastUsualDays {
+		return from, true
+	}
+	return last - leastUsualDays + 1, last-leastUsualDays+1 >= held
+}
+
+// windowsHeld is the first local day that the windows hold for certain.
+func windowsHeld(r *customer.Record, env *Env) int32 {
+	return env.Calendar.DayOf(r, r.LastActivity) - customer.MinKeptDays + 1
+}
+
 // lostSince is what was usual up to a local day, for the days after it to before that of a time, less what was spent on those.
 func lostSince(r *customer.Record, env *Env, last int32, at int64) event.Money {
-	held := env.Calendar.DayOf(r, r.LastActivity) - customer.MinKeptDays + 1
-	from := max(last-usualDays+1, env.Calendar.DayOf(r, r.First), held)
-	span := last - from + 1
-	switch {
-	case span >= leastUsualDays:
-	case last-leastUsualDays+1 >= held:
-		span = leastUsualDays
-	default:
+	from, ok := reference(r, env, last)
+	to := env.Calendar.DayOf(r, at)
+	if !ok || to <= last+1 {
+		return 0
+	}
+	return lostBetween(r, env, from, last, to)
+}
+
+func lostBetween(r *customer.Record, env *Env, from, last, to int32) event.Money {
+	usual, spent := spendOf(r, env.Rates, from, last+1, to)
+	return add(scaled(max(0, usual), int64(to-last-1), int64(last-from+1)), -spent)
+}
+
+// lostBeside is lostSince for a customer who may go on to pay as before: the days since he last paid count once another payment is overdue by what was usual.
+func lostBeside(r *customer.Record, env *Env, last int32, at int64) event.Money {
+	from, ok := reference(r, env, last)
+	if !ok {
 		return 0
 	}
 	to := env.Calendar.DayOf(r, at)
+	paid, times := int32(0), int32(0)
+	for i := range r.Spend {
+		day := r.Spend[i].Day()
+		if r.Spend[i].Purchases == 0 || day < from || day >= to {
+			continue
+		}
+		if day <= last && day != paid {
+			times++
+		}
+		paid = day
+	}
+	if times == 0 {
+		return 0
+	}
+	if gap := (last - from + 1) / times; to-1-paid <= gap {
+		to = paid + 1
+	}
 	if to <= last+1 {
 		return 0
 	}
-	usual, spent := spendOf(r, env.Rates, from, last+1, to)
-	return add(scaled(max(0, usual), int64(to-last-1), int64(span)), -spent)
+	return lostBetween(r, env, from, last, to)
 }
 
 func (*silence) lost(r *customer.Record, env *Env, l *customer.Lifecycle, at int64) event.Money {
@@ -56,18 +96,34 @@ func (*silenceModel) lost(r *customer.Record, env *Env, l *customer.Lifecycle, a
 	return lostSince(r, env, l.Day, at)
 }
 
-// lost goes on from what was usual, and was spent, when the alert began.
+// lost of a drop in spend goes on from what was usual, and was spent, when the alert began. That of a drop in usage is what less is paid since then.
 func (d *drop) lost(r *customer.Record, env *Env, l *customer.Lifecycle, at int64) event.Money {
 	from, to := env.Calendar.DayOf(r, l.Since), env.Calendar.DayOf(r, at)
-	if d.feed != event.Payments || from >= l.Day {
+	switch {
+	case d.feed != event.Payments:
+		return lostBeside(r, env, from-1, at)
+	case from >= l.Day:
 		return 0
-	}
-	if to <= l.Day {
+	case to <= l.Day:
 		return add(l.Expected, -l.Observed)
-	}
-	if l.Day < env.Calendar.DayOf(r, r.LastActivity)-customer.MinKeptDays+1 {
+	case l.Day < windowsHeld(r, env):
 		return 0
 	}
 	expected := d.usual(r, env, l, env.elapsed(r, d.feed, from, to))
 	return add(expected, -add(l.Observed, d.sum(r, env, l.Day, to)))
+}
+
+// lost of the plain rule takes the mean day of its baseline for usual. Time in which payments could not be seen does not count. When the severity of an alert rises, its window is
+// a later one, but it began with the first.
+func (d *plainSpendDrop) lost(r *customer.Record, env *Env, l *customer.Lifecycle, at int64) event.Money {
+	from, window := env.Calendar.DayOf(r, l.Since), l.Day-int32(d.recent)
+	to, held := max(env.Calendar.DayOf(r, at), l.Day), windowsHeld(r, env)
+	if from < window && from < held || l.Day < to && l.Day < held {
+		return 0
+	}
+	seen := int64(to-from)*Day.Ms() - env.stalledWithin(l.Since, env.Calendar.StartOf(r, to, at), event.Payments)
+	usual := scaled(l.Expected, max(0, seen), d.recent*Day.Ms())
+	_, before := spendOf(r, env.Rates, from, from, window)
+	_, after := spendOf(r, env.Rates, l.Day, l.Day, to)
+	return add(usual, -add(add(before, l.Observed), after))
 }
