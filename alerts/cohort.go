@@ -29,8 +29,8 @@ type Wide interface {
 // customer. It is of no customer: the key is what it is about, such as cohort/owner=kim.
 func (p *Policy) WideMessage(x Wide) (alert, open Message) { return x.message(p) }
 
-// wideVersion changes with the meaning of these alerts.
-const wideVersion = "1"
+// WideVersion changes with the meaning of these alerts.
+const WideVersion = "1"
 
 // Cohort is a step of an alert about a cohort of customers: more of them begin to leave than chance explains.
 type Cohort struct {
@@ -118,7 +118,7 @@ func (p *Policy) wide(w *wideStep, summary string, body func(o *detectors.Object
 	o.Text("summary", summary)
 	times(&o, w.at, w.since, w.opened)
 	body(&o)
-	o.Text("detector_version", wideVersion)
+	o.Text("detector_version", WideVersion)
 	o.TextIf("config_hash", p.cfg.ConfigHash)
 	alert = Message{Key: key, Value: o.End(), Headers: p.headers(alertTypes[w.kind], id, w.revision, key, w.at, alertSchema)}
 	open = Message{Key: id}

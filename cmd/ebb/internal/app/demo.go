@@ -125,7 +125,10 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 	if err := prepareTopics(ctx, cfg, cluster, o.Log); err != nil {
 		return err
 	}
-	page := newPage(cfg, l, src, book, d, o)
+	page, err := newPage(cfg, l, src, book, d, o)
+	if err != nil {
+		return err
+	}
 	engine.page = page
 	var beside group
 	beside.ctx, beside.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -120,22 +120,31 @@ func NewUpkeep(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, o
 	return stream.NewUpkeep(ctx, sc, stream.Deps{Cluster: cluster, Now: o.Now, Log: o.Log, Detectors: set, Policy: policy})
 }
 
-// parts are the pieces that follow from the configuration alone.
-func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, error) {
+// detectorSet are the configured detectors.
+func detectorSet(cfg *config.Config) (*detectors.Set, error) {
 	rules := cfg.Detectors
 	rules.Horizon = detectors.Duration(cfg.Alerts.Horizon.Std())
 	rules.LapseAfter = detectors.Duration(cfg.Alerts.LapseAfter.Std())
 	rules.KeptDays = cfg.State.KeptDays
 	set, err := detectors.NewSet(rules)
 	if err != nil {
-		return stream.Config{}, nil, nil, fmt.Errorf("detectors: %w", err)
+		return nil, fmt.Errorf("detectors: %w", err)
+	}
+	return set, nil
+}
+
+// parts are the pieces that follow from the configuration alone.
+func parts(cfg *config.Config) (stream.Config, *detectors.Set, *alerts.Policy, error) {
+	set, err := detectorSet(cfg)
+	if err != nil {
+		return stream.Config{}, nil, nil, err
 	}
 	rates, err := rates(cfg.Money)
 	if err != nil {
 		return stream.Config{}, nil, nil, fmt.Errorf("money: %w", err)
 	}
 	policy := alerts.New(alerts.Config{
-		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: rules.Horizon,
+		Group: cfg.Group, ConfigHash: cfg.Hash(), Detectors: set, Currency: rates.Currency(), Horizon: detectors.Duration(cfg.Alerts.Horizon.Std()),
 		MaxAlertAge: detectors.Duration(cfg.Alerts.MaxAlertAge.Std()), ForgetAfter: detectors.Duration(cfg.Alerts.ForgetAfter.Std()),
 		RemindAfter: detectors.Duration(cfg.Alerts.RemindAfter.Std()), QuietAfterOutcome: detectors.Duration(cfg.Alerts.QuietAfterOutcome.Std()),
 		Together: cfg.Alerts.Together,

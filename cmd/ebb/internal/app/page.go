@@ -41,7 +41,11 @@ func NewPage(ctx context.Context, cfg *config.Config, src *source, o Outside) (*
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w; choose another address or stop what listens there", err)
 	}
-	return newPage(cfg, l, src, console.NewBook(), nil, o), nil
+	p, err := newPage(cfg, l, src, console.NewBook(), nil, o)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return p, nil
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -49,7 +53,7 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", addr)
 }
 
-func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book, demo console.Demo, o Outside) *Page {
+func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book, demo console.Demo, o Outside) (*Page, error) {
 	p := &Page{listener: l, book: book, source: src, log: o.Log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", p.metrics)
@@ -62,8 +66,12 @@ func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	}
 	if cfg.HTTP.Console {
+		set, err := detectorSet(cfg)
+		if err != nil {
+			return nil, err
+		}
 		p.console = console.New(console.Options{
-			Source: src, Book: p.book, Demo: demo, Rules: rules(cfg), Now: o.Now, Tick: o.Tick, Currency: cfg.Money.Currency, Log: o.Log,
+			Source: src, Book: p.book, Demo: demo, Rules: rules(cfg, set), Now: o.Now, Tick: o.Tick, Currency: cfg.Money.Currency, Log: o.Log,
 		})
 		mux.Handle("/", p.console)
 	}
@@ -74,7 +82,7 @@ func newPage(cfg *config.Config, l net.Listener, src *source, book *console.Book
 	if p.console != nil {
 		p.server.RegisterOnShutdown(p.console.Close)
 	}
-	return p
+	return p, nil
 }
 
 // Addr is where the page listens.

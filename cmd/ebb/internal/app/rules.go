@@ -5,21 +5,33 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
+	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
 	"ebb/cmd/ebb/internal/console"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 )
 
-// rules puts the configured detectors into the words of the page.
-func rules(cfg *config.Config) []console.Rule {
+// rules puts the configured detectors into the words of the page, with the versions that their alerts bear.
+func rules(cfg *config.Config, set *detectors.Set) []console.Rule {
+	all := customerRules(cfg)
+	for i := range all {
+		all[i].Version = set.Detector(all[i].Detector).Version()
+	}
+	return append(all, cohortRules(&cfg.Cohorts)...)
+}
+
+// customerRules are those about single customers.
+func customerRules(cfg *config.Config) []console.Rule {
 	var all []console.Rule
 	currency := cfg.Money.Currency
 	if d := cfg.Detectors.SpendDrop; d.Enabled && d.Method == detectors.Model {
 		all = append(all, spendDropRule(d, currency))
 	} else if d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.SpendDropName, Version: "1",
+			Detector: detectors.SpendDropName,
 			Sentence: fmt.Sprintf("A customer who is still active spent less than %d %% of his usual in the last %d days; usual is the mean of the %d days before, at least %s %s a week.",
 				d.FiresBelowPercent, d.RecentDays, d.BaselineDays, d.MinWeekly, currency),
 			Thresholds: []console.Threshold{
@@ -35,7 +47,7 @@ func rules(cfg *config.Config) []console.Rule {
 	}
 	if d := cfg.Detectors.UsageDrop; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.UsageDropName, Version: "2",
+			Detector: detectors.UsageDropName,
 			Sentence: fmt.Sprintf("A customer still uses the product, at least %d %% less than is usual for him, by evidence that customers whose usage does not change would give %v times a year.",
 				d.LeastFallPercent, d.FalseAlarms),
 			Thresholds: []console.Threshold{
@@ -45,19 +57,22 @@ func rules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
-	if d := cfg.Detectors.Silence; d.Enabled {
+	switch d := cfg.Detectors.Silence; {
+	case d.Enabled && d.Method == detectors.Model:
+		all = append(all, silenceModelRule(d, detectors.Duration(cfg.Alerts.Horizon.Std())))
+	case d.Enabled:
 		all = append(all, silenceRule(d))
 	}
 	if d := cfg.Detectors.ComplaintUnresolved; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.ComplaintUnresolvedName, Version: "2",
+			Detector:   detectors.ComplaintUnresolvedName,
 			Sentence:   "A complaint was not answered, or not resolved, within the time for its priority, a promise was not kept, or an inquiry got no answer.",
 			Thresholds: complaintThresholds(&d),
 		})
 	}
 	if d := cfg.Detectors.Friction; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.FrictionName, Version: "1",
+			Detector: detectors.FrictionName,
 			Sentence: fmt.Sprintf("In the last %d days far more of a customer's uses failed than he is used to, small grievances added up, or he does not complain any more though things go wrong.", d.RecentDays),
 			Thresholds: []console.Threshold{
 				{Name: "uses that failed, at least", Value: strconv.Itoa(d.MinFailures)},
@@ -68,7 +83,7 @@ func rules(cfg *config.Config) []console.Rule {
 	}
 	if d := cfg.Detectors.PaymentTrouble; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.PaymentTroubleName, Version: "1",
+			Detector: detectors.PaymentTroubleName,
 			Sentence: fmt.Sprintf("A payment failed and nothing was paid for %s after the last announced try, or an invoice is overdue for %s.", d.Wait, d.OverdueAfter),
 			Thresholds: []console.Threshold{
 				{Name: "after a failure", Value: d.Wait.String()},
@@ -80,7 +95,7 @@ func rules(cfg *config.Config) []console.Rule {
 	}
 	if d := cfg.Detectors.Outflow; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.OutflowName, Version: "1",
+			Detector: detectors.OutflowName,
 			Sentence: fmt.Sprintf("The balance stayed %d %% below the usual for %d weeks, and less than %d %% of the usual deposits came in.", d.FellPercent, d.RecentWeeks, d.DepositsBelowPercent),
 			Thresholds: []console.Threshold{
 				{Name: "recent weeks", Value: strconv.Itoa(d.RecentWeeks)},
@@ -93,7 +108,7 @@ func rules(cfg *config.Config) []console.Rule {
 	}
 	if d := cfg.Detectors.PartialLapse; d.Enabled {
 		all = append(all, console.Rule{
-			Detector: detectors.PartialLapseName, Version: "1",
+			Detector: detectors.PartialLapseName,
 			Sentence: "The customer goes on, but one of the four largest things that he pays for, or is paid, is overdue by its own rhythm.",
 			Thresholds: []console.Threshold{
 				{Name: "false alarms each and year", Value: strconv.FormatFloat(d.FalseAlarms, 'g', -1, 64)},
@@ -107,7 +122,7 @@ func rules(cfg *config.Config) []console.Rule {
 
 func spendDropRule(d detectors.SpendDropConfig, currency string) console.Rule {
 	return console.Rule{
-		Detector: detectors.SpendDropName, Version: "2",
+		Detector: detectors.SpendDropName,
 		Sentence: fmt.Sprintf("A customer who is still active spends at least %d %% less than is usual for him, by evidence that customers whose spend does not change would give %v times a year.",
 			d.LeastFallPercent, d.FalseAlarms),
 		Thresholds: []console.Threshold{
@@ -120,9 +135,56 @@ func spendDropRule(d detectors.SpendDropConfig, currency string) console.Rule {
 	}
 }
 
+// cohortRules are those about more than one customer.
+func cohortRules(c *config.Cohorts) []console.Rule {
+	if !c.Enabled {
+		return nil
+	}
+	alarms := console.Threshold{Name: "false alarms a year", Value: strconv.FormatFloat(c.FalseAlarms, 'f', -1, 64)}
+	who := "all customers"
+	if len(c.By) != 0 {
+		who = "those who share a " + strings.Join(c.By, ", ") + ", or of all"
+	}
+	all := []console.Rule{{
+		Detector: alerts.CohortDropName, Version: alerts.WideVersion,
+		Sentence:   fmt.Sprintf("More customers of %s have begun to leave within 7 or 28 days than their own usual rate, and that of all others, explain.", who),
+		Thresholds: []console.Threshold{alarms, {Name: "customers at least", Value: strconv.Itoa(c.LeastMembers)}},
+	}}
+	if c.Totals {
+		all = append(all, console.Rule{
+			Detector: alerts.TotalSpendName, Version: alerts.WideVersion,
+			Sentence: "All customers together spent far less in a week than is usual for as many, although they are still there.",
+		}, console.Rule{
+			Detector: alerts.TotalOutflowName, Version: alerts.WideVersion,
+			Sentence: "All customers together moved far more money away in a week than is usual for as many.",
+		})
+	}
+	if c.Intakes {
+		all = append(all, console.Rule{
+			Detector: alerts.PoorIntakeName, Version: alerts.WideVersion,
+			Sentence:   fmt.Sprintf("Of the customers who came in one week from one source, fewer than of those before are still active after %d days.", cohorts.IntakeDays),
+			Thresholds: []console.Threshold{alarms},
+		})
+	}
+	return all
+}
+
+func silenceModelRule(d detectors.SilenceConfig, horizon detectors.Duration) console.Rule {
+	r := console.Rule{
+		Detector: detectors.SilenceName,
+		Sentence: fmt.Sprintf("A customer is overdue by his own rhythm, and by what is learnt of all customers he does nothing for another %s with a probability of at least %s. Until enough is learnt: nothing for %s.",
+			horizon, percent(int(math.Round(100*d.LeastProbability))), d.After),
+		Thresholds: []console.Threshold{{Name: "least probability", Value: percent(int(math.Round(100 * d.LeastProbability)))}},
+	}
+	if d.BudgetPercent != 0 {
+		r.Thresholds = append(r.Thresholds, console.Threshold{Name: "told in a month, of the active customers", Value: strconv.FormatFloat(d.BudgetPercent, 'f', -1, 64) + " %, the likeliest"})
+	}
+	return r
+}
+
 func silenceRule(d detectors.SilenceConfig) console.Rule {
 	r := console.Rule{
-		Detector: detectors.SilenceName, Version: "1",
+		Detector:   detectors.SilenceName,
 		Sentence:   fmt.Sprintf("A customer did not use or buy anything for %s.", d.After),
 		Thresholds: []console.Threshold{{Name: "silent for", Value: d.After.String()}},
 	}
