@@ -1,6 +1,7 @@
 package txn_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -526,6 +527,35 @@ func TestEndNeverAnswered(t *testing.T) {
 		w.faults.LoseAnswers(kafkatest.KeyEndTxn, 0)
 		initialised(t, p)
 		w.mustSee(t, "a | a a")
+	})
+}
+
+// TestFencedWhileEndIsNotAnswered: no request for the commit arrives before a successor takes over, which aborts the transaction. The producer hears
+// that it is fenced, and may not take silence for consent.
+func TestFencedWhileEndIsNotAnswered(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		g := w.join(t).next(t)
+		p := initialised(t, w.producer(t, nil))
+		successor := w.producer(t, nil)
+		w.faults.LoseRequests(kafkatest.KeyEndTxn, 1<<30)
+		var takeOver sync.WaitGroup
+		takeOver.Go(func() {
+			err := kafkatest.Poll(t.Context(), func() error {
+				if w.faults.Seen(kafkatest.KeyEndTxn) == 0 {
+					return errors.New("the commit is not asked for")
+				}
+				return nil
+			})
+			if err = cmp.Or(err, successor.Init(t.Context())); err != nil {
+				t.Error(err)
+			}
+			w.faults.LoseRequests(kafkatest.KeyEndTxn, 0)
+		})
+		if _, err := p.Commit(t.Context(), w.content(t, g, "a", 5)); !errors.Is(err, txn.ErrFenced) {
+			t.Errorf("Commit: %v, want ErrFenced", err)
+		}
+		takeOver.Wait()
+		w.mustSeeNothing(t)
 	})
 }
 
