@@ -287,6 +287,13 @@ func (t *Table) Forget(e *Entry) {
 	t.touch(e)
 }
 
+// Revive takes back that a customer was forgotten since Get was asked for him: what comes now begins his record anew. It counts with Changed.
+func (t *Table) Revive(e *Entry) {
+	if e.flags&flagGone != 0 {
+		e.flags |= flagRevived
+	}
+}
+
 // Dirty returns how many customers changed since the last cut, and about how many bytes they take
 // in it.
 func (t *Table) Dirty() (records int, bytes int64) { return len(t.dirty), t.dirtyBytes }

@@ -27,9 +27,7 @@ func (t *task) leave(e *state.Entry, s *source, sl *slot) error {
 		return t.refuse(s, sl)
 	}
 	t.rec.tally.out(rec)
-	if due := t.dueBefore(ev.Time); rec.Deadline != 0 && rec.Deadline <= due {
-		t.settle(e, due)
-	}
+	t.settleBefore(e, ev.Time)
 	t.health[s.feed].accept(ev.Time)
 	rec.Mark(into)
 	t.know(max(ev.Time, rec.Decided))
@@ -168,9 +166,7 @@ func (t *task) join(p *parcel) error {
 		return fmt.Errorf("%s partition %d offset %d, what was known of a customer who was merged: %w", t.reroute.topic, t.partition, p.at, err)
 	}
 	t.rec.tally.out(rec)
-	if due := t.dueBefore(p.ev.Time); rec.Deadline != 0 && rec.Deadline <= due {
-		t.settle(e, due)
-	}
+	t.settleBefore(e, p.ev.Time)
 	outcome |= rec.Join(&other, &t.params)
 	t.m.note(event.Control, 0, outcome)
 	t.table.Changed(e)

@@ -290,9 +290,8 @@ func (t *task) apply(s *source, sl *slot) error {
 // applyTo is apply once the customer is found. It returns why the event is refused after all.
 func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	ev, rec := &sl.ev, &entry.Record
-	due := t.dueBefore(ev.Time)
-	if rec.Deadline != 0 && rec.Deadline <= due && s.feed != event.Customers {
-		t.settle(entry, due)
+	if s.feed != event.Customers {
+		t.settleBefore(entry, ev.Time)
 	}
 	t.env.Now, t.env.Population = ev.Time, t.population(max(ev.Time, rec.Decided)) // what the record learns of the event depends on it
 	outcome := rec.Apply(ev, &t.params)
@@ -335,6 +334,14 @@ func (t *task) dueBefore(at int64) int64 {
 		due = min(due, t.reroute.hold)
 	}
 	return due
+}
+
+// settleBefore decides what was due of a customer before something that happens to him at a time is applied. Who is forgotten on the way is new again.
+func (t *task) settleBefore(e *state.Entry, at int64) {
+	if due := t.dueBefore(at); e.Record.Deadline != 0 && e.Record.Deadline <= due {
+		t.settle(e, due)
+		t.table.Revive(e)
+	}
 }
 
 // settle decides the deadlines of one customer up to a time, each at its own moment.

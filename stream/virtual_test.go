@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"ebb/state"
+	"ebb/state/customer"
 	"ebb/stream"
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
@@ -308,6 +309,36 @@ func TestAProfileDoesNotRunAhead(t *testing.T) {
 		}
 		for _, s := range w.steps(time.Now().UnixMilli()) {
 			t.Errorf("of customers who were there every hour: %s", s)
+		}
+	})
+}
+
+// Who comes back in a history, longer after his last event than customers are remembered, is a new customer. What forgets him is decided on the way
+// to that very event, which must not go with him.
+func TestWhoWasForgottenComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group, w.adjust = "group", unhurried
+		now := time.Now().UnixMilli()
+		back := now - 60_000
+		w.produce([]happening{
+			{feed: "usage", customer: "c", at: now - 900*dayMs, kind: "session", id: "long ago"},
+			{feed: "usage", customer: "c", at: back, kind: "session", id: "back"},
+		})
+		w.livesOn()
+		rec := customer.Record{ID: "c"}
+		for _, r := range w.broker.ReadCommitted(t, w.topic("changelog")) {
+			if string(r.Key) != "c" {
+				continue
+			}
+			if r.Value == nil {
+				rec = customer.Record{ID: "c"}
+			} else if err := customer.DecodeRecord(r.Value, &rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rec.First != back || rec.LastActivity != back {
+			t.Errorf("he is known from %s to %s, want one event at %s", rfc3339(rec.First), rfc3339(rec.LastActivity), rfc3339(back))
 		}
 	})
 }
