@@ -353,7 +353,8 @@ func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error
 	}
 }
 
-// NoneBefore is a time before which no customer is to be looked at, ms; math.MaxInt64 if nobody is to be looked at. It may be earlier than the first deadline.
+// NoneBefore is a time before which no customer is to be looked at, ms; math.MaxInt64 if nobody is to be looked at. It may be earlier than the first deadline,
+// and is 0 before PopDue was asked for the first time.
 func (t *Table) NoneBefore() int64 { return t.timers.next }
 
 // staleRun is how many customers PopDue brings in before it evicts, and how many it changes before it returns.

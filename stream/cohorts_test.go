@@ -150,6 +150,9 @@ func TestCohortsDependOnTheEventsAlone(t *testing.T) {
 			w.virtuallyCaughtUp()
 			nap(5 * time.Second) // the second stage has read what was told last
 			for _, r := range append(others, first) {
+				if n := r.metric("ebb_models_missed_total"); n != 0 {
+					t.Errorf("%s: waited %v times in vain", v.name, n)
+				}
 				if err := r.stop(); err != nil {
 					t.Error(err)
 				}

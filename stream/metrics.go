@@ -120,7 +120,7 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 	m.stageFiring = gauge("ebb_operational_alerts_firing", "Operational alerts of the whole group that are open. Only the instance that runs the second stage has it.", "kind")
 	m.stageLag = gauge("ebb_facts_lag_records", "Offsets between what the second stage has folded and the end of the facts. Only the instance that runs it has it.")
 	m.modelEpoch = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_model_epoch_timestamp_seconds", Help: "Event time up to which the model of the population was learnt, 0 while there is none."})
-	m.modelsMissed = prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_models_missed_total", Help: "Times that a task reading history no longer waited for the model of the population."})
+	m.modelsMissed = prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_models_missed_total", Help: "Times that a task reading history no longer waited for what the second stage tells: the model of the population, or the judgement of cohorts."})
 	m.cycles = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "ebb_complaint_cycle_seconds",
 		Help:    "Where the time of a customer's matter went that is over, from his first question to his content: waiting for him, for the group that had it first, for another, or out of hours.",

@@ -75,7 +75,7 @@ func (t *task) modelLimit(limit int64) int64 {
 	case unread:
 	case 0: // up to the first epoch at which somebody is asked for anything, which the second stage has to be told
 		if first := t.table.NoneBefore(); first < never-modelLag {
-			allowed = epochOf(first) + modelLag - 1
+			allowed = max(0, epochOf(first)+modelLag-1)
 		} else {
 			allowed = limit
 		}

@@ -96,7 +96,7 @@ func (t *task) cohortLimit(limit int64) int64 {
 	switch known := t.sampling.models.judged(); known {
 	case unread:
 	case 0: // up to the first: by that the second stage is told the day before
-		allowed = min(limit, t.table.NoneBefore()-1)
+		allowed = min(limit, max(0, t.table.NoneBefore()-1))
 	default:
 		allowed = (known+2)*dayMs + t.cfg.Time.maxOutOfOrderMs() + cohortLag - 1
 	}
