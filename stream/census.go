@@ -71,6 +71,7 @@ func (c *census) keys(r *customer.Record) (all []cohorts.Key) {
 	return all
 }
 
+// out takes a customer out before he changes, and in puts him in after.
 func (c *census) out(r *customer.Record) {
 	if c.by == nil {
 		return
@@ -112,8 +113,11 @@ func (c *census) add(m *member, sign int64) {
 	}
 }
 
+// open is the day for which counts what comes with the decision that is being made.
+func (c *census) open() int32 { return max(c.today, c.day+1) }
+
 func (c *census) bump(k cohorts.Key, by int64) {
-	day := max(c.today, c.day+1)
+	day := c.open()
 	changes := c.later[day]
 	if _, known := c.sizes[k]; !known && changes[k] == 0 && len(c.sizes)+len(changes) >= maxCensus {
 		return
@@ -405,15 +409,11 @@ func decodeCohorts(b []byte) (*cohortsTold, error) {
 // leaversFact is from how many leavers on a fact is closed.
 const leaversFact = 1000
 
-// census begins to count in a task that opens.
+// beginCensus begins to count in a task that opens.
 func (t *task) beginCensus(fresh bool) error {
-	var by []cohorts.Dimension
-	if t.cfg.Cohorts != nil {
-		by = append([]cohorts.Dimension{cohorts.Everybody}, t.cfg.Cohorts.By...)
-	}
 	c := &t.rec.census
-	t.leavers, t.newcomers, t.counted = nil, nil, false
-	recount := c.begin(by, fresh)
+	t.headcount = CohortCount{cfg: t.cfg.Cohorts, census: c}
+	recount := c.begin(t.headcount.by(), fresh)
 	t.rec.tally.census = c
 	if !recount {
 		return nil
@@ -426,76 +426,31 @@ func (t *task) beginCensus(fresh bool) error {
 	})
 }
 
-// leaves notes that a customer begins to leave, by the decision that is being made.
-func (t *task) leaves(rec *customer.Record, l *customer.Lifecycle) {
-	c := &t.rec.census
-	if c.by == nil {
-		return
-	}
-	t.leavers = append(t.leavers, cohorts.Leaver{
-		Day: max(c.today, c.day+1), Customer: rec.ID, Detector: l.Detector, AtRisk: l.AtRisk, Of: c.keys(rec),
-	})
-	if len(t.leavers) >= leaversFact {
-		t.tellCohorts(&cohortsTold{})
-	}
-}
-
-// newcomer notes what became of a customer some weeks after he came, when that is due. It returns when he is to be looked at for that, 0 for never.
-func (t *task) newcomer(rec *customer.Record, at int64, timer bool) int64 {
-	c := &t.rec.census
-	if c.by == nil || !t.cfg.Cohorts.Intakes || rec.First == 0 {
-		return 0
-	}
-	came := dayOf(rec.First)
-	due := int64(came+cohorts.IntakeDays) * dayMs
-	if at < due {
-		return due
-	}
-	if timer && at == due {
-		source := ""
-		if p := rec.Profile(); p != nil {
-			source = p.Source
-		}
-		active := !rec.Closed() && rec.Cancelled == 0 && rec.LastActivity >= due-cohorts.IntakeRecent*dayMs
-		t.newcomers = append(t.newcomers, newcomerTold{max(c.today, c.day+1), cohorts.Newcomer{Week: cohorts.IntakeWeek(came), Source: source, Active: active}})
-		if len(t.newcomers) >= leaversFact {
-			t.tellCohorts(&cohortsTold{})
-		}
-	}
-	return 0
-}
-
 // newcomerTold is what became of a customer, as of a day.
 type newcomerTold struct {
 	day int32
 	cohorts.Newcomer
 }
 
-// tellCensus tells the days that are over: all deadlines in them are decided, and no earlier event is to come. All sizes are told with the first such day of each life of the
-// task, and then every week: whoever folds them may have lost something.
+// tellCensus tells the days that are over.
 func (t *task) tellCensus() {
-	c := &t.rec.census
-	if c.by == nil || t.timersDone <= 0 {
+	f := t.headcount.days(t.timersDone)
+	if f == nil {
 		return
 	}
-	day := max(c.day, dayOf(t.timersDone+1)-1)
-	if day == c.day {
-		return
-	}
-	f := &cohortsTold{whole: !t.counted || day/7 != c.day/7, quiet: t.mode() == alerts.Quiet, sizes: c.close(day), totals: c.closeTotals(day), day: day}
-	if f.whole {
-		f.sizes = append(f.sizes, c.whole()...)
-	}
-	t.counted, t.moved = true, true
+	f.quiet, t.moved = t.mode() == alerts.Quiet, true
 	t.tellCohorts(f)
 }
 
-// tellCohorts puts a fact of cohorts into the next cut, with the leavers that wait.
-func (t *task) tellCohorts(f *cohortsTold) {
-	if len(t.leavers)+len(t.newcomers) == 0 && f.day == 0 {
-		return
+// tellWaiting tells who begins to leave, and what became of new customers, if there are so many.
+func (t *task) tellWaiting(least int) {
+	if t.headcount.waits() >= least {
+		t.tellCohorts(t.headcount.part())
 	}
-	f.group, f.leavers, f.newcomers = t.cfg.Group, t.leavers, t.newcomers
+}
+
+// tellCohorts puts a fact of cohorts into the next cut.
+func (t *task) tellCohorts(f *cohortsTold) {
+	f.group = t.cfg.Group
 	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factCohorts, t.partition), Value: f.append(nil)})
-	t.leavers, t.newcomers = t.leavers[:0], t.newcomers[:0]
 }

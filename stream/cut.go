@@ -139,7 +139,7 @@ func (t *task) startCut() {
 		t.give()
 	}
 	t.tellSamples(false)
-	t.tellCohorts(&cohortsTold{})
+	t.tellWaiting(1)
 	c := &cut{
 		customers: t.table.BeginCut(),
 		out:       t.outbox,

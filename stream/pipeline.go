@@ -305,9 +305,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
-	if c := t.cfg.Cohorts; c != nil && c.Totals && ev.Feed == event.Payments {
-		t.rec.census.spent(ev, t.cfg.Rates)
-	}
+	t.headcount.Spent(ev, t.cfg.Rates)
 	if late := sl.rec.Timestamp - ev.Time; late > t.late[s.feed] {
 		t.late[s.feed] = late
 	}
@@ -408,7 +406,7 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	}
 	t.judged(rec, d.Verdicts)
 	if d.Leaves != nil {
-		t.leaves(rec, d.Leaves)
+		t.headcount.Leaves(rec, d.Leaves)
 	}
 	if d.Touched {
 		t.hold(rec)
@@ -421,16 +419,18 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 	if epoch := t.sample(rec, at, trigger == nil); epoch != 0 {
 		next = min(next, epoch)
 	}
-	if due := t.newcomer(rec, at, trigger == nil); due != 0 {
+	if due := t.headcount.Newcomer(rec, at, trigger == nil); due != 0 {
 		next = min(next, due)
 	}
+	t.tellWaiting(leaversFact)
 	t.table.Arm(e, next)
 	return true
 }
 
 // know says up to where each feed is complete for a decision at event time at.
 func (t *task) know(at int64) {
-	t.env.Now, t.rec.census.today = at, dayOf(at)
+	t.env.Now = at
+	t.headcount.At(at)
 	t.env.Population, t.env.Misses = t.population(at), nil
 	if rates := t.env.Population.Misses(); rates != nil {
 		t.env.Misses = rates

@@ -12,7 +12,6 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
-	"ebb/detectors/cohorts"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -58,14 +57,12 @@ type task struct {
 	diskHeld  int64               // event time since when the disk is down to its reserve, ms; 0 when it is not
 	told      told
 	sampling  sampling
-	judging   waiting          // for cohorts
-	leavers   []cohorts.Leaver // that are in no fact yet
-	newcomers []newcomerTold   // likewise
-	counted   bool             // all sizes of cohorts were told in this life
-	poisoned  map[poison]bool  // records that failed inside ebb, in this life of the process
-	cursed    map[string]bool  // customers on whom a timer's decision failed
-	deaf      time.Time        // when last no feed at all could be read
-	waiting   bool             // that was said
+	judging   waiting // for cohorts
+	headcount CohortCount
+	poisoned  map[poison]bool // records that failed inside ebb, in this life of the process
+	cursed    map[string]bool // customers on whom a timer's decision failed
+	deaf      time.Time       // when last no feed at all could be read
+	waiting   bool            // that was said
 	current   struct {
 		feed  *source
 		slot  *slot
