@@ -197,7 +197,7 @@ func backtestRules(cfg *config.Config) (*backtest.Rules, error) {
 	}
 	sc.Customer.Horizon = horizonDays(cfg)
 	return &backtest.Rules{
-		Detectors: set, Policy: policy, Feeds: sc.Feeds, Customer: sc.Customer, Rates: sc.Rates, Zone: sc.Time.Zone,
+		Detectors: set, Policy: policy, Feeds: sc.Feeds, Customer: sc.Customer, Rates: sc.Rates, Zone: sc.Time.Zone, Cohorts: sc.Cohorts,
 		MaxOutOfOrder: sc.Time.MaxOutOfOrder.Milliseconds(), MaxRecordBytes: sc.MaxRecordBytes,
 	}, nil
 }

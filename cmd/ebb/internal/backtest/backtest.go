@@ -33,13 +33,15 @@ type Options struct {
 type Detail struct {
 	Rows       []Row       // customers scored at the dates that were asked for
 	Alerts     []Judged    // of the first variant, in the order of time, customer, id
+	Wide       []Wide      // alerts about more than one customer, in the order of time
+	JudgedFrom int64       // event time before which ebb was learning, ms
 	Departures []Departure // that its alerts missed, in the order of time, customer and detector; none for detectors that are switched off
 }
 
 // Backtest replays the history by every variant and reports on all of them.
 func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail, err error) {
-	d = &Detail{}
 	s := newScorer(h, int32(o.HorizonDays), o.LeastBalance)
+	d = &Detail{JudgedFrom: s.from}
 	r = &Report{
 		Format: Format, Config: o.Config, HorizonDays: o.HorizonDays, Currency: o.Currency, JudgedFrom: date(dayOf(s.from)), Activity: "any event", Tiers: s.tiers.source,
 		ActiveMonths: round(s.tiers.activeMonths(), 1), History: historyReport(h), Lapses: s.lapseReport(),
@@ -72,6 +74,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 		d.Alerts, d.Departures = s.judge(out.Alerts, names)
 		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
 		r.Model, r.Outflow = s.model(out), s.outflows(out)
+		r.Cohorts, d.Wide = s.cohortsReport(v.Rules.Cohorts, out, v.Rules.Detectors.Leaving), out.Wide
 	}
 	return r, d, nil
 }

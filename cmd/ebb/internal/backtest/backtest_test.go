@@ -164,7 +164,7 @@ func TestAlertsAreCSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning"; got != want {
+	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject"; got != want {
 		t.Fatalf("columns %s", got)
 	}
 	count := map[string]int{}
@@ -261,7 +261,7 @@ func TestPageStandsAlone(t *testing.T) {
 			t.Errorf("the page holds %q", not)
 		}
 	}
-	for _, want := range []string{"<svg", "Do the probabilities hold?", "What each threshold would have cost", "thirds of the active customers", "There are 18 of 18 customers", "2 of them were stated"} {
+	for _, want := range []string{"<svg", "Do the probabilities hold?", "What each threshold would have cost", "Alerts about many customers", "No cohort of customers could be watched", "thirds of the active customers", "There are 18 of 18 customers", "2 of them were stated"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not hold %q", want)
 		}

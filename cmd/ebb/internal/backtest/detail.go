@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -88,13 +89,22 @@ func (s *scorer) word(a *Alert) string {
 
 var verdictWords = [...]string{undecided: "open", right: "right", wrong: "wrong"}
 
-// WriteAlerts writes every alert with what came of it, and then every departure that was missed, as CSV. Times are in RFC 3339, amounts in the given currency. What is not
+// WriteAlerts writes every alert with what came of it, those about many customers among them, and then every departure that was missed, as CSV. Times are in RFC 3339, amounts in the given currency. What is not
 // known is empty.
 func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintln(b, "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning")
+	fmt.Fprintln(b, "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject")
+	wide := d.Wide
+	upTo := func(ms int64) {
+		for ; len(wide) != 0 && wide[0].At <= ms; wide = wide[1:] {
+			x := &wide[0]
+			fmt.Fprintf(b, ",%s,%s,%s,%s,,%s,%s,,,%s,%t,%s\n", x.Detector, x.Severity, timeText(x.At), timeText(x.ResolvedAt), amountText(x.AtRisk), currency, timeText(x.Since),
+				x.At < d.JudgedFrom, field(x.Subject))
+		}
+	}
 	for i := range d.Alerts {
 		j := &d.Alerts[i]
+		upTo(j.At)
 		probability, lead := "", ""
 		if j.Probability != 0 {
 			probability = strconv.FormatFloat(j.Probability, 'f', 3, 64)
@@ -102,16 +112,17 @@ func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 		if j.LeadDays != nil {
 			lead = strconv.FormatFloat(*j.LeadDays, 'f', 1, 64)
 		}
-		fmt.Fprintf(b, "%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%t\n", field(j.Customer), j.Detector, j.Severity, timeText(j.At), timeText(j.ResolvedAt), probability,
-			amountText(j.AtRisk), currency, j.Verdict, lead, timeText(j.Since), j.Learning)
+		fmt.Fprintf(b, "%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%t,%s\n", field(j.Customer), j.Detector, j.Severity, timeText(j.At), timeText(j.ResolvedAt), probability,
+			amountText(j.AtRisk), currency, j.Verdict, lead, timeText(j.Since), j.Learning, field(j.Subject))
 	}
+	upTo(math.MaxInt64)
 	for i := range d.Departures {
 		m := &d.Departures[i]
 		detector := m.Detector
 		if detector == detectors.SilenceName { // who left is a departure, whichever detector should have told
 			detector = ""
 		}
-		fmt.Fprintf(b, "%s,%s,,,,,%s,%s,missed,,%s,%t\n", field(m.Customer), detector, amountText(m.Money), currency, timeText(m.Last), m.Learning)
+		fmt.Fprintf(b, "%s,%s,,,,,%s,%s,missed,,%s,%t,\n", field(m.Customer), detector, amountText(m.Money), currency, timeText(m.Last), m.Learning)
 	}
 	if err := b.Flush(); err != nil {
 		return fmt.Errorf("alerts: %w", err)

@@ -12,5 +12,8 @@
 // The result does not depend on the order of the rows, the number of cores, or the time at which it is made: shards are a fixed number,
 // their results are merged in the order of time, customer and alert, and nothing here asks a clock.
 //
+// Cohorts of customers are counted in every shard as a task counts those of its partition, and watched by what the second stage watches with (stream.CohortWatch); but each alert is
+// told by itself, within a cohort's as beside one, so that every detector is held to what it says.
+//
 // It does not do what concerns ebb itself (feeds that stall, tasks, operational alerts), and it carries out no acts of people.
 package backtest

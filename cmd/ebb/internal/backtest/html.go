@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"ebb/cmd/ebb/internal/svg"
 	"ebb/detectors"
@@ -34,6 +35,7 @@ func (r *Report) HTML(w io.Writer) error {
 		"known":    func(n *int) string { return knownCount(n) },
 		"share":    share,
 		"figure":   func(v *float64) string { return number(v, "%.1f") },
+		"day":      func(at string) string { return at[:len(time.DateOnly)] },
 		"days":     func(v *float64) string { return number(v, "%.0f d") },
 		"one":      func(v float64) string { return fmt.Sprintf("%.1f", v) },
 		"whole":    func(v float64) string { return fmt.Sprintf("%.0f", v) },

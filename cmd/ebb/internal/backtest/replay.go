@@ -14,6 +14,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -28,6 +29,7 @@ type Rules struct {
 	Customer  customer.Params // without a calendar: each shard has its own
 	Rates     *detectors.Rates
 	Zone      *time.Location
+	Cohorts   *cohorts.Config // what is told of cohorts of customers, nil: nothing
 	// MaxOutOfOrder is how long deadlines wait for events that come late, in ms of event time.
 	MaxOutOfOrder  int64
 	MaxRecordBytes int
@@ -51,11 +53,14 @@ type Alert struct {
 	Probability float64
 	ResolvedAt  int64 // 0: open at the end of the history
 	Reason      alerts.Reason
+
+	of []cohorts.Key // cohorts of the customer when it fired, without everybody
 }
 
 // Outcome is what a replay said.
 type Outcome struct {
 	Alerts     []Alert // in the order of time, customer, id
+	Wide       []Wide  // about more than one customer, in the order of time
 	Duplicates int     // events of an id that was applied before
 	Refused    int     // events that no record could take: a sum would overflow
 	Rows       []Row   // customers scored at the dates that were asked for, by date and customer
@@ -69,7 +74,7 @@ type Outcome struct {
 type Task struct {
 	What     string // for the progress
 	Horizon  int    // days that the models look ahead
-	Learn    bool   // learn from the population; otherwise learnt holds what was
+	Learn    bool   // learn from the population and watch cohorts; otherwise learnt holds what was
 	Model    bool   // with Learn: make models of who stops, and look at all customers
 	learnt   learnt
 	ScoreAt  []int32 // UTC days at whose end every customer is scored, rising
@@ -84,6 +89,8 @@ type replay struct {
 	fold   *population.Fold
 	groups *population.Groups
 	learnt learnt
+	watch  *stream.CohortWatch // nil: cohorts are not watched
+	wide   wides
 }
 
 // shard replays the customers of one part. It belongs to one goroutine at a time.
@@ -100,7 +107,9 @@ type shard struct {
 	timers    timers
 	list      []*subject // in the order in which they came
 	known     *learnt    // so far
+	headcount *stream.CohortCount
 	clock     int64
+	decided   int64 // all deadlines up to it are decided, ms
 	ev        event.Event
 
 	outcomes []population.Outcome // of complaints, since the newest epoch
@@ -130,8 +139,13 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 	}
 	cfg.Horizon = task.Horizon
 	r := &replay{rules: rules, task: task, learnt: task.learnt, groups: population.NewGroups(), fold: population.NewFold(cfg)}
+	var watched *cohorts.Config
+	if rules.Cohorts != nil && task.Learn {
+		watched = rules.Cohorts
+		r.watch = stream.NewCohortWatch(*watched, shards)
+	}
 	for i := range r.shards {
-		s, err := newShard(rules, h, i)
+		s, err := newShard(rules, h, i, watched)
 		if err != nil {
 			return nil, err
 		}
@@ -166,12 +180,23 @@ func (t *Task) wants(day int32) bool {
 	return day == epoch || day == population.InForceFrom(epoch) || slices.Contains(t.ScoreAt, day-1)
 }
 
-// advance has every shard go on to a moment, with the models that are known by then.
+// advance has every shard go on to a moment, with the models that are known by then, and judges the days that are over for all of them.
 func (r *replay) advance(ctx context.Context, to, end int64) error {
-	return r.each(ctx, func(s *shard) error {
+	err := r.each(ctx, func(s *shard) error {
 		s.known = &r.learnt
 		return s.advance(to, end)
 	})
+	if err != nil || r.watch == nil {
+		return err
+	}
+	for i, s := range r.shards {
+		for _, step := range r.watch.Tell(i, s.headcount, s.decided) {
+			if err := r.wide.note(step, r.rules.Policy); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // stop is what happens when a day has begun, and all that was before it is applied.
@@ -227,7 +252,7 @@ func (r *replay) each(ctx context.Context, f func(*shard) error) error {
 }
 
 func (r *replay) outcome() *Outcome {
-	out := &Outcome{}
+	out := &Outcome{Wide: r.wide.list}
 	for _, s := range r.shards {
 		out.Alerts = append(out.Alerts, s.alerts...)
 		out.Duplicates += s.duplicates
@@ -240,10 +265,11 @@ func (r *replay) outcome() *Outcome {
 	return out
 }
 
-func newShard(rules *Rules, h *History, i int) (*shard, error) {
+func newShard(rules *Rules, h *History, i int, watched *cohorts.Config) (*shard, error) {
 	s := &shard{
 		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{},
-		decider: alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy, OutOfOrder: rules.MaxOutOfOrder},
+		decider:   alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy, OutOfOrder: rules.MaxOutOfOrder},
+		headcount: stream.NewCohortCount(watched),
 	}
 	s.params.Calendar = customer.NewCalendar(rules.Zone)
 	s.env.Calendar, s.env.Rates = s.params.Calendar, rules.Rates
@@ -267,6 +293,7 @@ func (s *shard) advance(to, end int64) error {
 		limit -= s.rules.MaxOutOfOrder
 	}
 	s.runTimers(limit)
+	s.decided = limit
 	return nil
 }
 
@@ -284,6 +311,14 @@ func (s *shard) apply(e *entry) error {
 		s.list = append(s.list, c)
 	}
 	s.clock = max(s.clock, ev.Time)
+	s.headcount.Out(&c.rec)
+	s.applyTo(c, e, ev)
+	s.headcount.In(&c.rec)
+	return nil
+}
+
+// applyTo is apply once the customer is found.
+func (s *shard) applyTo(c *subject, e *entry, ev *event.Event) {
 	at := ev.Time
 	if e.feed == event.Customers {
 		at = max(0, at-s.rules.MaxOutOfOrder)
@@ -294,13 +329,13 @@ func (s *shard) apply(e *entry) error {
 	switch {
 	case outcome.Has(customer.SumOverflow):
 		s.refused++
-		return nil
+		return
 	case outcome.Has(customer.Duplicate):
 		s.duplicates++
-		return nil
+		return
 	}
+	s.headcount.Spent(ev, s.rules.Rates)
 	s.decide(c, max(at, c.rec.Decided), ev)
-	return nil
 }
 
 // runTimers decides every deadline up to a time.
@@ -317,7 +352,9 @@ func (s *shard) runTimers(limit int64) {
 		case r.Deadline > t.at:
 			s.arm(t.c, r.Deadline)
 		default:
+			s.headcount.Out(r)
 			s.decide(t.c, r.Deadline, nil)
+			s.headcount.In(r)
 		}
 	}
 }
@@ -325,6 +362,7 @@ func (s *shard) runTimers(limit int64) {
 // decide asks the detectors about one customer at event time at, and notes what they say.
 func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 	s.know(at)
+	s.headcount.At(at)
 	d := s.decider.Decide(&c.rec, &s.env, trigger, alerts.Publish, s.clock)
 	for i := range d.Steps {
 		s.note(&c.rec, &d.Steps[i])
@@ -334,11 +372,18 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 			s.outcomes = append(s.outcomes, *o)
 		}
 	}
+	if d.Leaves != nil {
+		s.headcount.Leaves(&c.rec, d.Leaves)
+	}
 	if d.Forget {
 		c.rec = customer.Record{ID: c.rec.ID}
 		return
 	}
-	s.arm(c, d.Next)
+	next := d.Next
+	if due := s.headcount.Newcomer(&c.rec, at, trigger == nil); due != 0 {
+		next = min(next, due)
+	}
+	s.arm(c, next)
 }
 
 // know says up to where each feed is complete for a decision at event time at: a replay has seen everything, but treats the last stretch
@@ -364,7 +409,7 @@ func (s *shard) note(r *customer.Record, st *alerts.Step) {
 		s.alerts = append(s.alerts, Alert{
 			ID: st.AlertID, Customer: r.ID, Detector: st.Detector, Subject: st.Subject, At: st.At, Since: st.Since,
 			Severity: st.Severity, Highest: st.Severity, AtRisk: sig.AtRisk, Expected: sig.Expected, Observed: sig.Observed,
-			Horizon: int32(sig.HorizonDays), Probability: sig.Probability,
+			Horizon: int32(sig.HorizonDays), Probability: sig.Probability, of: s.headcount.Cohorts(r),
 		})
 	case !known:
 	case st.Kind == alerts.StepResolved:

@@ -27,6 +27,7 @@ type Report struct {
 	Migration    *Migration     `json:"migration,omitempty"` // absent where hardly anybody spends, or the history is too short
 	Model        *ModelReport   `json:"model,omitempty"`     // absent while too few customers are known, or none of the rules uses it
 	Outflow      *OutflowReport `json:"outflow,omitempty"`   // absent where no record names a balance
+	Cohorts      *CohortReport  `json:"cohorts,omitempty"`   // absent where the configuration switches them off
 }
 
 // HistoryReport is what was read.
@@ -148,6 +149,47 @@ type ModelReport struct {
 	// Thresholds are what alerts at fixed probabilities would have been: the first look in a silence at which the customer is overdue by his own
 	// rhythm and the probability reaches the threshold.
 	Thresholds []Threshold `json:"thresholds"`
+}
+
+// CohortReport is what was told of more than one customer, by the rules as they are configured.
+type CohortReport struct {
+	// Values is how many values each dimension has that makes cohorts; of one without, nothing can be told but of everybody.
+	Values    map[string]int `json:"values"`
+	Detectors map[string]int `json:"alerts_by_detector"`
+	Alerts    []WideAlert    `json:"alerts,omitempty"` // in the order of time
+	// Departures are those that were not stated and did not fall into the time of learning, and Within those of them at which an alert about a cohort of the customer was open before the
+	// horizon was over. LeadDays is from that alert to the end of the horizon.
+	Departures int      `json:"departures"`
+	Within     int      `json:"departures_within"`
+	LeadDays   *float64 `json:"median_lead_days,omitempty"`
+	// AlertsWithin are the alerts about single customers that fired while one about a cohort of theirs was open. With HoldBack they are not told in operation before that is over.
+	AlertsWithin int  `json:"single_alerts_within"`
+	HoldBack     bool `json:"hold_back"`
+}
+
+// WideAlert is one alert about more than one customer.
+type WideAlert struct {
+	Detector string `json:"detector"`
+	Subject  string `json:"subject"`
+	Severity string `json:"severity"`
+	Fired    string `json:"fired"` // times in RFC 3339
+	Since    string `json:"since"`
+	Resolved string `json:"resolved,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Summary  string `json:"summary"`
+	AtRisk   string `json:"at_risk,omitempty"`
+	// Members says what became of the customers of the cohort, absent for alerts that are not about one.
+	Members *Members `json:"members,omitempty"`
+}
+
+// Members are the customers of a cohort while an alert about it was open.
+type Members struct {
+	Alerts    int `json:"alerts"` // about single ones, from when the cohort's condition began
+	Right     int `json:"right"`
+	Wrong     int `json:"wrong"`
+	Undecided int `json:"undecided"`
+	// Departures are those, stated or not, of customers who belonged to the cohort, with the alert open before the horizon was over.
+	Departures int `json:"departures"`
 }
 
 // OutflowReport is what the balances say of the customers' accounts.

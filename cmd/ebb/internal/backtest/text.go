@@ -4,7 +4,11 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
+	"time"
+
+	"ebb/detectors/cohorts"
 )
 
 //go:embed default.yaml
@@ -48,9 +52,88 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 	}
+	r.cohortText(t)
 	r.Migration.text(t)
 	fmt.Fprintf(t, "\nVerdicts are told from %s on; before, ebb was learning. What each figure means: docs/backtest.md\n", r.JudgedFrom)
 	return t.Flush()
+}
+
+// cohortText writes what was told of many customers at once.
+func (r *Report) cohortText(w io.Writer) {
+	c := r.Cohorts
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nAbout many customers at once. %s\n", r.WatchedCohorts())
+	for i := range c.Alerts {
+		a := &c.Alerts[i]
+		until := "open at the end"
+		if a.Resolved != "" {
+			until = "until " + a.Resolved[:len(time.DateOnly)]
+		}
+		fmt.Fprintf(w, "%s %s, %s: %s", a.Fired[:len(time.DateOnly)], a.Detector, until, a.Summary)
+		if m := a.Members; m != nil {
+			fmt.Fprintf(w, " Of %d single alerts about them %d were right, %d wrong.", m.Alerts, m.Right, m.Wrong)
+		}
+		fmt.Fprintln(w)
+	}
+	if len(c.Alerts) != 0 {
+		fmt.Fprintln(w, r.WithinCohorts())
+	}
+}
+
+// WatchedCohorts says which cohorts there were to be watched.
+func (r *Report) WatchedCohorts() string {
+	var with, without []string
+	for d := range cohorts.Dimension(cohorts.NumDimensions) {
+		switch n, watched := r.Cohorts.Values[d.String()]; {
+		case !watched:
+		case n == 0:
+			without = append(without, d.String())
+		case n == 1:
+			with = append(with, "1 "+d.String())
+		default:
+			with = append(with, fmt.Sprintf("%d %ss", n, d))
+		}
+	}
+	total := 0
+	for _, n := range r.Cohorts.Detectors {
+		total += n
+	}
+	s := "No cohort of customers could be watched but all of them together"
+	if len(with) != 0 {
+		s = "The customers of " + list(with, "and") + " were watched, and all of them together"
+	}
+	if len(without) != 0 {
+		s += "; no record names the " + list(without, "or") + " of a customer"
+	}
+	if total == 0 {
+		s += ". Nothing was to be told"
+	}
+	return s + "."
+}
+
+// list joins words as in a sentence.
+func list(words []string, last string) string {
+	n := len(words) - 1
+	if n == 0 {
+		return words[0]
+	}
+	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
+}
+
+// WithinCohorts says how much of what happened an alert about a cohort was open for.
+func (r *Report) WithinCohorts() string {
+	c := r.Cohorts
+	s := fmt.Sprintf("Of %d departures that are judged, %d were under way while an alert about a cohort of the customer was open", c.Departures, c.Within)
+	if c.LeadDays != nil {
+		s += fmt.Sprintf(", half of these %.0f days or more before the %d days were over", *c.LeadDays, r.HorizonDays)
+	}
+	s += fmt.Sprintf(". %d alerts about single customers fell into one", c.AlertsWithin)
+	if c.HoldBack {
+		s += ": in operation they are held back until it is over"
+	}
+	return s + "."
 }
 
 // text writes where the customers of each level of the first period are in the second.

@@ -24,6 +24,7 @@ type Truth struct {
 	FirstDay  int32
 
 	rates  *detectors.Rates
+	places map[place]*place
 	people map[string]*person
 	list   []*person // by id
 }
@@ -36,6 +37,7 @@ type person struct {
 	cum       []event.Money // spend up to and with days[i], in the reporting currency
 	cancelled []int64       // when the customer said that he leaves: cancelled a subscription, or ended the relation
 	balances  []balance     // of his account, in the order of time, in the reporting currency
+	places    []moved       // in the order of time
 	tier      string        // of the newest profile
 	tierAt    int64
 }
@@ -68,6 +70,7 @@ func (t *Truth) observe(ev *event.Event) {
 		if ev.Time >= p.tierAt {
 			p.tier, p.tierAt = ev.Profile.Tier, ev.Time
 		}
+		p.places = append(p.places, moved{ev.Time, t.placeOf(ev.Profile)})
 		if ev.Profile.Status == customer.StatusClosed {
 			p.cancelled = append(p.cancelled, ev.Time)
 		}
@@ -123,6 +126,7 @@ func (t *Truth) close(h *History) {
 	for i, p := range t.list {
 		p.index = int32(i)
 		p.close(t.Purchases)
+		p.closePlaces()
 		if p.closeAccount(t.rates); len(p.balances) != 0 {
 			t.Accounts++
 		}

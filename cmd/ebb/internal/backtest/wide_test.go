@@ -1,0 +1,203 @@
+package backtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"ebb/alerts"
+	"ebb/detectors"
+	"ebb/detectors/cohorts"
+	"ebb/state/customer"
+	"ebb/stream"
+	"ebb/stream/event"
+)
+
+// plainOnly are the rules of silence by fixed limits, and cohorts by account owner.
+func plainOnly(t *testing.T) *Rules {
+	t.Helper()
+	cfg := detectors.Defaults()
+	cfg.Horizon = testHorizon * detectors.Day
+	cfg.Silence.Method, cfg.SpendDrop.Enabled = detectors.Plain, false
+	set, err := detectors.NewSet(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	feeds := []stream.FeedConfig{{Feed: event.Payments, Topic: "payments"}, {Feed: event.Customers, Topic: "customers"}}
+	return &Rules{
+		Detectors: set, Feeds: feeds, Customer: customer.DefaultParams(nil), Rates: detectors.MustRates("EUR", nil), Zone: time.UTC, MaxOutOfOrder: 60_000,
+		Policy:  alerts.New(alerts.Config{Group: "g", Detectors: set, Horizon: cfg.Horizon, ForgetAfter: 800 * detectors.Day, Currency: event.Currency{'E', 'U', 'R'}}),
+		Cohorts: &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, By: []cohorts.Dimension{cohorts.Region, cohorts.Owner}, Totals: true, Intakes: true},
+	}
+}
+
+// anOwnerLeaves is a history of six account owners with twenty customers each, who buy every four days or so. Now and then somebody leaves; from day 200 on most of kim's customers do, who
+// get another owner on day 240. Every week ten new customers come from ads, of whom those of the last months do not stay. All spend a quarter from day 270 on.
+func anOwnerLeaves() []string {
+	const days = 300.0
+	rng := rand.New(rand.NewPCG(3, 4))
+	begin := time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
+	var rows []string
+	row := func(topic, id string, day float64, more string) {
+		at := begin.Add(time.Duration(day * 24 * float64(time.Hour))).Format(time.RFC3339)
+		rows = append(rows, fmt.Sprintf(`{"topic":"%s","id":"%d","customer_id":"%s","time":"%s",%s}`, topic, len(rows), id, at, more))
+	}
+	buys := func(id string, from, until float64) {
+		for day := from; day < until; day += 2 + 4*rng.Float64() {
+			amount := 20 + rng.IntN(20)
+			if day >= 270 {
+				amount /= 4
+			}
+			row("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
+		}
+	}
+	for o, owner := range []string{"kim", "lee", "max", "noa", "pat", "sam"} {
+		for i := range 20 {
+			id, until := fmt.Sprintf("%s-%02d", owner, i), days
+			row("customers", id, 0, fmt.Sprintf(`"owner":"%s"`, owner))
+			switch {
+			case i < 4:
+				until = float64(30 + 70*i + 11*o)
+			case owner == "kim" && i < 18:
+				until = 200 + float64(i)/2
+				row("customers", id, 240, `"owner":"lee"`)
+			}
+			buys(id, 3*rng.Float64(), until)
+		}
+	}
+	for week := range 36 {
+		for i := range 10 {
+			id, day, until := fmt.Sprintf("new-%02d-%d", week, i), float64(7*week)+rng.Float64(), days
+			if rng.IntN(10) < 2 || week >= 30 {
+				until = day + 10
+			}
+			row("customers", id, day, `"source":"ads"`)
+			buys(id, day, until)
+		}
+	}
+	return rows
+}
+
+// replayed is a history in JSON lines, replayed on so many cores.
+func replayed(t *testing.T, rules *Rules, rows []string, cores int) (*History, *Outcome) {
+	t.Helper()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+	h, err := Read(context.Background(), &InputOptions{
+		Files: []string{"-"}, Stdin: strings.NewReader(strings.Join(rows, "\n")), Feeds: rules.Feeds, Rates: rules.Rates, StopAtBadRow: true, MaxBytes: 1 << 30,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := Run(context.Background(), h, rules, &Task{Horizon: testHorizon, Learn: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, out
+}
+
+// What happens to the customers of an owner, to new customers and to all together is told once each, and held against those who left; the same however many cores there are.
+func TestAlertsAboutManyCustomers(t *testing.T) {
+	rules, rows := plainOnly(t), anOwnerLeaves()
+	h, out := replayed(t, rules, rows, 1)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	if _, again := replayed(t, rules, rows, 4); !reflect.DeepEqual(again.Wide, out.Wide) || !reflect.DeepEqual(again.Alerts, out.Alerts) {
+		t.Errorf("another order of rows and more cores tell %+v, want %+v", again.Wide, out.Wide)
+	}
+	s := newScorer(h, testHorizon, 0)
+	r := s.cohortsReport(rules.Cohorts, out, rules.Detectors.Leaving)
+	if want := map[string]int{"owner": 6, "region": 0}; !maps.Equal(r.Values, want) {
+		t.Errorf("values %v, want %v", r.Values, want)
+	}
+	if want := map[string]int{"cohort_drop": 2, "poor_intake": 1, "total_spend": 1, "total_outflow": 0}; !maps.Equal(r.Detectors, want) {
+		t.Errorf("alerts %v, want %v", r.Detectors, want)
+	}
+	kim := r.Alerts[0]
+	if kim.Subject != "owner=kim" || kim.Severity != "critical" || kim.Fired != "2024-08-05T00:00:00Z" || kim.Resolved == "" || !strings.Contains(kim.Summary, "of the account owner kim") {
+		t.Errorf("%+v", kim)
+	}
+	// Fourteen left together. One more of kim's had left before, within the horizon.
+	if want := (Members{Alerts: 14, Right: 14, Departures: 15}); *kim.Members != want {
+		t.Errorf("members %+v, want %+v", *kim.Members, want)
+	}
+	if r.Departures != 107 || r.Within != 54 || r.AlertsWithin != 25 || r.LeadDays == nil || *r.LeadDays != 16 {
+		t.Errorf("%d of %d departures, %d alerts, lead %v", r.Within, r.Departures, r.AlertsWithin, r.LeadDays)
+	}
+	if got := r.Alerts[len(r.Alerts)-1]; got.Members != nil || got.Resolved != "" || got.Subject != "source=ads" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Alerts about many customers stand in the order of time among the others, and name what they are about instead of a customer.
+func TestAlertsAboutManyCustomersAreRows(t *testing.T) {
+	at := func(day int64) int64 { return day * dayMs }
+	d := &Detail{
+		JudgedFrom: at(15),
+		Alerts:     []Judged{{Alert: &Alert{Customer: "a", Detector: "complaint_unresolved", Subject: "T-1,2", At: at(10), Since: at(9)}}, {Alert: &Alert{Customer: "b", Detector: "silence", At: at(20), Since: at(5)}}},
+		Wide: []Wide{
+			{Detector: "cohort_drop", Subject: "owner=kim", Severity: "critical", At: at(12), Since: at(8), ResolvedAt: at(30), AtRisk: 12 * event.MoneyUnit},
+			{Detector: "total_spend", Subject: "everybody", Severity: "warning", At: at(25), Since: at(18)},
+		},
+	}
+	var b bytes.Buffer
+	if err := WriteAlerts(&b, d, "EUR"); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(b.String(), "\n")
+	for i, want := range []string{
+		"customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject",
+		`a,complaint_unresolved,none,1970-01-11T00:00:00Z,,,,EUR,,,1970-01-10T00:00:00Z,false,"T-1,2"`,
+		",cohort_drop,critical,1970-01-13T00:00:00Z,1970-01-31T00:00:00Z,,12.00,EUR,,,1970-01-09T00:00:00Z,true,owner=kim",
+		"b,silence,none,1970-01-21T00:00:00Z,,,,EUR,,,1970-01-06T00:00:00Z,false,",
+		",total_spend,warning,1970-01-26T00:00:00Z,,,,EUR,,,1970-01-19T00:00:00Z,false,everybody",
+		"",
+	} {
+		if lines[i] != want {
+			t.Errorf("line %d is %s\nwant %s", i, lines[i], want)
+		}
+	}
+}
+
+// A customer belongs where the profile of the time puts him, and before the first one where that does.
+func TestPlaces(t *testing.T) {
+	truth := newTruth(detectors.MustRates("EUR", nil))
+	for _, x := range []struct {
+		at    int64
+		owner string
+	}{{30, "lee"}, {10, "kim"}, {20, "kim"}, {40, "kim"}} {
+		truth.observe(&event.Event{Feed: event.Customers, Customer: []byte("a"), Time: x.at, Profile: &event.Profile{Owner: x.owner}})
+	}
+	p := truth.people["a"]
+	p.closePlaces()
+	for at, want := range map[int64]string{0: "kim", 10: "kim", 29: "kim", 30: "lee", 39: "lee", 40: "kim", 99: "kim"} {
+		if got := p.placeAt(at)[cohorts.Owner]; got != want {
+			t.Errorf("at %d: %q, want %q", at, got, want)
+		}
+	}
+	if len(p.places) != 3 || truth.values(cohorts.Owner) != 2 || truth.values(cohorts.Region) != 0 {
+		t.Errorf("%d places, %d owners", len(p.places), truth.values(cohorts.Owner))
+	}
+}
+
+// The report says which cohorts there were to be watched.
+func TestWatchedCohorts(t *testing.T) {
+	for want, c := range map[string]CohortReport{
+		"No cohort of customers could be watched but all of them together; no record names the region or owner of a customer. Nothing was to be told.": {
+			Values: map[string]int{"region": 0, "owner": 0},
+		},
+		"The customers of 1 segment, 3 products and 12 owners were watched, and all of them together; no record names the region of a customer.": {
+			Values: map[string]int{"owner": 12, "segment": 1, "product": 3, "region": 0}, Detectors: map[string]int{"cohort_drop": 1},
+		},
+		"No cohort of customers could be watched but all of them together.": {Detectors: map[string]int{"total_spend": 1}},
+	} {
+		if got := (&Report{Cohorts: &c}).WatchedCohorts(); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
