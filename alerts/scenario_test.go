@@ -126,6 +126,9 @@ func (s *script) command(line string) error {
 	case "together":
 		s.setup = append(s.setup, (*pipeline).together)
 		return nil
+	case "tiers":
+		s.cfg.Tiers = strings.Fields(rest)
+		return nil
 	case "zone":
 		loc, err := time.LoadLocation(rest)
 		s.loc = loc

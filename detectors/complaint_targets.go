@@ -134,7 +134,7 @@ func (t *Targets) at(p event.Priority) *Target {
 	}
 }
 
-func (c *ComplaintUnresolvedConfig) validateTargets(f *faults, calendars map[string]*hours.Calendar) {
+func (c *ComplaintUnresolvedConfig) validateTargets(f *faults, calendars map[string]*hours.Calendar, tiers []string) {
 	const at = ComplaintUnresolvedName + "."
 	within := func(field string, t Target) {
 		if ms, on := t.Limit(); on && ms >= c.ExpireAfter.Ms() {
@@ -164,6 +164,9 @@ func (c *ComplaintUnresolvedConfig) validateTargets(f *faults, calendars map[str
 		rule, field := &c.Targets[i], fmt.Sprintf("targets[%d]", i)
 		if _, ok := event.ParsePriority(rule.Priority); rule.Priority != "" && !ok {
 			f.add(at+field+".priority", "is %q; allowed is low, normal, high, urgent or critical", rule.Priority)
+		}
+		if rule.Tier != "" && len(tiers) != 0 && !slices.Contains(tiers, rule.Tier) {
+			f.add(at+field+".tier", "%q is no tier; allowed is one of tiers: %s", rule.Tier, strings.Join(tiers, ", "))
 		}
 		calendar(field+".calendar", rule.Calendar)
 		for name, t := range map[string]*Target{"first_response": rule.FirstResponse, "next_reply": rule.NextReply, "resolution": rule.Resolution} {

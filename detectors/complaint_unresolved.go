@@ -97,10 +97,10 @@ func DefaultComplaintUnresolved() ComplaintUnresolvedConfig {
 	}
 }
 
-func (c *ComplaintUnresolvedConfig) validate(f *faults, calendars map[string]*hours.Calendar) {
+func (c *ComplaintUnresolvedConfig) validate(f *faults, calendars map[string]*hours.Calendar, tiers []string) {
 	const at = ComplaintUnresolvedName + "."
 	f.duration(at+"expire_after", c.ExpireAfter, Day, 3660*Day)
-	c.validateTargets(f, calendars)
+	c.validateTargets(f, calendars, tiers)
 	f.share(at+"warn.late", c.Warn.Late, 0, 1)
 	f.share(at+"warn.early", c.Warn.Early, 0, 1)
 	f.share(at+"warn.right", c.Warn.Right, 0, 1)

@@ -221,6 +221,7 @@ type Config struct {
 	PaymentTrouble      PaymentTroubleConfig      `yaml:"payment_trouble"`
 	Outflow             OutflowConfig             `yaml:"outflow"`
 	PartialLapse        PartialLapseConfig        `yaml:"partial_lapse"`
+	TierDrop            TierDropConfig            `yaml:"tier_drop"`
 
 	// Horizon is the time for which money at risk is told. It belongs to the alerts' configuration.
 	Horizon Duration `yaml:"-"`
@@ -228,6 +229,8 @@ type Config struct {
 	LapseAfter Duration `yaml:"-"`
 	// Calendars are the calendars by name that working time is told by. They belong to the configuration as a whole.
 	Calendars map[string]*hours.Calendar `yaml:"-"`
+	// Tiers are the tiers of customers, the best first; none: their order is not known. They belong to the configuration as a whole.
+	Tiers []string `yaml:"-"`
 	// KeptDays is the length of the record's windows. It belongs to the state's configuration.
 	KeptDays int `yaml:"-"`
 }
@@ -244,7 +247,7 @@ const (
 func Defaults() Config {
 	return Config{
 		SpendDrop: DefaultSpendDrop(), UsageDrop: DefaultUsageDrop(), Silence: DefaultSilence(), ComplaintUnresolved: DefaultComplaintUnresolved(), Friction: DefaultFriction(),
-		PaymentTrouble: DefaultPaymentTrouble(), Outflow: DefaultOutflow(), PartialLapse: DefaultPartialLapse(),
+		PaymentTrouble: DefaultPaymentTrouble(), Outflow: DefaultOutflow(), PartialLapse: DefaultPartialLapse(), TierDrop: DefaultTierDrop(),
 		Horizon: 60 * Day, LapseAfter: 180 * Day, KeptDays: customer.MinKeptDays,
 	}
 }
@@ -270,11 +273,13 @@ func (c *Config) Validate() error {
 	c.SpendDrop.validate(&f, c.KeptDays)
 	c.UsageDrop.validate(&f)
 	c.Silence.validate(&f, c.LapseAfter)
-	c.ComplaintUnresolved.validate(&f, c.Calendars)
+	c.ComplaintUnresolved.validate(&f, c.Calendars, c.Tiers)
 	c.Friction.validate(&f)
 	c.PaymentTrouble.validate(&f)
 	c.Outflow.validate(&f)
 	c.PartialLapse.validate(&f)
+	c.TierDrop.validate(&f)
+	validateTiers(&f, c.Tiers)
 	f.duration("horizon", c.Horizon, Day, 3660*Day)
 	f.duration("lapse_after", c.LapseAfter, Day, 3660*Day)
 	return errors.Join(f...)
@@ -356,6 +361,9 @@ func NewSet(cfg Config) (*Set, error) {
 	if cfg.PartialLapse.Enabled {
 		s.list = append(s.list, newPartialLapse(cfg.PartialLapse, cfg.Horizon, cfg.LapseAfter))
 	}
+	if cfg.TierDrop.Enabled && len(cfg.Tiers) != 0 {
+		s.list = append(s.list, newTierDrop(cfg.TierDrop, cfg.Tiers, cfg.Horizon, cfg.LapseAfter))
+	}
 	return s, nil
 }
 
@@ -376,6 +384,8 @@ func (s *Set) Keep(p *customer.Params, env *Env) {
 			p.Accounts = true
 		case *partialLapse:
 			p.Habits = true
+		case *tierDrop:
+			p.Tiers = d.tiers
 		}
 	}
 }
@@ -401,7 +411,7 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
-	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName, PartialLapseName}
+	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName, PartialLapseName, TierDropName}
 }
 
 // Population is what has to be learnt of all customers for these detectors, nil for nothing.

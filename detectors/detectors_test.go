@@ -159,7 +159,7 @@ func TestSetHoldsWhatIsEnabled(t *testing.T) {
 	if s.Detector(SilenceName) != nil || s.Detector(SpendDropName) == nil {
 		t.Error("only enabled detectors are in the set")
 	}
-	if got := strings.Join(Names(), " "); got != "spend_drop usage_drop silence complaint_unresolved friction payment_trouble outflow partial_lapse" {
+	if got := strings.Join(Names(), " "); got != "spend_drop usage_drop silence complaint_unresolved friction payment_trouble outflow partial_lapse tier_drop" {
 		t.Error(got)
 	}
 }

@@ -131,6 +131,19 @@ func (o *Object) Moneys(k string, list []event.Money) {
 	o.b = append(o.b, ']')
 }
 
+// Texts writes a list of texts.
+func (o *Object) Texts(k string, list []string) {
+	o.key(k)
+	o.b = append(o.b, '[')
+	for i, s := range list {
+		if i > 0 {
+			o.b = append(o.b, ',')
+		}
+		o.b = appendText(o.b, s)
+	}
+	o.b = append(o.b, ']')
+}
+
 // Ints writes a list of whole numbers.
 func (o *Object) Ints(k string, list []int32) {
 	o.key(k)

@@ -724,7 +724,7 @@ func sized[T any](s []T, n int) []T {
 
 // intern gives the names of the plain detectors without memory of their own.
 func intern(s string) string {
-	for _, name := range [...]string{"spend_drop", "usage_drop", "silence", "complaint_unresolved", "friction", "payment_trouble", "outflow", "partial_lapse"} {
+	for _, name := range [...]string{"spend_drop", "usage_drop", "silence", "complaint_unresolved", "friction", "payment_trouble", "outflow", "partial_lapse", "tier_drop"} {
 		if s == name {
 			return name
 		}

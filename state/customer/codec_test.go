@@ -90,7 +90,10 @@ func eventful(rng *rand.Rand) *Record {
 			e.Score, e.Scored = event.Money(rng.IntN(50_000)), true
 		}
 		r.Apply(e, &p)
-		p.Bills, p.Accounts, p.Habits = true, true, true
+		p.Bills, p.Accounts, p.Habits, p.Tiers = true, true, true, []string{"gold", "silver"}
+		if rng.IntN(20) == 0 {
+			r.Apply(&event.Event{Feed: event.Customers, Kind: event.KindProfile, Time: at, Profile: &event.Profile{Tier: p.Tiers[rng.IntN(2)]}}, &p)
+		}
 		e = owe(rng, at)
 		if rng.IntN(3) == 0 {
 			e.Promotion, e.PromotionEnds = []byte{byte('a' + rng.IntN(3))}, at+rng.Int64N(30*dayMs)
@@ -272,6 +275,7 @@ func TestCodecBound(t *testing.T) {
 	for i := range int32(accountWeeks + 2) {
 		r.account.weeks = append(r.account.weeks, accountWeek{maxDay - 100 + i, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64})
 	}
+	r.tierFall = &TierFall{id[:maxText], math.MaxInt64}
 	r.offers = &Offers{math.MaxUint32, math.MaxUint32, math.MaxInt64, id[:maxOffer]}
 	for i := range int64(maxFired + 1) {
 		r.RememberFired("d", id, (i+1)*(math.MaxInt64/(maxFired+2)))

@@ -29,6 +29,8 @@ type Params struct {
 	Habits bool
 	// Accounts: balances are kept.
 	Accounts bool
+	// Tiers are the tiers of customers, the best first; nil: who moves down is not followed.
+	Tiers []string
 	// Calendar tells local days.
 	Calendar *Calendar
 }

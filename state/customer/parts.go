@@ -19,18 +19,18 @@ type part interface {
 // parts are the parts of a record. The index is the part's bit in the stored form: a number is never given to another part, and a part that is not written
 // any more keeps its line and is still read.
 var parts = [...]part{
-	0: rhythmsPart{},
-	1: dropsPart{},
-	2: actsPart{},
-	3: casesPart{},
-	4: firedPart{},
-	5: togetherPart{},
-	6: billsPart{},
-	7: accountPart{},
-	8: offersPart{},
-	9: habitsPart{},
-
+	0:  rhythmsPart{},
+	1:  dropsPart{},
+	2:  actsPart{},
+	3:  casesPart{},
+	4:  firedPart{},
+	5:  togetherPart{},
+	6:  billsPart{},
+	7:  accountPart{},
+	8:  offersPart{},
+	9:  habitsPart{},
 	10: cohortPart{},
+	11: tierPart{},
 }
 
 // partBits says which parts a record has.

@@ -13,10 +13,14 @@ func (r *Record) applyProfile(e *event.Event, p *Params) Outcome {
 	if at < x.profileAt {
 		return StaleProfile
 	}
+	was := x.profile.Tier
 	x.profileAt = at
 	x.profile = *e.Profile
 	r.tendency = tendency{}
 	clip(&x.profile)
+	if p.Tiers != nil {
+		r.noteTier(was, x.profile.Tier, at, p)
+	}
 	if r.rhythms != nil {
 		r.rhythms.plan = Plan{} // another time zone, or others to be compared with
 	}

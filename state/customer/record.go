@@ -43,14 +43,15 @@ type Record struct {
 
 	rare *rare // what few customers have
 
-	rhythms *keptRhythms // nil where none are kept
-	desk    *desk        // nil for most
-	drops   *keptDrops   // nil where none are kept
-	fired   *fired       // nil where no alert was told and is over
-	bills   *bills       // nil where nothing is owed
-	account *account     // nil where no balance is known
-	offers  *Offers      // nil for who never bought under one
-	habits  *habits      // nil where no payment names what it is for
+	rhythms  *keptRhythms // nil where none are kept
+	desk     *desk        // nil for most
+	drops    *keptDrops   // nil where none are kept
+	fired    *fired       // nil where no alert was told and is over
+	bills    *bills       // nil where nothing is owed
+	account  *account     // nil where no balance is known
+	offers   *Offers      // nil for who never bought under one
+	habits   *habits      // nil where no payment names what it is for
+	tierFall *TierFall    // nil for who never left one of the best tiers
 
 	tendency tendency // not stored: it follows from the rest
 }

@@ -117,6 +117,13 @@ func customerRules(cfg *config.Config) []console.Rule {
 			},
 		})
 	}
+	if d := cfg.Detectors.TierDrop; d.Enabled && len(cfg.Tiers) != 0 {
+		all = append(all, console.Rule{
+			Detector: detectors.TierDropName, Version: "1",
+			Sentence:   fmt.Sprintf("A customer who was in one of the best two of the tiers %s has been in a lower one for %s.", strings.Join(cfg.Tiers, ", "), d.Wait),
+			Thresholds: []console.Threshold{{Name: "in the lower tier for", Value: d.Wait.String()}},
+		})
+	}
 	return all
 }
 

@@ -53,6 +53,9 @@ type Config struct {
 	Reroute Reroute `yaml:"reroute"`
 	// Currencies.
 	Money Money `yaml:"money"`
+	// The tiers of customers as the customers feed names them, the best first: detectors.tier_drop tells who moves down out of one of the first two, and a tier that
+	// detectors.complaint_unresolved.targets name must be one of them. Left out: their order is not known, and every name is allowed.
+	Tiers []string `yaml:"tiers"`
 	// Working hours by name, for the clocks of complaints: detectors.complaint_unresolved.calendar, the calendar of one of its
 	// targets, or a customer's schedule names one of them.
 	Calendars map[string]Calendar `yaml:"calendars"`

@@ -38,6 +38,7 @@ func hash(c *Config) string {
 		Time        Time                `yaml:"time"`
 		Feeds       Feeds               `yaml:"feeds"`
 		Money       Money               `yaml:"money"`
+		Tiers       []string            `yaml:"tiers"`
 		Calendars   map[string]Calendar `yaml:"calendars"`
 		Files       map[string]string   `yaml:"calendar_files"`
 		Detectors   detectors.Config    `yaml:"detectors"`
@@ -45,7 +46,7 @@ func hash(c *Config) string {
 		Alerts      Alerts              `yaml:"alerts"`
 		Stall       Stall               `yaml:"stall"`
 		DeadLetters DeadLetters         `yaml:"dead_letters"`
-	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, calendars, c.calendarFiles, c.Detectors, c.Cohorts, c.Alerts, c.Stall, c.DeadLetters}
+	}{c.Group, c.State.KeptDays, c.History, c.Time, feeds, c.Money, c.Tiers, calendars, c.calendarFiles, c.Detectors, c.Cohorts, c.Alerts, c.Stall, c.DeadLetters}
 	var p printer
 	p.structure(reflect.ValueOf(&deciding).Elem(), "")
 	sum := sha256.Sum256(p.buf.Bytes())

@@ -90,7 +90,7 @@ func (c *Config) derive() {
 		c.Topics.DeadLetters = c.Group + "-dlq"
 	}
 	c.Detectors.Horizon, c.Detectors.LapseAfter = detectors.Duration(c.Alerts.Horizon), detectors.Duration(c.Alerts.LapseAfter)
-	c.Detectors.KeptDays = c.State.KeptDays
+	c.Detectors.KeptDays, c.Detectors.Tiers = c.State.KeptDays, c.Tiers
 }
 
 // resolve takes a relative path from the folder of the configuration file.

@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ebb/cmd/ebb/internal/config"
+	"ebb/detectors"
 	"ebb/stream/event"
 )
 
@@ -261,6 +263,24 @@ detectors:
 	}
 	if c.Hash() == read("2026-01-14\n").Hash() {
 		t.Error("what the file holds decides")
+	}
+}
+
+// The order of the tiers is one list for all that asks for it, and it decides.
+func TestTiersAreShared(t *testing.T) {
+	c := load(t, essentials+"tiers: [gold, silver]\n", nil)
+	if !slices.Equal(c.Detectors.Tiers, []string{"gold", "silver"}) {
+		t.Errorf("got %v", c.Detectors.Tiers)
+	}
+	if c.Hash() == load(t, essentials+"tiers: [silver, gold]\n", nil).Hash() {
+		t.Error("their order decides")
+	}
+	set, err := detectors.NewSet(c.Detectors)
+	if err != nil || set.Detector(detectors.TierDropName) == nil {
+		t.Errorf("tier_drop is not on: %v", err)
+	}
+	if set, err = detectors.NewSet(load(t, essentials, nil).Detectors); err != nil || set.Detector(detectors.TierDropName) != nil {
+		t.Errorf("without the list tier_drop is on: %v", err)
 	}
 }
 

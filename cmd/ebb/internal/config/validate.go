@@ -389,6 +389,8 @@ func (r *reader) checkDetectors(c *Config) {
 		switch {
 		case !errors.As(e, &f):
 			r.faultErr(r.position("detectors"), "detectors", e)
+		case strings.HasPrefix(f.Field, "tiers"):
+			r.faultErr(r.position(f.Field), f.Field, errors.New(f.Message))
 		case r.faulted("detectors." + f.Field), f.Field == "lapse_after" && r.faulted("alerts.lapse_after"):
 		default:
 			r.faultErr(r.position("detectors."+f.Field), "detectors."+f.Field, errors.New(f.Message))
