@@ -7,7 +7,7 @@ import (
 
 // This file says what alerts foretell, and what became of it. An alert about the customer as a whole is a statement about the horizon behind it, whichever method made
 // it: silence says that he will do nothing, spend_drop that he will spend less than half of what he used to, outflow that the balance stays below half of what
-// was usual. An alert about a complaint tells what is, and
+// was usual, partial_lapse that nothing is paid for what had stopped. An alert about a complaint, a payment, grievances or a tier tells what is, and
 // foretells nothing.
 
 // Verdict is what became of a prediction.
@@ -51,6 +51,9 @@ func (s *Set) Foretell(r *customer.Record, env *Env, l *customer.Lifecycle, hori
 	case OutflowName:
 		p.Expected = l.Expected
 		return p, true
+	case PartialLapseName:
+		p.Habit = l.Cause
+		return p, true
 	}
 	return p, false
 }
@@ -93,6 +96,9 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 		balance, _ := env.Rates.Convert(a.Currency, a.Weeks[len(a.Weeks)-1].Peak)
 		return verdict(less(max(balance, 0), 100, p.Expected, outflowOver))
 	}
+	if p.Detector == PartialLapseName {
+		return missed(r, env, p)
+	}
 	if p.Detector == SpendDropName {
 		if !held {
 			return Unknown
@@ -114,6 +120,31 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 		return Unknown
 	}
 	return verdict(!activeOn(r, from, to, purchases))
+}
+
+// missed says whether nothing was paid for a habit between an alert about it and the end of its horizon. The rhythm tells its last days only: that is not known where two of them lie behind the
+// horizon, nor where another habit has taken its place.
+func missed(r *customer.Record, env *Env, p *customer.Prediction) Verdict {
+	all := r.Habits()
+	place := int(p.Habit) - 1
+	if place < 0 || place >= len(all) || all[place].Kind == 0 || int32(all[place].Rhythm.First) > env.Calendar.DayOf(r, p.Since) {
+		return Unknown
+	}
+	h := &all[place].Rhythm
+	fired, due := env.Calendar.DayOf(r, p.At), env.Calendar.DayOf(r, p.Due)
+	day := int32(h.Last)
+	for _, gap := range [...]uint16{h.Gap, h.GapBefore, 0} {
+		switch {
+		case day < fired:
+			return Right
+		case day <= due:
+			return Wrong
+		case gap == 0:
+			return Unknown
+		}
+		day -= int32(gap)
+	}
+	return Unknown
 }
 
 func verdict(right bool) Verdict {

@@ -162,10 +162,20 @@ func (d *partialLapse) Evaluate(r *customer.Record, env *Env, _ *event.Event, ou
 		s.Expected = env.Rates.round(scaled(v, 1, int64(h.Rhythm.Count)))
 		if h.Kind != customer.HabitIncome {
 			days := h.Rhythm.MeanGap() * float64(h.Rhythm.Count)
-			s.AtRisk = env.Rates.round(scaled(v, int64(d.horizon/Day), max(int64(math.Round(days)), 1)))
+			s.AtRisk = env.Rates.round(scaled(v, int64(d.horizonOf(&h.Rhythm)), max(int64(math.Round(days)), 1)))
 		}
 	}
+	if days := d.horizonOf(&h.Rhythm); days != int(d.horizon/Day) {
+		s.HorizonDays = days
+	}
 	return append(out, s), since + d.lapse
+}
+
+// horizonOf is for how many days an alert says that nothing will be paid: as long as is configured, and at least half as long again as the mean gap, because what is paid once a year says nothing within two
+// months.
+func (d *partialLapse) horizonOf(h *customer.Rhythm) int {
+	const gaps = 1.5
+	return max(int(d.horizon/Day), int(math.Ceil(gaps*h.MeanGap())))
 }
 
 // goesOnOtherwise reports whether the customer does other things as before: on days since the habit was last seen, and lately.
@@ -259,6 +269,7 @@ func (d *partialLapse) Explain(r *customer.Record, env *Env, sig *Signal, to *Ob
 	to.Int("silent_days", int64(env.Calendar.DayOf(r, sig.At)-1-int32(h.Rhythm.Last)))
 	to.Int("patience_days", int64(d.patience(&h.Rhythm)))
 	to.Number("false_alarms", d.cfg.FalseAlarms, 3)
+	to.Int("foretold_days", int64(d.horizonOf(&h.Rhythm)))
 	explainRates(r, env.Rates, to)
 }
 

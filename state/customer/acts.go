@@ -41,7 +41,15 @@ type Prediction struct {
 	Probability uint16       // in 1/1000; 0 for an alert that told none
 	Expected    event.Money  // what the customer would spend from At to Due by the habit that he had before Since, in the reporting currency; 0 where it does not matter
 	Result      event.Result // what a person said of it; it counts instead of what is computed
+	// Habit is the place of the habit that it is about, from 1 on; 0 for one about the customer as a whole.
+	Habit uint8
 }
+
+// predictsHabit marks the stored severity of a prediction about a habit, whose place follows.
+const predictsHabit = 0x80
+
+// nowhere is a place that no habit has.
+const nowhere = MaxHabits + 1
 
 // Limits of what is remembered of people's acts. They keep a stored record below MaxEncoded.
 const (
@@ -264,7 +272,11 @@ func (actsPart) append(dst []byte, r *Record) []byte {
 		p := &a.predictions[i]
 		dst = append(appendText(dst, p.Detector), p.AlertID[:]...)
 		dst = appendVarint(appendVarint(appendVarint(dst, p.At), p.At-p.Since), p.Due-p.At)
-		dst = append(dst, p.Severity)
+		if p.Habit != 0 {
+			dst = append(dst, p.Severity|predictsHabit, p.Habit)
+		} else {
+			dst = append(dst, p.Severity)
+		}
 		dst = appendUvarint(dst, uint64(p.Probability))
 		dst = append(appendVarint(dst, int64(p.Expected)), byte(p.Result))
 	}
@@ -324,6 +336,10 @@ func (d *decoder) acts(r *Record) {
 		p := Prediction{Detector: intern(d.text()), AlertID: d.id(), At: d.varint()}
 		p.Since = p.At - d.varint()
 		p.Due, p.Severity = p.At+d.varint(), d.byte()
+		if p.Severity&predictsHabit != 0 {
+			p.Severity, p.Habit = p.Severity&^predictsHabit, d.byte()
+			d.bad = d.bad || p.Habit == 0
+		}
 		p.Probability = d.short()
 		p.Expected, p.Result = event.Money(d.varint()), event.Result(d.byte())
 		a.predictions = append(a.predictions, p)
@@ -361,6 +377,9 @@ func (actsPart) join(r, o *Record, _ *Params) {
 		}
 	}
 	for _, p := range o.Predictions() {
+		if p.Habit != 0 {
+			p.Habit = nowhere // his habits have got other places
+		}
 		r.Predict(p)
 	}
 	from, until := o.Held()

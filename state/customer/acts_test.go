@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,5 +153,29 @@ func TestClip(t *testing.T) {
 		if got := Clip(in, 4); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
+	}
+}
+
+// A prediction about a habit keeps its place in the stored form. Of a customer who was merged into another the habits have other places, so nothing can be said of it any more.
+func TestPredictionsOfHabits(t *testing.T) {
+	r := &Record{ID: "c"}
+	want := []Prediction{
+		{Detector: "partial_lapse", At: t0, Since: t0 - 5, Due: t0 + 7, Severity: 2, Habit: 3},
+		{Detector: "silence", At: t0, Since: t0 - 5, Due: t0 + 7, Severity: 3, Probability: 700},
+	}
+	for _, p := range want {
+		r.Predict(p)
+	}
+	again := &Record{ID: "c"}
+	if err := DecodeRecord(AppendRecord(nil, r), again); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(again.Predictions(), want) {
+		t.Errorf("got %+v", again.Predictions())
+	}
+	other, p := &Record{ID: "d"}, DefaultParams(NewCalendar(nil))
+	other.Join(again, &p)
+	if got := other.Predictions(); len(got) != 2 || got[0].Habit <= MaxHabits || got[1].Habit != 0 {
+		t.Errorf("joined: %+v", got)
 	}
 }

@@ -256,7 +256,7 @@ func TestCodecBound(t *testing.T) {
 		a.closings = append(a.closings, Closing{Detector: strings.Repeat("d", detector), Subject: id, At: math.MaxInt64, Until: 1})
 	}
 	for range MaxPredictions {
-		r.Predict(Prediction{Detector: strings.Repeat("d", detector), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64})
+		r.Predict(Prediction{Detector: strings.Repeat("d", detector), At: math.MaxInt64, Due: 1, Probability: math.MaxUint16, Expected: math.MinInt64, Habit: math.MaxUint8})
 	}
 	r.bills = &bills{}
 	for i := range int64(maxBills) {
