@@ -265,15 +265,20 @@ func (p *Policy) wake(l *customer.Lifecycle, now int64) {
 
 // remindAt is when the alert is due for a reminder, 0 for never.
 func (p *Policy) remindAt(l *customer.Lifecycle) int64 {
-	w := customer.Work{}
-	if l.Work != nil {
-		w = *l.Work
+	w := l.Work
+	if w == nil {
+		w = &customer.Work{}
 	}
+	return p.remindWhen(w, l.FiredAt)
+}
+
+// remindWhen is when an alert that fired at an event time is due for a reminder after what people did, 0 for never.
+func (p *Policy) remindWhen(w *customer.Work, firedAt int64) int64 {
 	switch {
 	case w.SnoozedUntil != 0:
 		return w.SnoozedUntil
 	case p.remindAfter != 0 && w.AcknowledgedAt == 0:
-		return max(l.FiredAt, w.RemindedAt) + p.remindAfter
+		return max(firedAt, w.RemindedAt) + p.remindAfter
 	}
 	return 0
 }

@@ -7,6 +7,8 @@ import (
 
 	"ebb/detectors"
 	"ebb/detectors/cohorts"
+	"ebb/state/customer"
+	"ebb/stream/event"
 )
 
 // CohortDropName is the detector of alerts about a cohort of customers, TotalSpendName and TotalOutflowName those of alerts about what all of them do together.
@@ -18,29 +20,94 @@ const (
 	PoorIntakeName = "poor_intake"
 )
 
-// Wide is a step of an alert about more than one customer.
+// Wide is an alert about more than one customer, as of its newest step.
 type Wide interface {
 	// What tells the detector, the severity and the step, for metrics.
 	What() (detector string, severity Severity, step StepKind)
+	// Common is what all such alerts have.
+	Common() *WideStep
+	// Subject is whom it is about, such as owner=kim.
+	Subject() string
 	message(p *Policy) (alert, open Message)
+}
+
+// WideStep is what alerts about more than one customer have in common.
+type WideStep struct {
+	Step     StepKind
+	Reason   Reason // of a resolved one
+	Severity Severity
+	Revision uint32        // from 1; 0: nobody has been told of it
+	At       int64         // event time of the step, such as the end of the day that was judged, ms
+	Opened   int64         // event time at which it fired, ms
+	Work     customer.Work // what people did about it
+	// By, Note, Result and LossCause are of the act that led to the step.
+	By, Note  string
+	Result    event.Result // of one that resolved the alert
+	LossCause event.Cause
+}
+
+// Common returns itself, for the alerts that it is a part of.
+func (s *WideStep) Common() *WideStep { return s }
+
+// Next makes the alert's next step, at an event time, ms.
+func (s *WideStep) Next(kind StepKind, reason Reason, at int64) {
+	*s = WideStep{Step: kind, Reason: reason, Severity: s.Severity, Revision: s.Revision + 1, At: max(at, s.At), Opened: s.Opened, Work: s.Work}
 }
 
 // WideMessage writes a step about more than one customer as the event of the alert topic and as the record of the table of open alerts, as Message does for a
 // customer. It is of no customer: the key is what it is about, such as cohort/owner=kim.
 func (p *Policy) WideMessage(x Wide) (alert, open Message) { return x.message(p) }
 
+// WideID is the id of an alert about more than one customer.
+func (p *Policy) WideID(x Wide) [16]byte {
+	detector, _, _ := x.What()
+	return p.alertID("", detector, x.Subject(), x.Common().Opened)
+}
+
+// ActWide carries out what a person decided about an alert that is open, as its next step. The result is customer.Applied, or ActRepeated for an act that says what is so already: it
+// changes nothing. until is not 0 for an outcome, which ends the alert: up to that event time its condition is not told again, ms.
+func (p *Policy) ActWide(x Wide, e *event.Event) (until int64, result customer.Outcome) {
+	s, a := x.Common(), e.Control
+	at := max(e.Time, s.At)
+	if e.Kind == event.KindOutcome {
+		s.Next(StepResolved, detectors.ClosedByOutcome, at)
+		s.Result, s.LossCause, until = a.Result, a.Cause, at+p.quietAfter
+	} else {
+		w := s.Work
+		kind, changed := work(&w, e.Kind, a, at)
+		if !changed {
+			return 0, customer.ActRepeated
+		}
+		s.Work = w
+		s.Next(kind, "", at)
+	}
+	s.By, s.Note = customer.Clip(a.By, customer.MaxActor), customer.Clip(a.Note, customer.MaxNote)
+	if s.Note != "" {
+		s.Work.Note = s.Note
+	}
+	return until, customer.Applied
+}
+
+// RemindWide makes the reminder the next step of an alert that is open, if one is due by an event time, ms.
+func (p *Policy) RemindWide(x Wide, now int64) bool {
+	s := x.Common()
+	due := p.remindWhen(&s.Work, s.Opened)
+	if due == 0 || now < due {
+		return false
+	}
+	s.Work.SnoozedUntil, s.Work.RemindedAt = 0, due
+	s.Next(StepReminded, "", due)
+	return true
+}
+
 // WideVersion changes with the meaning of these alerts.
 const WideVersion = "1"
 
-// Cohort is a step of an alert about a cohort of customers: more of them begin to leave than chance explains.
+// Cohort is an alert about a cohort of customers: more of them begin to leave than chance explains.
 type Cohort struct {
-	cohorts.Finding
-	Step        StepKind
-	Severity    Severity
-	Revision    uint32  // from 1
-	At          int64   // event time of the step: the end of the day that was judged, ms
-	Opened      int64   // event time at which it fired, ms
-	FalseAlarms float64 // stated for all cohorts together, a year
+	WideStep
+	cohorts.Finding         // as it was told last
+	FalseAlarms     float64 // stated for all cohorts together, a year
 }
 
 // cohortOf says in words whose customers they are.
@@ -76,13 +143,11 @@ func (c *Cohort) What() (detector string, severity Severity, step StepKind) {
 	return CohortDropName, c.Severity, c.Step
 }
 
+// Subject is the cohort.
+func (c *Cohort) Subject() string { return c.Key.String() }
+
 func (c *Cohort) message(p *Policy) (alert, open Message) {
-	name := c.Key.String()
-	reason := Reason("")
-	if c.Step == StepResolved {
-		reason = ReasonRecovered
-	}
-	return p.wide(&wideStep{CohortDropName, name, c.Step, reason, c.Severity, c.Revision, c.At, dayStart(c.Since), c.Opened}, c.Summary(), func(o *detectors.Object) {
+	return p.wide(c, dayStart(c.Since), c.Summary(), func(o *detectors.Object) {
 		if c.AtRisk != 0 {
 			o.Object("money_at_risk", func(o *detectors.Object) {
 				o.Money("amount", c.AtRisk)
@@ -93,36 +158,33 @@ func (c *Cohort) message(p *Policy) (alert, open Message) {
 	})
 }
 
-// wideStep is what steps about more than one customer have in common.
-type wideStep struct {
-	detector, subject string
-	kind              StepKind
-	reason            Reason
-	severity          Severity
-	revision          uint32
-	at, since, opened int64 // ms
-}
-
-// wide writes such a step; body writes what is its own.
-func (p *Policy) wide(w *wideStep, summary string, body func(o *detectors.Object)) (alert, open Message) {
-	key := []byte("cohort/" + w.subject)
-	sum := p.alertID("", w.detector, w.subject, w.opened)
+// wide writes a step; body writes what is its own.
+func (p *Policy) wide(x Wide, since int64, summary string, body func(o *detectors.Object)) (alert, open Message) {
+	s := x.Common()
+	detector, _, _ := x.What()
+	key := []byte("cohort/" + x.Subject())
+	sum := p.WideID(x)
 	id := hex.AppendEncode(nil, sum[:])
+	act := &Step{By: s.By, Note: s.Note, Result: s.Result, LossCause: s.LossCause, work: &s.Work}
 	o := detectors.Begin(make([]byte, 0, 1024))
-	head(&o, id, w.revision, w.kind, w.reason, w.detector)
+	head(&o, id, s.Revision, s.Step, s.Reason, detector)
 	o.Object("subject", func(o *detectors.Object) {
 		o.Text("type", "cohort")
-		o.Text("id", w.subject)
+		o.Text("id", x.Subject())
 	})
-	o.Text("severity", w.severity.String())
+	o.Text("severity", s.Severity.String())
+	if s.Reason == detectors.ClosedByOutcome {
+		summary = strings.Replace(string(closedAs(nil, act)), "customer is", "customers are", 1)
+	}
 	o.Text("summary", summary)
-	times(&o, w.at, w.since, w.opened)
+	times(&o, s.At, since, s.Opened)
+	people(&o, act)
 	body(&o)
 	o.Text("detector_version", WideVersion)
 	o.TextIf("config_hash", p.cfg.ConfigHash)
-	alert = Message{Key: key, Value: o.End(), Headers: p.headers(alertTypes[w.kind], id, w.revision, key, w.at, alertSchema)}
+	alert = Message{Key: key, Value: o.End(), Headers: p.headers(alertTypes[s.Step], id, s.Revision, key, s.At, alertSchema)}
 	open = Message{Key: id}
-	if w.kind != StepResolved {
+	if s.Step != StepResolved {
 		open.Value, open.Headers = alert.Value, alert.Headers
 	}
 	return alert, open
@@ -132,7 +194,7 @@ func dayStart(day int32) int64 { return int64(day) * detectors.Day.Ms() }
 
 // explain writes the numbers that made the decision, and who they are.
 func (c *Cohort) explain(o *detectors.Object) {
-	o.Text("dimension", c.By.String())
+	o.Text("dimension", c.Key.By.String())
 	o.TextIf("value", c.Value)
 	o.Date("judged_day", c.Day)
 	o.Int("days", int64(c.Days))
@@ -159,21 +221,19 @@ func (c *Cohort) explain(o *detectors.Object) {
 // significant writes a small probability with two digits.
 func significant(p float64) string { return strings.Replace(fmt.Sprintf("%.1e", p), "e-0", "e-", 1) }
 
-// Total is a step of an alert about what all customers do together: a week's total is out of its range.
+// Total is an alert about what all customers do together: a week's total is out of its range.
 type Total struct {
-	cohorts.Weekly
-	Kind     StepKind
-	Reason   Reason // of a resolved one
-	Level    Severity
-	Revision uint32 // from 1
-	At       int64  // event time of the step: the end of the week that was judged, ms
-	Opened   int64  // event time at which it fired, ms
+	WideStep
+	cohorts.Weekly // as it was told last
 }
 
 // What tells the detector, the severity and the step.
 func (t *Total) What() (detector string, severity Severity, step StepKind) {
-	return t.detector(), t.Level, t.Kind
+	return t.detector(), t.Severity, t.Step
 }
+
+// Subject is everybody.
+func (t *Total) Subject() string { return cohorts.Key{}.String() }
 
 func (t *Total) detector() string {
 	if t.Series == cohorts.Outflow {
@@ -185,7 +245,7 @@ func (t *Total) detector() string {
 func (t *Total) message(p *Policy) (alert, open Message) {
 	const week = 7
 	since := t.Opened - week*detectors.Day.Ms()
-	return p.wide(&wideStep{t.detector(), cohorts.Key{}.String(), t.Kind, t.Reason, t.Level, t.Revision, t.At, since, t.Opened}, t.summary(p), func(o *detectors.Object) {
+	return p.wide(t, since, t.summary(p), func(o *detectors.Object) {
 		o.Money("observed", t.Observed)
 		o.Money("expected", t.Expected)
 		o.Object("evidence", func(o *detectors.Object) {
@@ -214,24 +274,23 @@ func (t *Total) summary(p *Policy) string {
 	return text
 }
 
-// Intake is a step of an alert about customers who came from a source: fewer of them stay than of those before.
+// Intake is an alert about customers who came from a source: fewer of them stay than of those before.
 type Intake struct {
-	cohorts.Intake
-	Step     StepKind
-	Reason   Reason // of a resolved one
-	Revision uint32 // from 1
-	At       int64  // event time of the step: the end of the day on which the last of them was judged, ms
-	Since    int64  // when they began to come, ms
-	Opened   int64  // event time at which it fired, ms
+	WideStep
+	cohorts.Intake       // as it was told last
+	Began          int64 // when they began to come, ms
 }
 
 // What tells the detector, the severity and the step.
 func (x *Intake) What() (detector string, severity Severity, step StepKind) {
-	return PoorIntakeName, Warning, x.Step
+	return PoorIntakeName, x.Severity, x.Step
 }
 
+// Subject is the source.
+func (x *Intake) Subject() string { return "source=" + x.Source }
+
 func (x *Intake) message(p *Policy) (alert, open Message) {
-	return p.wide(&wideStep{PoorIntakeName, "source=" + x.Source, x.Step, x.Reason, Warning, x.Revision, x.At, x.Since, x.Opened}, x.summary(), func(o *detectors.Object) {
+	return p.wide(x, x.Began, x.summary(), func(o *detectors.Object) {
 		o.Object("evidence", func(o *detectors.Object) {
 			o.TextIf("source", x.Source)
 			o.Date("judged_day", x.Day)

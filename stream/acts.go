@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"encoding/binary"
 	"fmt"
 
+	"ebb/alerts"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/event"
@@ -19,6 +21,9 @@ func (t *task) act(s *source, sl *slot) error {
 	case ev.Kind == event.KindErase:
 		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb does not erase customers"}
 		return t.refuse(s, sl)
+	case len(ev.Customer) == 0 && ev.Kind != event.KindMaintenance:
+		t.passAct(ev)
+		return nil
 	case len(ev.Customer) == 0:
 		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb carries out maintenance of single customers only: name one"}
 		return t.refuse(s, sl)
@@ -41,6 +46,40 @@ func (t *task) act(s *source, sl *slot) error {
 		t.rec.tally.in(&e.Record)
 	}
 	return nil
+}
+
+// factActs is the kind of the facts that carry what people decided about alerts of many customers, which are the second stage's:
+//
+//	value   version (1 byte), group (text), kind (1 byte), time (varint, ms), alert, by, note, assignee (texts), until (varint, ms), result and cause (1 byte each)
+const factActs = "acts"
+
+// passAct passes an act that names no customer on to the second stage.
+func (t *task) passAct(e *event.Event) {
+	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factActs, t.partition), Value: appendAct(nil, t.cfg.Group, e)})
+	t.cutNow = true // a person waits
+}
+
+func appendAct(b []byte, group string, e *event.Event) []byte {
+	a := e.Control
+	b = append(appendString(append(b, factVersion), group), byte(e.Kind))
+	b = binary.AppendVarint(b, e.Time)
+	for _, s := range []string{a.AlertID, a.By, a.Note, a.Assignee} {
+		b = appendString(b, s)
+	}
+	return append(binary.AppendVarint(b, a.Until), byte(a.Result), byte(a.Cause))
+}
+
+func decodeAct(b []byte) (*event.Event, error) {
+	d, _, err := openFact(b)
+	if err != nil {
+		return nil, err
+	}
+	e := &event.Event{Feed: event.Control, Kind: event.Kind(d.byte()), Time: d.varint()}
+	e.Control = &event.Act{AlertID: d.str(), By: d.str(), Note: d.str(), Assignee: d.str(), Until: d.varint(), Result: event.Result(d.byte()), Cause: event.Cause(d.byte())}
+	if err := d.closeFact(); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // actOn is act once the customer is found. It is false if he was forgotten.

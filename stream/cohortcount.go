@@ -122,8 +122,8 @@ type CohortWatch struct {
 }
 
 // NewCohortWatch watches cohorts whose customers are counted in so many parts.
-func NewCohortWatch(cfg cohorts.Config, parts int) *CohortWatch {
-	return &CohortWatch{newWatching(cfg), int32(parts)}
+func NewCohortWatch(cfg cohorts.Config, policy *alerts.Policy, parts int) *CohortWatch {
+	return &CohortWatch{newWatching(cfg, policy), int32(parts)}
 }
 
 // Tell takes in what one part has counted, all of whose deadlines up to an event time are decided, ms. It returns the steps of the days that all parts have told by now. These do not depend on

@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,27 +13,28 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors/cohorts"
+	"ebb/state/customer"
 	"ebb/stream/batch"
+	"ebb/stream/event"
 )
 
 // watching is the part of the second stage that watches cohorts of customers. A day is judged once every partition has told everything of it, so the alerts are the same in
 // whatever order that came and wherever the customers lie. What is told of days that are not over yet is kept in memory only: after a take-over it is read again, from
 // the oldest fact that holds anything of it.
 type watching struct {
-	cfg     cohorts.Config
-	fold    *cohorts.Fold
-	levels  levels                // in days
-	quiet   map[int32]int32       // newest day of which a partition told in its quiet history
-	days    map[int32]*cohortsDay // that are told in part and not closed
-	ahead   []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
-	open    map[cohorts.Key]*cohortAlert
-	totals  map[cohorts.Series]*totalAlert
-	intakes map[string]*intakeAlert // by source
-	stored  int64                   // offset of the first fact that has to be read again, as it is stored; -1: none
-	told    cohorts.Standing        // which alerts about cohorts the tasks hold others back for
-	pieces  pieces                  // the fold, as it is stored
-	closed  bool                    // a day was closed since it was stored
-	moved   bool                    // something else changed since
+	cfg    cohorts.Config
+	fold   *cohorts.Fold
+	levels levels                // in days
+	quiet  map[int32]int32       // newest day of which a partition told in its quiet history
+	days   map[int32]*cohortsDay // that are told in part and not closed
+	ahead  []aheadFact           // facts that hold something of such days, or tell that they are over, in the order of their offsets
+	policy *alerts.Policy
+	open   wides
+	stored int64            // offset of the first fact that has to be read again, as it is stored; -1: none
+	told   cohorts.Standing // which alerts about cohorts the tasks hold others back for
+	pieces pieces           // the fold, as it is stored
+	closed bool             // a day was closed since it was stored
+	moved  bool             // something else changed since
 }
 
 // cohortsDay is what was told of a day.
@@ -54,29 +57,27 @@ type aheadFact struct {
 	day    int32
 }
 
-// cohortAlert is an open alert about a cohort.
-type cohortAlert struct {
-	opened   int64 // event time at which it fired, ms
-	since    int32 // day of the first leaver
-	leavers  int64 // as they were told last
-	severity alerts.Severity
-	revision uint32 // 0: it began in the quiet history, and nobody was told
+// wides are the open alerts about more than one customer, as they were told last (with revision 0: they began in the quiet history, and nobody was told), and those that a person closed. As a
+// whole they are stored by gob, which keeps numbers exactly and lets fields come and go: they are few, and written once a day.
+type wides struct {
+	Cohorts map[cohorts.Key]*alerts.Cohort
+	Totals  map[cohorts.Series]*openTotal
+	Intakes map[string]*alerts.Intake // by source
+	Closed  []closedWide              // in the order in which they were closed
 }
 
-// totalAlert is an open alert about a total.
-type totalAlert struct {
-	opened      int64   // event time at which it fired, ms
-	usual, each float64 // for each active customer: what was to be expected then, and what came
-	weeks       uint32  // since then
-	revision    uint32  // 0: it began in the quiet history, and nobody was told
-	severity    alerts.Severity
+// openTotal is an open alert about a total.
+type openTotal struct {
+	alerts.Total
+	UsualThen, EachThen float64 // for each active customer, when it fired: what was to be expected, and what came
+	Lasted              int     // weeks since then
 }
 
-// intakeAlert is an open alert about customers who came from a source.
-type intakeAlert struct {
-	opened   int64  // event time at which it fired, ms
-	since    int32  // day from which on they came
-	revision uint32 // 0: it began in the quiet history, and nobody was told
+// closedWide is an alert that a person closed with an outcome: the condition is not told again for a while.
+type closedWide struct {
+	Detector, Subject string
+	ID                [16]byte
+	Until             int64 // event time, ms
 }
 
 // intakeOpen is for how long such an alert is open at most, ms.
@@ -96,11 +97,15 @@ const (
 	cohortsFormat = 1
 )
 
-func newWatching(cfg cohorts.Config) *watching {
+func newWatching(cfg cohorts.Config, policy *alerts.Policy) *watching {
 	return &watching{
-		cfg: cfg, fold: cohorts.NewFold(cfg), levels: newLevels(completeWithin), quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
-		open: map[cohorts.Key]*cohortAlert{}, totals: map[cohorts.Series]*totalAlert{}, intakes: map[string]*intakeAlert{}, stored: -1, pieces: pieces{prefix: cohortsPrefix},
+		cfg: cfg, policy: policy, fold: cohorts.NewFold(cfg), levels: newLevels(completeWithin), quiet: map[int32]int32{}, days: map[int32]*cohortsDay{},
+		open: newWides(), stored: -1, pieces: pieces{prefix: cohortsPrefix},
 	}
+}
+
+func newWides() wides {
+	return wides{Cohorts: map[cohorts.Key]*alerts.Cohort{}, Totals: map[cohorts.Series]*openTotal{}, Intakes: map[string]*alerts.Intake{}}
 }
 
 func (w *watching) day(d int32) *cohortsDay {
@@ -214,7 +219,7 @@ func (w *watching) judge(d int32) (steps []alerts.Wide) {
 		quiet = quiet || day >= d
 	}
 	watch := map[cohorts.Key]bool{}
-	for k := range w.open {
+	for k := range w.open.Cohorts {
 		watch[k] = true
 	}
 	for _, finding := range w.fold.Close(d, x.leavers, watch) {
@@ -237,24 +242,25 @@ func (w *watching) judge(d int32) (steps []alerts.Wide) {
 		}
 		steps = append(steps, w.oldIntakes(d)...)
 	}
-	return steps
+	return append(steps, w.remind(int64(d+1)*dayMs)...)
 }
 
 // intake takes what is said of an intake into the life of its source's alert, and returns the step to publish, nil if there is none.
 func (w *watching) intake(x *cohorts.Intake, quiet bool) alerts.Wide {
 	at := int64(x.Day+1) * dayMs
-	a := w.intakes[x.Source]
-	kind := alerts.StepChanged
+	a := w.open.Intakes[x.Source]
+	kind, reason := alerts.StepChanged, alerts.Reason("")
 	switch {
-	case a == nil && !x.Firing:
-		return nil
 	case a == nil:
-		a = &intakeAlert{opened: at, since: x.From}
-		w.intakes[x.Source] = a
+		a = &alerts.Intake{WideStep: alerts.WideStep{Opened: at, Severity: alerts.Warning}, Intake: cohorts.Intake{Source: x.Source}, Began: int64(x.From) * dayMs}
+		if !x.Firing || w.hushed(a, at) {
+			return nil
+		}
+		w.open.Intakes[x.Source] = a
 	case x.Clear:
-		delete(w.intakes, x.Source)
-		kind = alerts.StepResolved
-		if a.revision == 0 {
+		delete(w.open.Intakes, x.Source)
+		kind, reason = alerts.StepResolved, alerts.ReasonRecovered
+		if a.Revision == 0 {
 			return nil
 		}
 	case !x.Firing:
@@ -263,68 +269,169 @@ func (w *watching) intake(x *cohorts.Intake, quiet bool) alerts.Wide {
 	if kind != alerts.StepResolved && quiet {
 		return nil
 	}
-	if a.revision == 0 {
+	if a.Revision == 0 {
 		kind = alerts.StepFired
 	}
-	reason := alerts.Reason("")
-	if kind == alerts.StepResolved {
-		reason = alerts.ReasonRecovered
-	}
-	return a.step(x, kind, reason, at)
-}
-
-func (a *intakeAlert) step(x *cohorts.Intake, kind alerts.StepKind, reason alerts.Reason, at int64) *alerts.Intake {
-	a.revision++
-	return &alerts.Intake{Intake: *x, Step: kind, Reason: reason, Revision: a.revision, At: at, Since: int64(a.since) * dayMs, Opened: a.opened}
+	a.Intake = *x
+	w.next(a, kind, reason, at)
+	return copied(a)
 }
 
 // oldIntakes resolves alerts about intakes that nothing followed which could be judged.
 func (w *watching) oldIntakes(day int32) (steps []alerts.Wide) {
-	for _, source := range slices.Sorted(maps.Keys(w.intakes)) {
-		a, at := w.intakes[source], int64(day+1)*dayMs
-		if at-a.opened < intakeOpen {
+	for _, source := range slices.Sorted(maps.Keys(w.open.Intakes)) {
+		a, at := w.open.Intakes[source], int64(day+1)*dayMs
+		if at-a.Opened < intakeOpen {
 			continue
 		}
-		delete(w.intakes, source)
-		if a.revision != 0 {
-			steps = append(steps, a.step(&cohorts.Intake{Source: source, Day: day}, alerts.StepResolved, alerts.ReasonExpired, at))
+		delete(w.open.Intakes, source)
+		if a.Revision != 0 {
+			a.Intake = cohorts.Intake{Source: source, Day: day}
+			w.next(a, alerts.StepResolved, alerts.ReasonExpired, at)
+			steps = append(steps, copied(a))
 		}
 	}
 	return steps
 }
 
+// next makes the next step of an open alert. Reminders of one that is told first now count from now.
+func (w *watching) next(x alerts.Wide, kind alerts.StepKind, reason alerts.Reason, at int64) {
+	s := x.Common()
+	if s.Next(kind, reason, at); kind == alerts.StepFired {
+		s.Work.RemindedAt = at
+	}
+}
+
+// copied is an alert as it is now: it goes on before the step is published.
+func copied(x alerts.Wide) alerts.Wide {
+	switch a := x.(type) {
+	case *alerts.Cohort:
+		c := *a
+		return &c
+	case *openTotal:
+		c := a.Total
+		return &c
+	case *alerts.Intake:
+		c := *a
+		return &c
+	}
+	return x
+}
+
+// all are the open alerts that somebody was told of, in an order of their own.
+func (w *watching) all() (list []alerts.Wide) {
+	add := func(x alerts.Wide) {
+		if x.Common().Revision != 0 {
+			list = append(list, x)
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(w.open.Cohorts), cohorts.Key.Compare) {
+		add(w.open.Cohorts[k])
+	}
+	for _, s := range slices.Sorted(maps.Keys(w.open.Totals)) {
+		add(w.open.Totals[s])
+	}
+	for _, source := range slices.Sorted(maps.Keys(w.open.Intakes)) {
+		add(w.open.Intakes[source])
+	}
+	return list
+}
+
+// remind makes the reminders that are due by an event time, ms.
+func (w *watching) remind(now int64) (steps []alerts.Wide) {
+	for _, x := range w.all() {
+		if w.policy.RemindWide(x, now) {
+			steps = append(steps, copied(x))
+		}
+	}
+	return steps
+}
+
+// act carries out what a person decided about an alert. The step is nil where it leads to none.
+func (w *watching) act(e *event.Event) (step alerts.Wide, result customer.Outcome) {
+	id, _ := alerts.ParseID(e.Control.AlertID)
+	if e.Kind == event.KindReopen {
+		for i := range w.open.Closed {
+			if w.open.Closed[i].ID == id {
+				w.open.Closed, w.moved = slices.Delete(w.open.Closed, i, i+1), true
+				return nil, customer.Applied
+			}
+		}
+		return nil, customer.AlertNotOpen
+	}
+	for _, x := range w.all() {
+		if w.policy.WideID(x) != id {
+			continue
+		}
+		until, result := w.policy.ActWide(x, e)
+		if result != customer.Applied {
+			return nil, result
+		}
+		w.moved = true
+		if until != 0 {
+			w.closeBy(x, id, until)
+		}
+		return copied(x), result
+	}
+	return nil, customer.AlertNotOpen
+}
+
+// closeBy forgets an open alert that a person closed. Who was held back within it is told once the next day is judged.
+func (w *watching) closeBy(x alerts.Wide, id [16]byte, until int64) {
+	detector, _, _ := x.What()
+	w.open.Closed = append(w.open.Closed, closedWide{detector, x.Subject(), id, until})
+	switch a := x.(type) {
+	case *alerts.Cohort:
+		delete(w.open.Cohorts, a.Key)
+		w.ended(a.Key, a.Opened, w.fold.Day()+1)
+	case *openTotal:
+		delete(w.open.Totals, a.Series)
+	case *alerts.Intake:
+		delete(w.open.Intakes, a.Source)
+	}
+}
+
+// hushed reports whether an alert that would begin at an event time is one that a person closed a short while ago, ms.
+func (w *watching) hushed(x alerts.Wide, at int64) bool {
+	w.open.Closed = slices.DeleteFunc(w.open.Closed, func(c closedWide) bool { return c.Until <= at })
+	detector, _, _ := x.What()
+	return slices.ContainsFunc(w.open.Closed, func(c closedWide) bool { return c.Detector == detector && c.Subject == x.Subject() })
+}
+
 // weekly takes the end of a week into the life of the alert about a total, and returns the step to publish, nil if there is none.
-func (w *watching) weekly(x *cohorts.Weekly, quiet bool) *alerts.Total {
+func (w *watching) weekly(x *cohorts.Weekly, quiet bool) alerts.Wide {
 	at := int64(x.Day+1) * dayMs
-	a := w.totals[x.Series]
+	a := w.open.Totals[x.Series]
 	kind, reason := alerts.StepFired, alerts.Reason("")
-	switch {
-	case a == nil && !x.Firing:
-		return nil
-	case a == nil:
-		a = &totalAlert{opened: at, usual: x.Usual, each: x.Each, severity: severityOfTotal(x)}
-		w.totals[x.Series] = a
-	default:
-		a.weeks++
-		switch middle := (a.usual + a.each) / 2; {
+	if a == nil {
+		a = &openTotal{UsualThen: x.Usual, EachThen: x.Each}
+		a.Opened, a.Severity, a.Series = at, severityOfTotal(x), x.Series
+		if !x.Firing || w.hushed(a, at) {
+			return nil
+		}
+		w.open.Totals[x.Series] = a
+	} else {
+		a.Lasted++
+		switch middle := (a.UsualThen + a.EachThen) / 2; {
 		case x.Series == cohorts.Spend && x.Each > middle, x.Series == cohorts.Outflow && x.Each < middle:
 			kind, reason = alerts.StepResolved, alerts.ReasonRecovered
-		case a.weeks >= totalWeeks:
+		case a.Lasted >= totalWeeks:
 			kind, reason = alerts.StepResolved, alerts.ReasonExpired
-		case a.revision != 0:
+		case a.Revision != 0:
 			return nil
 		}
 	}
 	if kind == alerts.StepResolved {
-		delete(w.totals, x.Series)
-		if a.revision == 0 {
+		delete(w.open.Totals, x.Series)
+		if a.Revision == 0 {
 			return nil
 		}
 	} else if quiet {
 		return nil
 	}
-	a.revision++
-	return &alerts.Total{Weekly: *x, Kind: kind, Reason: reason, Level: a.severity, Revision: a.revision, At: at, Opened: a.opened}
+	a.Weekly = *x
+	w.next(a, kind, reason, at)
+	return copied(a)
 }
 
 // severityOfTotal is critical where half of the spend is gone, or twice as much as ever is moved away.
@@ -336,41 +443,40 @@ func severityOfTotal(x *cohorts.Weekly) alerts.Severity {
 }
 
 // live takes a finding into the life of the cohort's alert, and returns the step to publish, nil if there is none.
-func (w *watching) live(f *cohorts.Finding, quiet bool) *alerts.Cohort {
+func (w *watching) live(f *cohorts.Finding, quiet bool) alerts.Wide {
 	at := int64(f.Day+1) * dayMs
-	a := w.open[f.Key]
+	a := w.open.Cohorts[f.Key]
 	if a == nil {
-		if !f.Firing {
+		a = &alerts.Cohort{WideStep: alerts.WideStep{Opened: at}, Finding: cohorts.Finding{Key: f.Key, Since: f.Since}, FalseAlarms: w.cfg.FalseAlarms}
+		if !f.Firing || w.hushed(a, at) {
 			return nil
 		}
-		a = &cohortAlert{opened: at, since: f.Since}
-		w.open[f.Key] = a
+		w.open.Cohorts[f.Key] = a
 	}
-	severity := max(a.severity, severityOf(f))
-	kind := alerts.StepChanged
+	severity := max(a.Severity, severityOf(f))
+	kind, reason := alerts.StepChanged, alerts.Reason("")
 	switch {
 	case f.Clear:
-		delete(w.open, f.Key)
-		kind = alerts.StepResolved
-		if a.revision == 0 {
+		delete(w.open.Cohorts, f.Key)
+		kind, reason = alerts.StepResolved, alerts.ReasonRecovered
+		if a.Revision == 0 {
 			return nil
 		}
-		w.ended(f.Key, a.opened, f.Day)
-	case a.revision == 0:
+		w.ended(f.Key, a.Opened, f.Day)
+	case a.Revision == 0:
 		kind = alerts.StepFired
 		if quiet || !f.Firing {
 			return nil
 		}
-		w.told.Spans = append(w.told.Spans, cohorts.Span{Key: f.Key, Opened: a.opened, From: f.Day})
-	case severity == a.severity && f.Leavers < 2*a.leavers:
+		w.told.Spans = append(w.told.Spans, cohorts.Span{Key: f.Key, Opened: a.Opened, From: f.Day})
+	case severity == a.Severity && f.Leavers < 2*a.Leavers:
 		return nil
 	}
-	a.severity, a.leavers = severity, f.Leavers
-	a.revision++
-	f.Since = a.since
-	return &alerts.Cohort{
-		Finding: *f, Step: kind, Severity: severity, Revision: a.revision, At: at, Opened: a.opened, FalseAlarms: w.cfg.FalseAlarms,
-	}
+	since := a.Since
+	a.Severity, a.Finding = severity, *f
+	a.Since = since
+	w.next(a, kind, reason, at)
+	return copied(a)
 }
 
 // ended notes that an alert about a cohort ended with the judgement of a day.
@@ -403,14 +509,18 @@ func (w *watching) write(add func(key, value []byte) error) error {
 	if len(w.ahead) != 0 {
 		w.stored = w.ahead[0].offset
 	}
-	return errors.Join(err, add([]byte(cohortsHead), w.head()))
+	head, wrong := w.head()
+	if err = errors.Join(err, wrong); err != nil {
+		return err
+	}
+	return add([]byte(cohortsHead), head)
 }
 
 // written notes that it is stored.
 func (w *watching) written() { w.moved, w.closed = false, false }
 
 // head encodes what is not in the fold: levels and quiet days as they were when the newest day was closed (what came since is read again), and the open alerts.
-func (w *watching) head() []byte {
+func (w *watching) head() ([]byte, error) {
 	closed := w.fold.Day()
 	b := binary.AppendVarint([]byte{cohortsFormat}, w.stored)
 	b = binary.AppendVarint(b, w.levels.began)
@@ -419,25 +529,11 @@ func (w *watching) head() []byte {
 		b = binary.AppendVarint(binary.AppendUvarint(b, uint64(p)), min(w.levels.told[p], int64(closed)))
 		b = binary.AppendVarint(b, int64(min(w.quiet[p], closed)))
 	}
-	b = binary.AppendUvarint(b, uint64(len(w.open)))
-	for _, k := range slices.SortedFunc(maps.Keys(w.open), cohorts.Key.Compare) {
-		a := w.open[k]
-		b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(appendKey(b, k), a.opened), int64(a.since)), a.leavers)
-		b = binary.AppendUvarint(append(b, byte(a.severity)), uint64(a.revision))
+	var open bytes.Buffer
+	if err := gob.NewEncoder(&open).Encode(&w.open); err != nil {
+		return nil, fmt.Errorf("open alerts about many customers: %w", err)
 	}
-	b = binary.AppendUvarint(b, uint64(len(w.totals)))
-	for _, s := range slices.Sorted(maps.Keys(w.totals)) {
-		a := w.totals[s]
-		b = binary.AppendVarint(append(b, byte(s)), a.opened)
-		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, math.Float64bits(a.usual)), math.Float64bits(a.each))
-		b = append(binary.AppendUvarint(binary.AppendUvarint(b, uint64(a.weeks)), uint64(a.revision)), byte(a.severity))
-	}
-	b = binary.AppendUvarint(b, uint64(len(w.intakes)))
-	for _, source := range slices.Sorted(maps.Keys(w.intakes)) {
-		a := w.intakes[source]
-		b = binary.AppendUvarint(binary.AppendVarint(binary.AppendVarint(appendString(b, source), a.opened), int64(a.since)), uint64(a.revision))
-	}
-	return b
+	return append(b, open.Bytes()...), nil
 }
 
 // restore takes in a record of the changelog under a key that begins with cohortsPrefix.
@@ -467,27 +563,12 @@ func (w *watching) decode(value []byte) error {
 		p := int32(d.uvarint())
 		w.levels.told[p], w.quiet[p] = d.varint(), int32(d.varint())
 	}
-	clear(w.open)
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		k := d.cohort()
-		a := &cohortAlert{opened: d.varint(), since: int32(d.varint()), leavers: d.varint()}
-		a.severity, a.revision = alerts.Severity(d.byte()), uint32(d.uvarint())
-		w.open[k] = a
-	}
-	clear(w.totals)
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		s := cohorts.Series(d.byte())
-		a := &totalAlert{opened: d.varint(), usual: d.float(), each: d.float()}
-		a.weeks, a.revision, a.severity = uint32(d.uvarint()), uint32(d.uvarint()), alerts.Severity(d.byte())
-		w.totals[s] = a
-	}
-	clear(w.intakes)
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		source := d.str()
-		w.intakes[source] = &intakeAlert{opened: d.varint(), since: int32(d.varint()), revision: uint32(d.uvarint())}
-	}
 	if d.err != nil {
 		return fmt.Errorf("what is known of cohorts: %w", d.err)
+	}
+	w.open = newWides()
+	if err := gob.NewDecoder(bytes.NewReader(d.b)).Decode(&w.open); err != nil {
+		return fmt.Errorf("open alerts about many customers: %w", err)
 	}
 	return nil
 }
@@ -519,19 +600,6 @@ func decodeStanding(b []byte) (*cohorts.Standing, error) {
 		return nil, fmt.Errorf("open alerts about cohorts: %w", d.err)
 	}
 	return s, nil
-}
-
-// float reads a number of eight bytes.
-func (d *decoder) float() float64 {
-	if d.err == nil && len(d.b) < 8 {
-		d.fail("number is cut off")
-	}
-	if d.err != nil {
-		return 0
-	}
-	v := math.Float64frombits(binary.BigEndian.Uint64(d.b))
-	d.b = d.b[8:]
-	return v
 }
 
 // restored makes the fold of what the changelog held, without partitions that do not exist any more.

@@ -252,3 +252,46 @@ func owners(t *testing.T, all []*alerts.Alert) {
 		}
 	}
 }
+
+// Who is responsible for an alert about many customers acts on it as on any other: the record names no customer, may lie in any partition, and the second stage carries it out.
+func TestActOnAnAlertOfManyCustomers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, events := watched(t, 2)
+		w.broker.CreateTopic(t, w.topic("control"), 2, nil)
+		adjust := w.adjust
+		w.adjust = func(cfg *stream.Config) {
+			adjust(cfg)
+			cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Control, Topic: w.topic("control")})
+		}
+		w.produce(events)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		nap(5 * time.Second)
+		_, all := w.cohortSteps()
+		open := all[len(all)-1]
+		act := func(partition int32, more string) {
+			w.broker.Produce(t, w.topic("control"), kafkatest.Record{
+				Partition: partition,
+				Value:     fmt.Appendf(nil, `{"id":"a-%d","alert_id":%q,"time":%q,"by":"ann",%s}`, partition, open.AlertID, time.Now().UTC().Format(time.RFC3339), more),
+			})
+			nap(5 * time.Second)
+		}
+		act(1, `"type":"acknowledge"`)
+		act(0, `"type":"outcome","outcome":"false_alarm"`)
+		act(1, `"type":"contacted"`) // it is over
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		_, now := w.cohortSteps()
+		var got []string
+		for _, a := range now[len(all):] {
+			got = append(got, fmt.Sprintf("%s %s %s %s %s %d", a.Step, a.Reason, a.Outcome, a.By, a.AcknowledgedBy, a.Revision))
+			if a.AlertID != open.AlertID || len(a.Evidence) == 0 || string(a.Evidence) != string(open.Evidence) {
+				t.Errorf("%+v", a)
+			}
+		}
+		if want := []string{"acknowledged   ann ann 2", "resolved closed_by_outcome false_alarm ann ann 3"}; !slices.Equal(got, want) {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+	})
+}

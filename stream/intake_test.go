@@ -43,7 +43,7 @@ func (k *kept) tell(t *testing.T, p int32, f *cohortsTold, policy *alerts.Policy
 	if offset%5 != 0 {
 		return
 	}
-	w := newWatching(k.cfg)
+	w := newWatching(k.cfg, policy)
 	for key, value := range k.stored {
 		if err := w.restore(key, value); err != nil {
 			t.Fatal(err)
@@ -66,7 +66,7 @@ func TestWhatIsOpenOutlivesATakeOver(t *testing.T) {
 	}
 	policy := alerts.New(alerts.Config{Group: "g", Detectors: set, Currency: event.Currency{'E', 'U', 'R'}})
 	cfg := cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, Totals: true, Intakes: true}
-	k := &kept{cfg: cfg, w: newWatching(cfg), stored: map[string][]byte{}}
+	k := &kept{cfg: cfg, w: newWatching(cfg, policy), stored: map[string][]byte{}}
 	const first, poor, dear = 20_000, 300, 420
 	for day := range int32(560) {
 		at := first + day

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ebb/alerts"
+	"ebb/state/customer"
 	"ebb/stream/batch"
 	"ebb/stream/fetch"
 	"ebb/stream/group"
@@ -305,7 +306,7 @@ func (s *secondStage) replay() error {
 		s.learn = newLearning(*s.cfg.Population)
 	}
 	if s.cfg.Cohorts != nil {
-		s.watch = newWatching(*s.cfg.Cohorts)
+		s.watch = newWatching(*s.cfg.Cohorts, s.policy)
 	}
 	s.rec = stageRecord{group: s.cfg.Group, cluster: s.cluster}
 	topic := s.cfg.Topics.FactsChangelog
@@ -470,10 +471,10 @@ func (s *secondStage) end(st *fetch.Status) error {
 func (s *secondStage) fold(rec *batch.Record) error {
 	_, group, err := openFact(rec.Value)
 	switch kind, p, ok := splitFactKey(rec.Key); {
-	case !ok || kind != factConditions && kind != factSamples && kind != factCohorts:
+	case !ok || kind != factConditions && kind != factSamples && kind != factCohorts && kind != factActs:
 		s.log.Debug("a fact of a kind that this version does not know is passed over", "offset", rec.Offset)
 		return nil
-	case kind == factSamples && s.learn == nil, kind == factCohorts && s.watch == nil:
+	case kind == factSamples && s.learn == nil, (kind == factCohorts || kind == factActs) && s.watch == nil:
 		return nil
 	case err != nil:
 	case group != s.cfg.Group: // that group ends, as soon as it sees whose the changelog is
@@ -483,8 +484,10 @@ func (s *secondStage) fold(rec *batch.Record) error {
 	case p >= s.partitions:
 	case kind == factSamples:
 		err = s.foldSamples(rec, p)
-	default:
+	case kind == factCohorts:
 		err = s.foldCohorts(rec, p)
+	default:
+		err = s.foldAct(rec)
 	}
 	if err != nil {
 		return fmt.Errorf("topic %s offset %d: %w; to give it up: kafka-delete-records.sh to the offset behind it, then restart", s.cfg.Topics.Facts, rec.Offset, err)
@@ -521,12 +524,32 @@ func (s *secondStage) foldCohorts(rec *batch.Record, p int32) error {
 	if err != nil {
 		return err
 	}
-	steps := s.watch.take(p, f, s.partitions, rec.Offset, rec.Timestamp)
+	s.tellWide(s.watch.take(p, f, s.partitions, rec.Offset, rec.Timestamp)...)
+	return nil
+}
+
+// foldAct carries out what a person decided about an alert of many customers.
+func (s *secondStage) foldAct(rec *batch.Record) error {
+	e, err := decodeAct(rec.Value)
+	if err != nil {
+		return err
+	}
+	step, result := s.watch.act(e)
+	if step != nil {
+		s.tellWide(step)
+	}
+	if result != customer.Applied {
+		s.log.Info("an act changed nothing", "type", e.Kind, "alert_id", e.Control.AlertID, "because", result)
+	}
+	return nil
+}
+
+// tellWide puts steps about many customers into the next transaction.
+func (s *secondStage) tellWide(steps ...alerts.Wide) {
 	if len(steps) != 0 && s.out.since.IsZero() {
 		s.out.since = s.tick()
 	}
 	s.out.wide = append(s.out.wide, steps...)
-	return nil
 }
 
 // complete is true once every partition has told something, p with it. One whose task cannot even open never does: after a while it

@@ -85,6 +85,8 @@ func (d *Decoder) control(p *plan, e *Event) *Reject {
 	switch {
 	case a.AlertID == "" && e.Kind.needsAlert():
 		return refuse(ReasonAlertMissing, "alert_id is missing, null, empty or too long")
+	case a.AlertID == "" && e.Kind == KindContacted && len(e.Customer) == 0:
+		return refuse(ReasonCustomerMissing, "customer_id is missing, null or empty, and no alert_id is there")
 	case a.Into == "" && e.Kind == KindMerge:
 		return refuse(ReasonIntoMissing, "into, the customer who goes on, is missing, null, empty or too long")
 	case a.Until == 0 && (e.Kind == KindSnooze || e.Kind == KindMaintenance):

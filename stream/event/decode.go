@@ -308,7 +308,7 @@ func (d *Decoder) customer(p *plan, key []byte, e *Event) *Reject {
 			return refuse(ReasonInvalidUTF8, "the key, which is the customer id, is not valid UTF-8")
 		}
 		b = key
-	case st == absent && e.Kind == KindMaintenance:
+	case st == absent && e.Kind.ofNobody():
 		return nil
 	case st == absent:
 		return refuse(ReasonCustomerMissing, "customer_id is missing, null or empty")

@@ -145,6 +145,9 @@ func (k Kind) needsComplaint() bool {
 	}
 }
 
+// ofNobody reports whether a record may name no customer: it is about everybody, or about an alert of many customers.
+func (k Kind) ofNobody() bool { return k == KindMaintenance || k.needsAlert() || k == KindContacted }
+
 // needsAlert reports whether an act of this kind is on an alert.
 func (k Kind) needsAlert() bool {
 	switch k {

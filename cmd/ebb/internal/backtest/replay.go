@@ -142,7 +142,7 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 	var watched *cohorts.Config
 	if rules.Cohorts != nil && task.Learn {
 		watched = rules.Cohorts
-		r.watch = stream.NewCohortWatch(*watched, shards)
+		r.watch = stream.NewCohortWatch(*watched, rules.Policy, shards)
 	}
 	for i := range r.shards {
 		s, err := newShard(rules, h, i, watched)

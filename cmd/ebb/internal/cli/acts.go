@@ -28,7 +28,7 @@ import (
 // act is a record of the control feed.
 type act struct {
 	ID       string `json:"id"`
-	Customer string `json:"customer_id"`
+	Customer string `json:"customer_id,omitempty"` // none for an alert about a cohort
 	Alert    string `json:"alert_id"`
 	Time     string `json:"time"`
 	Type     string `json:"type"`
@@ -342,8 +342,6 @@ func writable(cfg *config.Config) error {
 func sensible(k *known, a *act) error {
 	late := a.Type == "outcome" || a.Type == "reopen"
 	switch {
-	case k.CustomerID == "":
-		return fmt.Errorf("alert %s is about a cohort of customers, %s: act on the alerts of its members", k.AlertID, printable(who(k.Alert)))
 	case !k.Firing() && !late:
 		return fmt.Errorf("alert %s is over: %s at %s", k.AlertID, cmp.Or(k.Reason, k.Step), k.Time.Format(time.RFC3339))
 	case a.Type == "reopen" && (k.Firing() || k.Outcome == ""):
@@ -401,8 +399,13 @@ func write(ctx context.Context, cfg *config.Config, cluster *conn.Cluster, a *ac
 	if err := writeJSON(&value, a); err != nil {
 		return err
 	}
-	key := []byte(a.Customer)
-	return post.Record(ctx, cluster, cfg.Feeds.Control.Topic, part(key, int32(len(parts))), key, bytes.TrimSpace(value.Bytes()), at)
+	var key []byte
+	to := int32(0) // what is about nobody in particular lies anywhere
+	if a.Customer != "" {
+		key = []byte(a.Customer)
+		to = part(key, int32(len(parts)))
+	}
+	return post.Record(ctx, cluster, cfg.Feeds.Control.Topic, to, key, bytes.TrimSpace(value.Bytes()), at)
 }
 
 // written tells of an act for whose step nobody waits.
