@@ -141,6 +141,9 @@ var fallPercents = [...]int{50, 60, 70, 75, 80, 85, 90, 95, 99}
 
 // lookAtAccounts notes whose balance lies far below the usual when a day begins.
 func (s *shard) lookAtAccounts(day int32) {
+	if !slices.Contains(s.rules.Detectors.Names(), detectors.OutflowName) {
+		return
+	}
 	s.know(int64(day) * dayMs)
 	for _, c := range s.list {
 		if percent, usual, ok := s.rules.Detectors.Fall(&c.rec, &s.env); ok && percent >= float64(fallPercents[0]) {
@@ -197,4 +200,9 @@ func (p *person) backAt(after int64, usual event.Money) int64 {
 		}
 	}
 	return 0
+}
+
+// FallsDrawn reports whether there are thresholds of outflow of which both precision and recall are known.
+func (r *Report) FallsDrawn() bool {
+	return r.Outflow != nil && slices.ContainsFunc(r.Outflow.Thresholds, func(t FallThreshold) bool { return t.Precision != nil && t.Recall != nil })
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ebb/cmd/ebb/internal/svg"
+	"ebb/detectors"
 )
 
 // frame is the area of a picture in which curves are drawn, and how figures become places in it.
@@ -149,35 +150,54 @@ func calibration(m *ModelReport, w float64) template.HTML {
 	return f.end()
 }
 
-// precisionRecall draws the thresholds as a curve, and where the rules really were.
-func precisionRecall(r *Report, w float64) template.HTML {
-	f := newFrame(w, 300, 1, 1, "Precision against recall of silence alerts over all thresholds")
+// threshold is one point of a curve of precision against recall.
+type threshold struct {
+	at                string
+	alerts            int
+	precision, recall *float64
+}
+
+// silenceCurve draws what silence alerts at other probabilities would have been, and where the rules really were.
+func (r *Report) silenceCurve(w float64) template.HTML {
+	var points []threshold
+	if r.Model != nil {
+		for _, t := range slices.Backward(r.Model.Thresholds) {
+			points = append(points, threshold{fmt.Sprintf("from %.0f %% on", 100*t.Probability), t.Alerts, t.Precision, t.Recall})
+		}
+	}
+	return r.precisionRecall(detectors.SilenceName, "departures", points, w)
+}
+
+// outflowCurve does the same for outflow alerts at other falls of the balance.
+func (r *Report) outflowCurve(w float64) template.HTML {
+	var points []threshold
+	for _, t := range slices.Backward(r.Outflow.Thresholds) {
+		points = append(points, threshold{fmt.Sprintf("fallen by %d %%", t.FellPercent), t.Alerts, t.Precision, t.Recall})
+	}
+	return r.precisionRecall(detectors.OutflowName, "accounts", points, w)
+}
+
+// precisionRecall draws thresholds of a detector as a curve, by rising recall, and where the rules really were. lost is what had to be found.
+func (r *Report) precisionRecall(detector, lost string, points []threshold, w float64) template.HTML {
+	f := newFrame(w, 300, 1, 1, "Precision against recall of "+detector+" alerts over all thresholds")
 	f.rows(.25, percentText)
 	f.columns(.25, percentText)
-	f.below("recall: departures found; height: alerts that were right")
-	if r.Model != nil {
-		points := slices.Clone(r.Model.Thresholds)
-		slices.Reverse(points)
-		drawn := false
+	f.below("recall: " + lost + " found; height: alerts that were right")
+	points = slices.DeleteFunc(points, func(t threshold) bool { return t.precision == nil || t.recall == nil })
+	if len(points) != 0 {
 		f.WriteString(`<path class="curve" d="`)
-		for _, t := range points {
-			if t.Precision == nil || t.Recall == nil {
-				continue
-			}
-			f.Add("%s%s %s", map[bool]string{true: "L", false: "M"}[drawn], svg.F1(f.x(*t.Recall)), svg.F1(f.y(*t.Precision)))
-			drawn = true
+		for i, t := range points {
+			f.Add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], svg.F1(f.x(*t.recall)), svg.F1(f.y(*t.precision)))
 		}
 		f.WriteString(`"/>`)
 		for _, t := range points {
-			if t.Precision != nil && t.Recall != nil {
-				f.Add(`<circle class="point small" cx="%s" cy="%s" r="2.5">%s</circle>`, svg.F1(f.x(*t.Recall)), svg.F1(f.y(*t.Precision)),
-					svg.Title(fmt.Sprintf("from %.0f %% on: %d alerts, %.0f %% right, %.0f %% of departures", 100*t.Probability, t.Alerts, 100**t.Precision, 100**t.Recall)))
-			}
+			f.Add(`<circle class="point small" cx="%s" cy="%s" r="2.5">%s</circle>`, svg.F1(f.x(*t.recall)), svg.F1(f.y(*t.precision)),
+				svg.Title(fmt.Sprintf("%s: %d alerts, %.0f %% right, %.0f %% of %s", t.at, t.alerts, 100**t.precision, 100**t.recall, lost)))
 		}
 	}
 	for i := range r.Methods {
-		d := r.Methods[i].detector(silenceName)
-		if d == nil || d.Precision == nil || d.Recall == nil {
+		d := r.Methods[i].detector(detector)
+		if d == nil || d.Precision == nil || d.Recall == nil || i > 0 && !slices.Contains(names(r.Shown(i)), detector) {
 			continue
 		}
 		x, y := f.x(*d.Recall), f.y(*d.Precision)
@@ -186,7 +206,7 @@ func precisionRecall(r *Report, w float64) template.HTML {
 			anchor, dx = "end", -9
 		}
 		f.Add(`<g class="method m%d">%s<rect x="%s" y="%s" width="10" height="10"/><text x="%s" y="%s" text-anchor="%s">%s</text></g>`, i,
-			svg.Title(fmt.Sprintf("%s: %.0f %% right, %.0f %% of departures", r.Methods[i].Name, 100**d.Precision, 100**d.Recall)),
+			svg.Title(fmt.Sprintf("%s: %.0f %% right, %.0f %% of %s", r.Methods[i].Name, 100**d.Precision, 100**d.Recall, lost)),
 			svg.F1(x-5), svg.F1(y-5), svg.F1(x+dx), svg.F1(y+4), anchor, svg.Escape(r.Methods[i].Name))
 	}
 	return f.end()

@@ -18,8 +18,6 @@ import (
 //go:embed report.html
 var reportTemplate string
 
-const silenceName = detectors.SilenceName
-
 // unknown stands where nothing is known.
 const unknown = "–"
 
@@ -52,7 +50,8 @@ func (r *Report) HTML(w io.Writer) error {
 		"calibration": func(w float64) template.HTML {
 			return calibration(r.Model, w)
 		},
-		"curve":   func(w float64) template.HTML { return precisionRecall(r, w) },
+		"curve":   r.silenceCurve,
+		"falls":   r.outflowCurve,
 		"wide":    func() float64 { return wide },
 		"half":    func() float64 { return half },
 		"narrow":  func() float64 { return narrow },
@@ -92,7 +91,7 @@ func (m *MethodReport) detector(name string) *DetectorReport {
 }
 
 // Silence is the detector whose findings the headline tells; nil where it is switched off.
-func (m *MethodReport) Silence() *DetectorReport { return m.detector(silenceName) }
+func (m *MethodReport) Silence() *DetectorReport { return m.detector(detectors.SilenceName) }
 
 // Judged reports whether departures can be found at all in this history.
 func (r *Report) Judged() bool { return r.Activity != "none" }

@@ -174,9 +174,9 @@ func (r *Report) headline() string {
 		return ""
 	}
 	if d.Alerts == 0 {
-		return "silence: no alert at all"
+		return "no silence alert at all"
 	}
-	s := fmt.Sprintf("silence: %.1f alerts a week", d.PerWeek)
+	s := d.HowMany()
 	if d.Precision != nil {
 		s += fmt.Sprintf(", %.0f %% of them right", 100**d.Precision)
 	}
@@ -187,6 +187,17 @@ func (r *Report) headline() string {
 		s += fmt.Sprintf(", half of them %.0f days or more before the %d days were over", *d.LeadDays, r.HorizonDays)
 	}
 	return s
+}
+
+// HowMany says how many alerts there were: a week, or in all where that would be nearly none.
+func (d *DetectorReport) HowMany() string {
+	switch {
+	case d.Alerts == 1:
+		return "1 " + words(d.Detector) + " alert in all"
+	case d.PerWeek < 0.1:
+		return fmt.Sprintf("%d %s alerts in all", d.Alerts, words(d.Detector))
+	}
+	return fmt.Sprintf("%.1f %s alerts a week", d.PerWeek, words(d.Detector))
 }
 
 // Shown are the detectors of a method that are worth a row: all of the first, and of the others those that work in another way there.

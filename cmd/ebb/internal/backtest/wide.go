@@ -67,8 +67,17 @@ func (x *wides) note(step alerts.Wide, policy *alerts.Policy) error {
 	return nil
 }
 
-// wideDetectors are the detectors of such alerts.
-var wideDetectors = [...]string{alerts.CohortDropName, alerts.PoorIntakeName, alerts.TotalOutflowName, alerts.TotalSpendName}
+// wideDetectors are the detectors of such alerts that are switched on.
+func wideDetectors(cfg *cohorts.Config) []string {
+	on := []string{alerts.CohortDropName}
+	if cfg.Totals {
+		on = append(on, alerts.TotalSpendName, alerts.TotalOutflowName)
+	}
+	if cfg.Intakes {
+		on = append(on, alerts.PoorIntakeName)
+	}
+	return on
+}
 
 // cohortsReport says what was told of more than one customer, and how much of what customers did was told so. Alerts are the single ones; leaving tells of a detector whether its alerts
 // say that a customer does less, or nothing.
@@ -80,7 +89,7 @@ func (s *scorer) cohortsReport(cfg *cohorts.Config, o *Outcome, leaving func(det
 	for _, d := range cfg.By {
 		r.Values[d.String()] = s.t.values(d)
 	}
-	for _, name := range wideDetectors {
+	for _, name := range wideDetectors(cfg) {
 		r.Detectors[name] = 0
 	}
 	for i := range o.Wide {
