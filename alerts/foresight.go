@@ -14,6 +14,7 @@ import (
 
 // Verdict is what became of an alert's prediction.
 type Verdict struct {
+	AlertID  [16]byte
 	Detector string
 	Severity Severity // at which it fired
 	Result   Result
@@ -116,7 +117,7 @@ func (p *Policy) Judge(r *customer.Record, env *detectors.Env, out []Verdict) []
 			continue
 		}
 		out = append(out, Verdict{
-			Detector: x.Detector, Severity: Severity(x.Severity), Result: result, Probability: x.Probability,
+			AlertID: x.AlertID, Detector: x.Detector, Severity: Severity(x.Severity), Result: result, Probability: x.Probability,
 			LeadMs: max(0, x.Since+x.Due-2*x.At),
 		})
 		r.DropPrediction(i)

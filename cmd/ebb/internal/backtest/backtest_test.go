@@ -526,3 +526,38 @@ func TestHistoryThatDoesNotFitIsRefused(t *testing.T) {
 		t.Errorf("%v; want a refusal", err)
 	}
 }
+
+// What somebody does not pay for any more is judged as a live group judges it: by whether it was paid again within the horizon.
+func TestPartialLapseIsJudged(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("customer_id,time,topic,type,amount,extra\n")
+	start := time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+	buys := func(id string, day int, what string) {
+		fmt.Fprintf(&b, "%s,%s,payment,purchase,20,\"{\"\"category\"\":\"\"%s\"\"}\"\n", id, start.AddDate(0, 0, day).Format(time.RFC3339), what)
+	}
+	for _, c := range []struct {
+		id   string
+		back int // day on which it is bought again, 0: never
+	}{{"never", 0}, {"soon", 330}, {"late", 380}} {
+		for day := 0; day < 400; day += 7 {
+			buys(c.id, day, "bread")
+			if day%14 == 0 && day <= 280 || c.back != 0 && day >= c.back {
+				buys(c.id, day, "coffee")
+			}
+		}
+	}
+	rules := write(t, "rules.yaml", string(backtest.DefaultConfig())+"detectors: {partial_lapse: {enabled: true}}\n")
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, with(rules, write(t, "history.csv", b.String())))), &r); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Methods[0].Detectors, func(d backtest.DetectorReport) bool { return d.Detector == detectors.PartialLapseName })
+	if i < 0 {
+		t.Fatal("partial_lapse is not in the report")
+	}
+	d := r.Methods[0].Detectors[i]
+	if d.Alerts != 3 || d.Right == nil || *d.Right != 2 || *d.Wrong != 1 || *d.Undecided != 0 || d.Precision == nil || d.Lapses != nil {
+		text, _ := json.Marshal(d)
+		t.Errorf("got %s, want 2 right and 1 wrong", text)
+	}
+}

@@ -54,7 +54,8 @@ type Alert struct {
 	ResolvedAt  int64 // 0: open at the end of the history
 	Reason      alerts.Reason
 
-	of []cohorts.Key // cohorts of the customer when it fired, without everybody
+	told verdict       // what ebb itself found became of it, as it would live
+	of   []cohorts.Key // cohorts of the customer when it fired, without everybody
 }
 
 // Outcome is what a replay said.
@@ -120,6 +121,7 @@ type shard struct {
 
 	alerts     []Alert
 	open       map[[16]byte]int
+	foretold   map[[16]byte]int // alerts whose prediction is judged by the record, by their places among the alerts
 	duplicates int
 	refused    int
 }
@@ -267,7 +269,7 @@ func (r *replay) outcome() *Outcome {
 
 func newShard(rules *Rules, h *History, i int, watched *cohorts.Config) (*shard, error) {
 	s := &shard{
-		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{},
+		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{}, foretold: map[[16]byte]int{},
 		decider:   alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy, OutOfOrder: rules.MaxOutOfOrder},
 		headcount: stream.NewCohortCount(watched),
 	}
@@ -367,6 +369,9 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 	for i := range d.Steps {
 		s.note(&c.rec, &d.Steps[i])
 	}
+	for i := range d.Verdicts {
+		s.judged(&d.Verdicts[i])
+	}
 	for i := range d.Findings {
 		if o := d.Findings[i].Outcome; o != nil {
 			s.outcomes = append(s.outcomes, *o)
@@ -406,6 +411,9 @@ func (s *shard) note(r *customer.Record, st *alerts.Step) {
 	case st.Kind == alerts.StepFired:
 		sig := st.Signal()
 		s.open[st.AlertID] = len(s.alerts)
+		if st.Detector == detectors.PartialLapseName {
+			s.foretold[st.AlertID] = len(s.alerts)
+		}
 		s.alerts = append(s.alerts, Alert{
 			ID: st.AlertID, Customer: r.ID, Detector: st.Detector, Subject: st.Subject, At: st.At, Since: st.Since,
 			Severity: st.Severity, Highest: st.Severity, AtRisk: sig.AtRisk, Expected: sig.Expected, Observed: sig.Observed,
@@ -417,6 +425,21 @@ func (s *shard) note(r *customer.Record, st *alerts.Step) {
 		delete(s.open, st.AlertID)
 	default:
 		s.alerts[i].Highest = max(s.alerts[i].Highest, st.Severity)
+	}
+}
+
+// judged notes what became of an alert of which the history itself does not tell. One that was told within another is not among the alerts.
+func (s *shard) judged(v *alerts.Verdict) {
+	i, known := s.foretold[v.AlertID]
+	if !known {
+		return
+	}
+	delete(s.foretold, v.AlertID)
+	switch v.Result {
+	case alerts.ResultRight:
+		s.alerts[i].told = right
+	case alerts.ResultWrong:
+		s.alerts[i].told = wrong
 	}
 }
 

@@ -208,14 +208,21 @@ func (s *scorer) detector(name string, list []*Alert) DetectorReport {
 
 // predicts reports whether a detector's alerts foretell something that the history can confirm or refute.
 func predicts(detector string) bool {
-	return detector == detectors.SilenceName || detector == detectors.SpendDropName || detector == detectors.OutflowName
+	switch detector {
+	case detectors.SilenceName, detectors.SpendDropName, detectors.OutflowName, detectors.PartialLapseName:
+		return true
+	}
+	return false
 }
 
 // verdict judges an alert of a detector that predicts. few is true where the customer had less than three active days, so that nothing can be said of his rhythm; less
 // where he spent less than half of before.
 func (s *scorer) verdict(a *Alert, p *person) (v verdict, few, less bool) {
-	if a.Detector == detectors.OutflowName {
+	switch a.Detector {
+	case detectors.OutflowName:
 		return s.outflow(p, a.At, a.Expected), false, false
+	case detectors.PartialLapseName: // what a payment is for is known to the record alone
+		return a.told, false, false
 	}
 	if p.upTo(dayOf(a.At)) < leastDays {
 		return undecided, true, false
