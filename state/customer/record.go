@@ -283,7 +283,7 @@ func (r *Record) Lifecycle(detector, subject string) int {
 }
 
 // Rewind forgets everything but the alerts that somebody was told of (those that are open, and the times of those that are over), what they foretold and what people
-// decided. What is known of the customer is to be computed anew. It reports whether anything is left.
+// decided, and that the customer moved down: of a topic of profiles often the newest alone is left. What else is known of the customer is to be computed anew. It reports whether anything is left.
 func (r *Record) Rewind() bool {
 	told := r.Recalled()
 	for i := range r.Lifecycles {
@@ -296,11 +296,11 @@ func (r *Record) Rewind() bool {
 	if r.rare != nil {
 		known = r.rare.acts
 	}
-	*r = Record{ID: r.ID, fired: r.fired}
+	*r = Record{ID: r.ID, fired: r.fired, tierFall: r.tierFall}
 	if len(told) != 0 || known != nil {
 		r.rare = &rare{recalled: told, acts: known}
 	}
-	return r.rare != nil || r.fired != nil
+	return r.rare != nil || r.fired != nil || r.tierFall != nil
 }
 
 // Recalled are the alerts that were open, and told, when the record was rewound. They say nothing of the customer as he is known by now; whoever ends the

@@ -50,6 +50,19 @@ func TestTierFalls(t *testing.T) {
 		}
 	}
 	r := &Record{ID: "c"}
+	says := func(at int64, tier string) {
+		r.Apply(&event.Event{Feed: event.Customers, Kind: event.KindProfile, Time: at, Profile: &event.Profile{Tier: tier}}, &p)
+	}
+	says(t0, "gold")
+	says(t0+5, "silver")
+	if !r.Rewind() || r.TierFall() == nil {
+		t.Error("a rewind forgets who moved down, though the profile of before may be gone")
+	}
+	says(t0+5, "silver") // all that is left of the topic
+	if f := r.TierFall(); f == nil || f.From != "gold" || f.At != t0+5 {
+		t.Errorf("after a rewind: %+v", f)
+	}
+	r = &Record{ID: "c"}
 	p.Tiers = nil
 	for i, tier := range []string{"gold", "silver"} {
 		r.Apply(&event.Event{Feed: event.Customers, Kind: event.KindProfile, Time: t0 + int64(i), Profile: &event.Profile{Tier: tier}}, &p)
