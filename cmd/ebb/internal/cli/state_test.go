@@ -22,7 +22,7 @@ import (
 	"ebb/stream/partition"
 )
 
-// stateful is a program whose group runs for a while on a cluster in virtual time.
+// stateful is a program whose group runs for a while on a cluster in virtual time. Its deadlines wait for no judgement of cohorts: they are decided once all is read.
 type stateful struct {
 	*program
 	t *testing.T
@@ -33,7 +33,7 @@ func newStateful(t *testing.T, b *kafkatest.Broker, parts int32) *stateful {
 	t.Helper()
 	b.CreateTopic(t, b.Name("usage"), parts, nil)
 	s := &stateful{onBroker(b), t, b}
-	s.files["ebb.yaml"] += fmt.Sprintf("state: {dir: %q}\nhttp: {listen: \"\"}\ndetectors: {silence: {method: plain}}\nhistory: publish\nstall: {expected_records: 1000000}\n", t.TempDir())
+	s.files["ebb.yaml"] += fmt.Sprintf("state: {dir: %q}\nhttp: {listen: \"\"}\ndetectors: {silence: {method: plain}}\nhistory: publish\ncohorts: {hold_back: false}\nstall: {expected_records: 1000000}\n", t.TempDir())
 	s.succeeds("topics", "create")
 	return s
 }
