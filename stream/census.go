@@ -439,6 +439,7 @@ func (t *task) tellCensus() {
 		return
 	}
 	f.quiet, t.moved = t.mode() == alerts.Quiet, true
+	t.cutNow = t.cutNow || t.holdsBack() && !f.quiet // others wait for it
 	t.tellCohorts(f)
 }
 

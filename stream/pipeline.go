@@ -147,7 +147,7 @@ func (t *task) merge() (int, error) {
 	n := 0
 	for n < roundSize {
 		s, at := t.earliest()
-		if s != nil && !t.passes(at) {
+		if s != nil && !t.passes(at) && !t.passesOutOfOrder(at) {
 			return n, nil
 		}
 		if l := t.before(at); l != nil {
@@ -169,6 +169,22 @@ func (t *task) merge() (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// passesOutOfOrder is passes for a record behind which earlier ones lie: the clock waits for those, and with it what the second stage is told.
+func (t *task) passesOutOfOrder(at int64) bool {
+	low := t.lowest(at)
+	return low < at && t.passes(low)
+}
+
+// lowest is the smallest event time among the next buffered records of all feeds, at most the given one.
+func (t *task) lowest(at int64) int64 {
+	for _, s := range t.merged {
+		if s.n > 0 {
+			at = min(at, s.lowest())
+		}
+	}
+	return at
 }
 
 // before is the lane whose next record goes before those of the feeds, whose earliest is at the given time; nil if there is none, or
@@ -539,12 +555,7 @@ func (t *task) refuse(s *source, sl *slot) error {
 
 // moment is the event time at which a record is met that has none itself: that of what is applied next.
 func (t *task) moment(sl *slot) int64 {
-	low := never
-	for _, s := range t.merged {
-		if s.n > 0 {
-			low = min(low, s.lowest())
-		}
-	}
+	low := t.lowest(never)
 	switch {
 	case low != never:
 		return max(t.clock, low)

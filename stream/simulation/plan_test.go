@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -180,6 +181,9 @@ func (p *plan) vary() {
 	if p.seed%3 == 0 { // what the group learns of its customers changes no plain rule; its samples, facts and models travel all the same, and history waits for them
 		p.cfg.Customer.Horizon = 21
 		p.cfg.Population = &population.Config{Horizon: 21}
+	}
+	if p.seed%5 == 0 { // likewise what is told of cohorts, as long as no cohort has so many members: sizes, leavers and judgements travel, and history waits for them
+		p.cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 1 << 30, By: []cohorts.Dimension{cohorts.Owner}, HoldBack: true}
 	}
 	rng := chance(p.seed, 82)
 	if rng.IntN(3) == 0 {

@@ -16,6 +16,7 @@ import (
 // storm lets things go wrong until it is over.
 func (w *world) storm() {
 	rng := rand.New(rand.NewPCG(w.plan.seed, 4))
+	w.stormed.Store(true)
 	w.stormy.Store(true)
 	over := time.Now().Add(w.plan.storm)
 	var wg sync.WaitGroup

@@ -18,20 +18,21 @@ import (
 
 // world is the cluster, the instances and what happened to them.
 type world struct {
-	t      *testing.T
-	plan   *plan
-	broker *kafkatest.Broker
-	phone  *phone
-	book   *book
-	items  []item
-	end    int64 // event time of the last record
-	wg     sync.WaitGroup
-	stormy atomic.Bool
-	calmed chan struct{} // closed when no faults happen any more
-	leapt  atomic.Int64  // how far the event time has leapt ahead, ms
-	joins  atomic.Int64  // no JoinGroup gets through before this time, in ns
-	began  time.Time     // process time
-	origin int64         // event time of began
+	t       *testing.T
+	plan    *plan
+	broker  *kafkatest.Broker
+	phone   *phone
+	book    *book
+	items   []item
+	end     int64 // event time of the last record
+	wg      sync.WaitGroup
+	stormy  atomic.Bool   // the faults come
+	stormed atomic.Bool   // they have begun, or are over
+	calmed  chan struct{} // closed when no faults happen any more
+	leapt   atomic.Int64  // how far the event time has leapt ahead, ms
+	joins   atomic.Int64  // no JoinGroup gets through before this time, in ns
+	began   time.Time     // process time
+	origin  int64         // event time of began
 
 	instances []*instance // of the storm's goroutine, and after it of the test's
 
