@@ -15,7 +15,8 @@ const TierDropName = "tier_drop"
 //
 // It fires when a customer who was in one of the two best tiers (tiers, by the profiles of the customers feed) has been in a lower one for Wait: one step down is a warning, more are
 // critical. It ends when he is back in the tier that he left, or in a better one, or after alerts.lapse_after in the lower one. It does not fire for the first profile of a customer, for
-// moves up, for moves below the two best tiers, and for tiers that are not in the list. Without the list of tiers it says nothing.
+// moves up, for moves below the two best tiers, and for tiers that are not in the list. Without the list of tiers it says nothing. A company that draws its tiers anew is told of everybody who
+// comes out lower.
 type TierDropConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// How long the customer must be in the lower tier, so that a mistake that is corrected is no alert, 0s to 90d.
@@ -91,7 +92,7 @@ func (d *tierDrop) Evaluate(r *customer.Record, env *Env, _ *event.Event, out []
 	switch {
 	case env.Now < due:
 		return out, due
-	case env.Now >= f.At+d.lapse: // nothing was known of the customer so far: no news
+	case env.Now >= due+d.lapse: // nothing was known of the customer so far: no news
 		return out, 0
 	}
 	s := Signal{Detector: TierDropName, State: Firing, At: due, Since: f.At, Severity: severityOf(steps), Day: env.Calendar.DayOf(r, f.At)}
