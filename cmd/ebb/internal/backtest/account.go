@@ -169,9 +169,11 @@ func (s *scorer) outflows(o *Outcome) *OutflowReport {
 	r.LookDays = population.EpochDays
 	for _, percent := range fallPercents {
 		x := s.detector(detectors.OutflowName, s.alertsAt(percent, o.falls))
-		r.Thresholds = append(r.Thresholds, FallThreshold{
-			FellPercent: percent, Alerts: x.Alerts, PerThousand: x.PerThousand, Precision: x.Precision, Recall: x.Recall, LeadDays: x.LeadDays,
-		})
+		n := x.Alerts
+		if x.Learning != nil {
+			n -= x.Learning.Alerts
+		}
+		r.Thresholds = append(r.Thresholds, FallThreshold{percent, Cost{n, ratio(float64(n)*1000, s.tiers.judgedMonths), x.Precision, x.Recall, x.LeadDays}})
 	}
 	return r
 }

@@ -152,9 +152,8 @@ func calibration(m *ModelReport, w float64) template.HTML {
 
 // threshold is one point of a curve of precision against recall.
 type threshold struct {
-	at                string
-	alerts            int
-	precision, recall *float64
+	at string
+	Cost
 }
 
 // silenceCurve draws what silence alerts at other probabilities would have been, and where the rules really were.
@@ -162,7 +161,7 @@ func (r *Report) silenceCurve(w float64) template.HTML {
 	var points []threshold
 	if r.Model != nil {
 		for _, t := range slices.Backward(r.Model.Thresholds) {
-			points = append(points, threshold{fmt.Sprintf("from %.0f %% on", 100*t.Probability), t.Alerts, t.Precision, t.Recall})
+			points = append(points, threshold{fmt.Sprintf("from %.0f %% on", 100*t.Probability), t.Cost})
 		}
 	}
 	return r.precisionRecall(detectors.SilenceName, "departures", points, w)
@@ -172,7 +171,7 @@ func (r *Report) silenceCurve(w float64) template.HTML {
 func (r *Report) outflowCurve(w float64) template.HTML {
 	var points []threshold
 	for _, t := range slices.Backward(r.Outflow.Thresholds) {
-		points = append(points, threshold{fmt.Sprintf("fallen by %d %%", t.FellPercent), t.Alerts, t.Precision, t.Recall})
+		points = append(points, threshold{fmt.Sprintf("fallen by %d %%", t.FellPercent), t.Cost})
 	}
 	return r.precisionRecall(detectors.OutflowName, "accounts", points, w)
 }
@@ -183,16 +182,16 @@ func (r *Report) precisionRecall(detector, lost string, points []threshold, w fl
 	f.rows(.25, percentText)
 	f.columns(.25, percentText)
 	f.below("recall: " + lost + " found; height: alerts that were right")
-	points = slices.DeleteFunc(points, func(t threshold) bool { return t.precision == nil || t.recall == nil })
+	points = slices.DeleteFunc(points, func(t threshold) bool { return t.Precision == nil || t.Recall == nil })
 	if len(points) != 0 {
 		f.WriteString(`<path class="curve" d="`)
 		for i, t := range points {
-			f.Add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], svg.F1(f.x(*t.recall)), svg.F1(f.y(*t.precision)))
+			f.Add("%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], svg.F1(f.x(*t.Recall)), svg.F1(f.y(*t.Precision)))
 		}
 		f.WriteString(`"/>`)
 		for _, t := range points {
-			f.Add(`<circle class="point small" cx="%s" cy="%s" r="2.5">%s</circle>`, svg.F1(f.x(*t.recall)), svg.F1(f.y(*t.precision)),
-				svg.Title(fmt.Sprintf("%s: %d alerts, %.0f %% right, %.0f %% of %s", t.at, t.alerts, 100**t.precision, 100**t.recall, lost)))
+			f.Add(`<circle class="point small" cx="%s" cy="%s" r="2.5">%s</circle>`, svg.F1(f.x(*t.Recall)), svg.F1(f.y(*t.Precision)),
+				svg.Title(fmt.Sprintf("%s: %d alerts, %.0f %% right, %.0f %% of %s", t.at, t.Alerts, 100**t.Precision, 100**t.Recall, lost)))
 		}
 	}
 	for i := range r.Methods {

@@ -10,43 +10,31 @@ import (
 	"ebb/stream/event"
 )
 
-// inForce is a model and from when on decisions use it.
-type inForce struct {
-	from  int64 // event time, ms
-	model *population.Model
+// inForce is something learnt, and from when on decisions use it.
+type inForce[T any] struct {
+	from int64 // event time, ms
+	what *T
 }
 
 // learnt is all that was learnt of a population over a history, the oldest first.
 type learnt struct {
-	models []inForce
-	misses []missesInForce
+	models []inForce[population.Model]
+	misses []inForce[population.MissRates] // how often groups miss their targets
 }
 
-// missesInForce are the rates at which groups miss their targets, and from when on decisions use them.
-type missesInForce struct {
-	from  int64
-	rates *population.MissRates
-}
-
-// model is the one in force at an event time, nil while there is none.
-func (l *learnt) model(ms int64) *population.Model {
-	for i := len(l.models) - 1; i >= 0; i-- {
-		if l.models[i].from <= ms {
-			return l.models[i].model
+// inForceAt is what is in force at an event time, nil while there is nothing.
+func inForceAt[T any](all []inForce[T], ms int64) *T {
+	for _, x := range slices.Backward(all) {
+		if x.from <= ms {
+			return x.what
 		}
 	}
 	return nil
 }
 
-// missRates are the rates in force at an event time, nil while there are none.
-func (l *learnt) missRates(ms int64) *population.MissRates {
-	for i := len(l.misses) - 1; i >= 0; i-- {
-		if l.misses[i].from <= ms {
-			return l.misses[i].rates
-		}
-	}
-	return nil
-}
+func (l *learnt) model(ms int64) *population.Model { return inForceAt(l.models, ms) }
+
+func (l *learnt) missRates(ms int64) *population.MissRates { return inForceAt(l.misses, ms) }
 
 // look is what a model said of a customer at the end of a day.
 type look struct {
@@ -79,7 +67,7 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 		s.outcomes = s.outcomes[:0]
 	}
 	if rates := r.groups.Close(epoch); rates != nil {
-		r.learnt.misses = append(r.learnt.misses, missesInForce{from, rates})
+		r.learnt.misses = append(r.learnt.misses, inForce[population.MissRates]{from, rates})
 	}
 	if !r.task.Model {
 		return nil
@@ -97,7 +85,7 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 		}
 	}
 	if m := r.fold.Close(epoch); m != nil && m != current {
-		r.learnt.models = append(r.learnt.models, inForce{from, m})
+		r.learnt.models = append(r.learnt.models, inForce[population.Model]{from, m})
 	}
 	return nil
 }

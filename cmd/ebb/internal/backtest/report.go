@@ -204,12 +204,8 @@ type OutflowReport struct {
 
 // FallThreshold is what one fall of the balance below the usual would have cost and found.
 type FallThreshold struct {
-	FellPercent int      `json:"fell_percent"`
-	Alerts      int      `json:"alerts"`
-	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
-	Precision   *float64 `json:"precision,omitempty"`
-	Recall      *float64 `json:"recall,omitempty"`
-	LeadDays    *float64 `json:"median_lead_days,omitempty"`
+	FellPercent int `json:"fell_percent"`
+	Cost
 }
 
 // Bin is one part of the calibration curve.
@@ -221,8 +217,13 @@ type Bin struct {
 
 // Threshold is what one fixed probability would have cost and found.
 type Threshold struct {
-	Probability float64  `json:"probability"`
-	Alerts      int      `json:"alerts"` // those whose horizon is over
+	Probability float64 `json:"probability"`
+	Cost
+}
+
+// Cost is what alerts at one threshold would have been, since ebb is not only learning.
+type Cost struct {
+	Alerts      int      `json:"alerts"`
 	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
 	Precision   *float64 `json:"precision,omitempty"`
 	Recall      *float64 `json:"recall,omitempty"`
