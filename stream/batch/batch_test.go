@@ -120,6 +120,34 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// LZ4 is left out where it would save next to nothing: in a large batch of noise, not in a small one, nor in one of text.
+func TestNoiseIsNotCompressed(t *testing.T) {
+	noise := make([]byte, 4*probed)
+	rand.NewChaCha8([32]byte{1}).Read(noise)
+	for i := range noise { // a twentieth may go
+		if i%100 < 10 {
+			noise[i] = 0
+		}
+	}
+	for _, c := range []struct {
+		name, value string
+		codec       Codec
+	}{
+		{"much noise", string(noise), None},
+		{"some noise", string(noise[:probed]), LZ4},
+		{"text", strings.Repeat("a sentence of no importance; ", 4*probed/29), LZ4},
+	} {
+		rows := []row{{0, 1, "k", c.value, ""}}
+		raw := build(t, 0, LZ4, rows...)
+		if codec := Codec(binary.BigEndian.Uint16(raw[atAttrs:]) & 7); codec != c.codec {
+			t.Errorf("%s: written with %v, want %v", c.name, codec, c.codec)
+		}
+		if got, _, err := readAll(t, raw, 0, false); err != nil || fmt.Sprint(got) != fmt.Sprint(rows) {
+			t.Errorf("%s: not read back: %v", c.name, err)
+		}
+	}
+}
+
 // recompress gives the batch's records as another client's compressor writes them.
 func recompress(t testing.TB, plain []byte, codec compress.Compression) []byte {
 	var out bytes.Buffer

@@ -22,9 +22,10 @@ type Builder struct {
 	most  int64
 	attrs uint16
 
-	lz4  *lz4.Writer
-	sink bytes.Buffer
-	zstd *zstd.Encoder
+	lz4   *lz4.Writer
+	sink  bytes.Buffer
+	probe []byte
+	zstd  *zstd.Encoder
 }
 
 // Reset begins a batch of a producer (NoProducer for none; epoch and sequence are then -1) whose first record has sequence
@@ -142,6 +143,9 @@ func (b *Builder) compress() ([]byte, error) {
 	case None:
 		return nil, nil
 	case LZ4:
+		if !b.compressible() {
+			return nil, nil
+		}
 		b.sink.Reset()
 		b.sink.Write(b.raw[:headerSize])
 		if b.lz4 == nil {
@@ -173,6 +177,26 @@ func (b *Builder) compress() ([]byte, error) {
 		return b.out, nil
 	}
 	return nil, fmt.Errorf("batches are not written with %v", b.codec)
+}
+
+const (
+	// probed is how much of a batch is compressed to see whether it is worth it for all, and leastSaved the share of that which has to go.
+	probed     = 64 << 10
+	leastSaved = 1.0 / 8
+)
+
+// compressible reports whether LZ4 makes a batch smaller by much, as its beginning says. Customers' records are hashes and floating-point numbers for the most part:
+// of a cut full of them a twentieth goes, for as much time as it took to encode them. A small batch is not worth the question.
+func (b *Builder) compressible() bool {
+	records := b.raw[headerSize:]
+	if len(records) < 2*probed {
+		return true
+	}
+	if b.probe == nil {
+		b.probe = make([]byte, lz4.CompressBlockBound(probed))
+	}
+	n, err := lz4.CompressBlock(records[:probed], b.probe, nil)
+	return err == nil && n != 0 && float64(n) <= (1-leastSaved)*probed
 }
 
 // Stamp puts another producer id, epoch and first sequence number into a finished batch, whose records stay as they are:
