@@ -116,7 +116,7 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 			return append(out, s), r.LastActivity + d.lapse
 		}
 	}
-	ask := d.nextLook(r, env, &test, day, w.over())
+	ask := d.nextLook(r, env, &test, day, w)
 	if !w.over() { // else anything that happens may let it be told
 		r.PlanDrop(d.feed, customer.Plan{Ask: planned(ask), Model: modelOf(env)})
 	}
@@ -131,10 +131,10 @@ func (d *drop) mayFire(r *customer.Record, env *Env, test *customer.Drop, day in
 }
 
 // nextLook is when the test can reach its threshold if nothing more is heard of the customer.
-func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, over bool) int64 {
+func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int64 {
 	next := day - day%pricedEvery + pricedEvery // it is over already, and something else holds it
-	if !over {
-		if next = d.nextDay(r, env, test, day); next == never {
+	if !w.over() {
+		if next = d.nextDay(r, env, test, day, w); next == never {
 			return 0
 		}
 	}
@@ -148,7 +148,7 @@ func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day i
 const never = math.MaxInt32
 
 // nextDay is the first local day after the judged one on which the test can be over its threshold, never if it will not be.
-func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32) int32 {
+func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int32 {
 	all := *test
 	r.ExtendDrop(&all, d.feed, never, env.DropParams())
 	if !all.Ready() {
@@ -164,11 +164,11 @@ func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day in
 		} else {
 			r.ExtendDrop(&ahead, d.feed, next, env.DropParams())
 		}
-		if w := d.weigh(r, env, &ahead, next); w.over() {
+		if w = d.weigh(r, env, &ahead, next); w.over() {
 			return next
 		}
 	}
-	quiet := all.Quiet(d.threshold(env, &all))
+	quiet := all.Quiet(w.threshold) // all is what was weighed last
 	if quiet >= customer.DropNever {
 		return never
 	}

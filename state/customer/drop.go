@@ -122,9 +122,9 @@ func (d *Drop) Take(gap, amount float64) {
 
 // weigh updates the odds of each size of drop by one payment: R = (1+R) L.
 func (d *Drop) weigh(gap, amount float64) {
-	x := d.base()
+	x, t := d.base(), ratios()
 	for i := range dropSizes {
-		d.odds[i] = odds(math.Log1p(d.ratio(i)) + min(max(x.says(i, gap, amount), -dropStep), dropStep))
+		d.odds[i] = odds(t.sums[uint16(d.odds[i])] + clamp(x.says(i, gap, amount), -dropStep, dropStep))
 	}
 }
 
@@ -143,15 +143,47 @@ func (x *dropBase) says(size int, gap, amount float64) float64 {
 	return l
 }
 
-func odds(ln float64) int16 { return int16(math.Round(min(max(ln, oddsLeast), oddsMost) * oddsUnit)) }
+// odds rounds half away from zero, as math.Round does, which is slower.
+func odds(ln float64) int16 {
+	v := clamp(ln, oddsLeast, oddsMost) * oddsUnit
+	whole := int16(v)
+	switch rest := v - float64(whole); {
+	case rest >= 0.5:
+		whole++
+	case rest <= -0.5:
+		whole--
+	}
+	return whole
+}
+
+func clamp(v, low, high float64) float64 {
+	if v < low {
+		return low
+	}
+	if v > high {
+		return high
+	}
+	return v
+}
+
+// ratioTables hold what is computed of a size's odds, by their bits: R, and ln(1 + R).
+type ratioTables struct{ ratios, sums [1 << 16]float64 }
+
+// ratios are worked out once: every payment needs nine of them, and again for what is not settled yet.
+var ratios = sync.OnceValue(func() *ratioTables {
+	t := &ratioTables{}
+	for v := math.MinInt16; v <= math.MaxInt16; v++ {
+		r := 0.0
+		if v > oddsLeast*oddsUnit {
+			r = math.Exp(float64(v) / oddsUnit)
+		}
+		t.ratios[uint16(v)], t.sums[uint16(v)] = r, math.Log1p(r)
+	}
+	return t
+})
 
 // ratio is R of a size of drop.
-func (d *Drop) ratio(i int) float64 {
-	if d.odds[i] <= oddsLeast*oddsUnit {
-		return 0
-	}
-	return math.Exp(float64(d.odds[i]) / oddsUnit)
-}
+func (t *ratioTables) ratio(d *Drop, i int) float64 { return t.ratios[uint16(d.odds[i])] }
 
 // Restart forgets the evidence, not the baseline.
 func (d *Drop) Restart() {
@@ -168,9 +200,9 @@ func (d *Drop) Ready() bool { return d.weight >= dropReady }
 
 // Statistic is the natural logarithm of the mean of R, the evidence for a drop as of the newest payment.
 func (d *Drop) Statistic() float64 {
-	sum := 0.0
+	sum, t := 0.0, ratios()
 	for i := range d.odds {
-		sum += d.ratio(i)
+		sum += t.ratio(d, i)
 	}
 	return max(math.Log(sum/drops), oddsLeast)
 }
@@ -189,19 +221,20 @@ func (d *Drop) Silent(days float64) float64 {
 }
 
 // silent is R of each size of drop after so many days without a payment.
-func (d *Drop) silent(days float64) (ratios [drops]float64) {
-	x := d.base()
+func (d *Drop) silent(days float64) (all [drops]float64) {
+	x, t := d.base(), ratios()
+	tail := gammaTailOf(x.gapShape)
 	usual := min(x.gapShape*x.a/x.b*days, 50)
-	none := math.Log(gammaTail(x.gapShape, usual) + 1e-22)
+	none := math.Log(tail.above(usual) + 1e-22)
 	for i := range dropSizes {
 		z := &dropSizes[i]
-		ratios[i] = d.ratio(i)
+		all[i] = t.ratio(d, i)
 		if z.rate != 1 {
-			l := math.Log(gammaTail(x.gapShape, usual*z.rate)+1e-22) - none
-			ratios[i] = (1 + ratios[i]) * math.Exp(min(max(min(l, -x.a*z.lnRate), 0), 30))
+			l := math.Log(tail.above(usual*z.rate)+1e-22) - none
+			all[i] = (1 + all[i]) * math.Exp(min(max(min(l, -x.a*z.lnRate), 0), 30))
 		}
 	}
-	return ratios
+	return all
 }
 
 // priced is the size of drop for which the evidence is strongest after so many days without a payment.
@@ -226,8 +259,9 @@ func (d *Drop) Threshold(perYear float64) float64 {
 	// Gaps are whole days: of who pays nearly every day they vary little, without his being regular.
 	regular := between(math.Log(x.gapShape)+math.Log(1.01-1/(gap+0.5)), 0.25, 1)
 	t := 4.25 + 0.28*math.Log(30.44/gap) - math.Log(perYear)
-	t += 1.1 * between(-math.Log(x.amountShape), -0.45, 0.05)
-	return t - regular*(1.2+0.8*between(math.Log(x.amountShape), 1.8, 2.5))
+	lnAmount := math.Log(x.amountShape)
+	t += 1.1 * between(-lnAmount, -0.45, 0.05)
+	return t - regular*(1.2+0.8*between(lnAmount, 1.8, 2.5))
 }
 
 // Quiet is a lower bound of the number of days without a payment before the statistic can reach a threshold, DropNever if it never does. It is close
@@ -237,9 +271,9 @@ func (d *Drop) Quiet(threshold float64) float64 {
 		return DropNever
 	}
 	x := d.base()
-	sum := 0.0
+	sum, t := 0.0, ratios()
 	for i := range d.odds {
-		sum += 1 + d.ratio(i)
+		sum += 1 + t.ratio(d, i)
 	}
 	// Each R is multiplied by no more than 1/Q(k, k lambda u): it takes a silence that is as unlikely as that.
 	need := threshold - math.Log(sum/drops)
@@ -325,14 +359,24 @@ func mean(sum, weight float32) float64 {
 	return float64(sum) / float64(weight)
 }
 
-// gammaTail is the regularised upper incomplete gamma function Q(a, x) for a above 0: the probability that a gamma-distributed number
-// of shape a and scale 1 is above x. Its relative error is below 1e-10.
-func gammaTail(a, x float64) float64 {
+// gammaTail is above for a single number.
+func gammaTail(a, x float64) float64 { return gammaTailOf(a).above(x) }
+
+// tailOf is a gamma distribution of scale 1.
+type tailOf struct{ shape, lnGamma float64 }
+
+func gammaTailOf(shape float64) tailOf {
+	lg, _ := math.Lgamma(shape)
+	return tailOf{shape, lg}
+}
+
+// above is the probability that a number is above x: the regularised upper incomplete gamma function Q(a, x) for a above 0. Its relative error is below 1e-10.
+func (t tailOf) above(x float64) float64 {
 	if x <= 0 {
 		return 1
 	}
-	lg, _ := math.Lgamma(a)
-	front := math.Exp(a*math.Log(x) - x - lg)
+	a := t.shape
+	front := math.Exp(a*math.Log(x) - x - t.lnGamma)
 	if x < a+1 { // series of the lower function
 		term := 1 / a
 		sum := term

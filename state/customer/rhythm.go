@@ -126,9 +126,12 @@ func (h *Rhythm) advance(day int32, horizon int) {
 	h.Gap, h.GapBefore = uint16(gap), h.Gap
 	h.LnGap = h.LnGap*LnGapDecay + lnGap(gap)
 	for j, half := range halfLives(horizon) {
-		h.Decayed[j] = h.Decayed[j]*float32(decay(float64(gap), half)) + 1
+		left := float32(decay(float64(gap), half))
+		h.Decayed[j] = h.Decayed[j]*left + 1
+		if j == 1 { // the half-life of money too
+			h.DecayedSpend *= left
+		}
 	}
-	h.DecayedSpend *= float32(decay(float64(gap), float64(horizon)))
 	h.Last = uint16(day)
 	h.Count += min(1, math.MaxUint16-h.Count)
 }
