@@ -431,10 +431,7 @@ func (t *task) decide(e *state.Entry, at int64, trigger *event.Event) bool {
 		t.table.Forget(e)
 		return false
 	}
-	next := d.Next
-	if epoch := t.sample(rec, at, trigger == nil); epoch != 0 {
-		next = min(next, epoch)
-	}
+	next := t.sample(rec, at, d.Next, trigger == nil)
 	if due := t.headcount.Newcomer(rec, at, trigger == nil); due != 0 {
 		next = min(next, due)
 	}

@@ -88,14 +88,22 @@ func (t *task) modelLimit(limit int64) int64 {
 	return allowed
 }
 
-// sample tells of a customer what he looks like at an epoch, if the decision is that of an epoch and he is sampled. It returns when he is
-// to be looked at again for that, 0 for never: of whom nothing but a profile is known there is nothing to tell before his first event, which asks again.
-func (t *task) sample(rec *customer.Record, at int64, timer bool) int64 {
+// sample tells of a customer what he looks like at an epoch, if the decision is that of an epoch and he is sampled. It returns when he, who is to be looked at
+// again at next, is to be for that: of whom nothing but a profile is known there is nothing to tell before his first event, which asks again.
+func (t *task) sample(rec *customer.Record, at, next int64, timer bool) int64 {
 	p := &t.sampling
-	if !p.on || rec.Closed() || rec.Rhythms() == nil || !t.env.Population.Sampled(population.Hash(rec.ID)) {
-		return 0
+	if !p.on {
+		return next
 	}
-	if timer && at == epochOf(at) {
+	epoch := epochOf(at)
+	tells := timer && at == epoch
+	if !tells && next <= epoch+epochEvery { // the look before that will ask; a hash of every customer's id at every event costs
+		return next
+	}
+	if rec.Closed() || rec.Rhythms() == nil || !t.env.Population.Sampled(population.Hash(rec.ID)) {
+		return next
+	}
+	if tells {
 		if s, ok := population.SampleOf(rec, epochDay(at)); ok {
 			p.buffer = appendString(p.buffer, string(population.AppendSample(nil, &s)))
 			if len(p.buffer) >= samplesFact {
@@ -103,7 +111,7 @@ func (t *task) sample(rec *customer.Record, at int64, timer bool) int64 {
 			}
 		}
 	}
-	return epochOf(at) + epochEvery
+	return min(next, epoch+epochEvery)
 }
 
 // tellEpoch tells that all samples up to an epoch are told, when the deadlines up to it are decided. The cut is then due, because others wait for it.
