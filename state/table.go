@@ -113,6 +113,7 @@ type Table struct {
 	closed   bool
 
 	timers *timers
+	warmed uint64 // means nothing: see Warm
 	buf    []byte
 }
 
@@ -321,6 +322,9 @@ func (t *Table) Arm(e *Entry, deadline int64) {
 // entries, as Maintain does.
 func (t *Table) PopDue(upTo int64) (e *Entry, deadline int64, ok bool, err error) {
 	for moved := 0; ; {
+		if due := t.timers.ahead(); len(due) != 0 {
+			t.warmed += t.warmDue(due)
+		}
 		tm, ok, err := t.timers.pop(upTo)
 		if err != nil || !ok {
 			return nil, 0, false, err

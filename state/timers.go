@@ -1,8 +1,10 @@
 package state
 
 import (
+	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // timers holds the armed deadlines of a task: the near ones in memory, the others in the hour
@@ -12,7 +14,7 @@ import (
 // are stale (the record was armed elsewhere since) or repeated are dropped when they come up. So
 // a deadline that moves later, which every event does to it, costs nothing here.
 //
-//	heap      hours up to opened: in order of (time, id)
+//	due       hours up to opened: in order of (time, id), what came into them since they were opened in heap
 //	later     hours after it, unordered lists
 //	horizon   memory knows all entries of the hours before it; of those from there on only the
 //	          ones that are not in the store yet
@@ -25,6 +27,9 @@ type timers struct {
 	max     int // entries that memory is meant to hold
 	shrink  int // number of entries at which to move the horizon nearer
 	n       int
+	due     []timer
+	popped  int // of due
+	told    int // of due, by ahead
 	heap    []timer
 	opened  int64
 	later   map[int64][]timer
@@ -42,6 +47,10 @@ type timer struct {
 }
 
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.id < b.id }
+
+func (a timer) compare(b timer) int {
+	return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id))
+}
 
 const never = math.MaxInt64
 
@@ -80,18 +89,45 @@ func (q *timers) pop(upTo int64) (timer, bool, error) {
 	if err := q.open(Hour(upTo)); err != nil {
 		return timer{}, false, err
 	}
-	if len(q.heap) == 0 || q.heap[0].at > upTo {
+	first := q.first()
+	if first == nil || first.at > upTo {
 		q.next = q.earliest()
 		return timer{}, false, nil
 	}
-	var t timer
-	t, q.heap = pull(q.heap, timer.before)
+	t := *first
+	if len(q.heap) > 0 && first == &q.heap[0] {
+		_, q.heap = pull(q.heap, timer.before)
+	} else {
+		*first = timer{}
+		q.popped++
+	}
 	q.n--
 	q.next = q.earliest()
 	return t, true, nil
 }
 
-// open moves the hours up to the given one into the heap.
+// first is the earliest entry of the hours that are open, nil if there is none.
+func (q *timers) first() *timer {
+	switch {
+	case q.popped == len(q.due) && len(q.heap) == 0:
+		return nil
+	case q.popped == len(q.due), len(q.heap) > 0 && q.heap[0].before(q.due[q.popped]):
+		return &q.heap[0]
+	}
+	return &q.due[q.popped]
+}
+
+// ahead is the next entries of due, as many as are warmed at a time, once each.
+func (q *timers) ahead() []timer {
+	if q.popped < q.told || q.popped == len(q.due) {
+		return nil
+	}
+	q.told = min(q.popped+WarmBatch, len(q.due))
+	return q.due[q.popped:q.told]
+}
+
+// open moves the hours up to the given one into due. They are sorted once: a heap would compare the ids of thousands of customers with the same deadline, which is
+// midnight for most, at every one of them.
 func (q *timers) open(hour int64) error {
 	for q.horizon <= hour {
 		next, err := q.store.Due(q.horizon, max(q.max/2, 1), func(at int64, id []byte) error {
@@ -104,12 +140,15 @@ func (q *timers) open(hour int64) error {
 		q.horizon = next
 	}
 	q.opened = max(q.opened, hour)
+	if q.popped == len(q.due) {
+		q.due, q.popped, q.told = q.due[:0], 0, 0
+	}
 	for len(q.hours) > 0 && q.hours[0] <= q.opened {
 		var h int64
 		h, q.hours = pull(q.hours, earlier)
-		for _, t := range q.later[h] {
-			q.heap = push(q.heap, t, timer.before)
-		}
+		from := len(q.due)
+		q.due = append(q.due, q.later[h]...)
+		slices.SortFunc(q.due[from:], timer.compare)
 		delete(q.later, h)
 	}
 	return nil
@@ -118,8 +157,8 @@ func (q *timers) open(hour int64) error {
 // earliest is a time before which there is nothing.
 func (q *timers) earliest() int64 {
 	t := int64(never)
-	if len(q.heap) > 0 {
-		t = q.heap[0].at
+	if first := q.first(); first != nil {
+		t = first.at
 	}
 	if len(q.hours) > 0 {
 		t = min(t, q.hours[0]*HourMillis)
@@ -133,8 +172,8 @@ func (q *timers) earliest() int64 {
 // floor is the first hour whose bucket in the store may hold an entry that counts.
 func (q *timers) floor() int64 {
 	f := q.horizon
-	if len(q.heap) > 0 {
-		f = min(f, Hour(q.heap[0].at))
+	if first := q.first(); first != nil {
+		f = min(f, Hour(first.at))
 	}
 	if len(q.hours) > 0 {
 		f = min(f, q.hours[0])
@@ -155,7 +194,7 @@ func (q *timers) narrow() {
 			}
 		}
 	})
-	n := len(q.heap)
+	n := len(q.heap) + len(q.due) - q.popped
 	for _, h := range hours {
 		if n += len(q.later[h]); n > q.max {
 			q.horizon = min(q.horizon, h)
