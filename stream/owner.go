@@ -287,10 +287,13 @@ func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(
 		n, size := b.Len(), 0
 		for i := 0; i < n && err == nil; i++ {
 			rec := b.At(i)
+			if rec.Offset >= end { // what was fetched goes further
+				break
+			}
 			size += len(rec.Key) + len(rec.Value)
 			err = f(&rec)
 		}
-		pos = b.NextOffset()
+		pos = min(b.NextOffset(), end)
 		b.Release()
 		if err != nil {
 			return err
