@@ -25,6 +25,8 @@ type MemDisk struct {
 	keys    int    // of one transaction
 	wait    func() // called before each transaction; nil: it takes no time
 	full    bool
+	open    map[int32]int // stores of this life, by partition
+	twice   int
 }
 
 // memFile is what survives of one task's store.
@@ -35,7 +37,7 @@ type memFile struct {
 
 // NewMemDisk returns an empty disk.
 func NewMemDisk() *MemDisk {
-	return &MemDisk{stores: map[int32]*memFile{}, left: -1, keys: txnKeys}
+	return &MemDisk{stores: map[int32]*memFile{}, left: -1, keys: txnKeys, open: map[int32]int{}}
 }
 
 // NewMemory opens the store of partition 0 on a disk in memory.
@@ -54,6 +56,9 @@ func (d *MemDisk) Task(partition int32) (s Store, aside, err error) {
 		d.stores[partition] = &memFile{data: map[string][]byte{}}
 	}
 	e := &memEngine{disk: d, partition: partition, life: d.life}
+	if d.open[partition]++; d.open[partition] > 1 {
+		d.twice++
+	}
 	d.mu.Unlock()
 	s, err = openStore(e, nil)
 	return s, nil, err
@@ -65,6 +70,14 @@ func (d *MemDisk) SetAside(partition int32, _ error) error {
 	defer d.mu.Unlock()
 	delete(d.stores, partition)
 	return nil
+}
+
+// Overlaps is how often a store was opened while another of the same partition was open in the same life. Badger would refuse it; here both
+// may write, each over the other's values.
+func (d *MemDisk) Overlaps() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.twice
 }
 
 // MemberID is the group member id that was remembered last.
@@ -128,6 +141,7 @@ func (d *MemDisk) Crash() {
 
 func (d *MemDisk) crash() {
 	d.life++
+	clear(d.open)
 	d.left = -1
 	d.crashed = true
 	d.dies = nil
@@ -332,6 +346,9 @@ func (e *memEngine) size() int64 {
 func (e *memEngine) close() error {
 	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
+	if !e.closed && e.life == e.disk.life {
+		e.disk.open[e.partition]--
+	}
 	e.closed = true
 	return nil
 }

@@ -103,6 +103,11 @@ func (w *world) check() {
 	w.checkAlerts(tr)
 	w.checkLetters(tr)
 	w.checkOperations()
+	for _, d := range w.disks {
+		if n := d.Overlaps(); n != 0 {
+			w.complain("local copy opened twice", "%d times", n)
+		}
+	}
 }
 
 func (w *world) frame() *frame {

@@ -29,6 +29,7 @@ type happening struct {
 	cents    int64
 	ticket   string
 	priority string
+	delay    int64 // ms by which it is written later than it happened, so that nobody may notice
 }
 
 func (h *happening) json(id string) []byte {
@@ -50,6 +51,8 @@ func (p *plan) crowd(start, end int64, count func(fault)) []item {
 	for c := range p.customers {
 		all = append(all, p.life(rng, fmt.Sprintf("c-%02d", c), start, end)...)
 	}
+	origin := end - p.lived()
+	all = slices.DeleteFunc(all, func(h happening) bool { return h.at > origin-p.lull && h.at <= origin })
 	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
 	var items []item
 	for i := range all {
@@ -70,7 +73,12 @@ func (p *plan) items(rng *rand.Rand, h *happening, id string, end int64, count f
 		it.due = min(h.at+1+rng.Int64N(late), end)
 		count(belated)
 	}
-	if p.mingled != 0 && it.due == h.at && rng.Float64() < p.mingled { // nobody may notice
+	switch {
+	case it.due != h.at:
+	case h.delay != 0:
+		it.due = min(h.at+h.delay, end)
+		count(belated)
+	case p.mingled != 0 && rng.Float64() < p.mingled: // nobody may notice
 		it.due = min(h.at+1+rng.Int64N(p.mixed()-1), end)
 		count(belated)
 	}
@@ -134,14 +142,22 @@ func (p *plan) life(rng *rand.Rand, id string, start, end int64) []happening {
 		used[at] = true
 		return at
 	}
-	live := end - p.storm.Milliseconds()*p.scale
-	brink := int64(0) // after an event at this time the silence is due while faults happen
+	live := end - p.lived()
+	brink, apart := int64(0), int64(0) // after an event at this time the silence is due while faults happen, and ends so long after that event
 	if p.edgy {
-		brink = live + rng.Int64N(end-live) - r.silence
+		apart = r.silence
+		if p.mixed() != 0 && rng.IntN(2) == 0 { // it is told before it ends
+			apart += p.mixed() + rng.Int64N(2*p.mixed())
+		}
+		if brink = live + rng.Int64N(end-live) - apart; p.coda > 0 && rng.IntN(2) == 0 {
+			brink = end - rng.Int64N(p.coda.Milliseconds()*p.scale/2) - apart
+		}
 	}
+	delay := int64(0)
 	var h []happening
 	for at := start + rng.Int64N(2*int64(mean)); at < min(quits, end); {
-		e := happening{feed: "usage", customer: id, at: unique(at), kind: "session", cents: rng.Int64N(10000)}
+		e := happening{feed: "usage", customer: id, at: unique(at), kind: "session", cents: rng.Int64N(10000), delay: delay}
+		delay = 0
 		if roll := rng.IntN(100); roll < 40 && at < stopsPaying {
 			e.feed, e.kind, e.cents = "payments", "purchase", amount/2+rng.Int64N(amount)
 			switch {
@@ -164,7 +180,11 @@ func (p *plan) life(rng *rand.Rand, id string, start, end int64) []happening {
 		}
 		switch next := at + 1 + int64(gap); {
 		case at == brink:
-			at += r.silence + p.scale*(rng.Int64N(20_000)-10_000)
+			near := p.scale * pick[int64](rng, 2000, 10_000)
+			at += apart + rng.Int64N(2*near) - near
+			if p.mingled != 0 && rng.IntN(2) == 0 {
+				delay = 1 + rng.Int64N(p.mixed()-1)
+			}
 		case at < brink && next > brink:
 			at = brink
 		default:

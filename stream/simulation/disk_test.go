@@ -16,7 +16,16 @@ func (in *instance) newDisk() *state.MemDisk {
 	if keys < 20 {
 		slowest = min(slowest, 10*time.Millisecond)
 	}
+	if in.w.plan.sluggish {
+		slowest = 3 * time.Second
+		if keys < 20 {
+			slowest = 300 * time.Millisecond
+		}
+	}
 	d := state.NewMemDisk()
+	in.w.mu.Lock()
+	in.w.disks = append(in.w.disks, d)
+	in.w.mu.Unlock()
 	var n atomic.Uint64
 	d.Shape(keys, func() {
 		if slowest > 0 && in.w.stormy.Load() {

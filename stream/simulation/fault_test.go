@@ -68,6 +68,7 @@ type weather struct {
 	kills   float64       // of the faults on the way of a request
 	steps   float64       // of the steps of a transaction
 	writes  float64       // of the lives that end at a write to disk
+	infants float64       // of the lives that end at one of the first steps of their transactions
 	errors  int           // outstanding broker errors at a time
 	fatal   bool          // some of which stop a task, or the process, until somebody starts it again
 	pause   time.Duration // between two faults by the clock

@@ -254,6 +254,19 @@ func (in *instance) make(l *line, rng *rand.Rand, dir stream.Directory) (*stream
 	return engine, cluster, err
 }
 
+// anyStep is what all steps of transactions are counted under, beside the kinds of requests.
+const anyStep = 999
+
+// last is the step at which a life ends that is to be a short one; 0 for any other. So a start is cut off again and again, while it still works off what was
+// there.
+func (in *instance) last(l *line) int {
+	rng := chance(in.w.plan.seed, uint64(in.id), uint64(l.life), 84)
+	if rng.Float64() >= in.w.plan.weather.infants {
+		return 0
+	}
+	return 1 + rng.IntN(60)
+}
+
 // step is what happens before a step of a transaction.
 func (in *instance) step(l *line, p int32, s txn.Step) error {
 	l.wait()
@@ -265,6 +278,10 @@ func (in *instance) step(l *line, p int32, s txn.Step) error {
 	}
 	key := 1000 + 10*int16(p) + int16(s)
 	n := l.next(key)
+	if l.next(anyStep) == in.last(l) {
+		in.die(l, killedAtStep, fmt.Sprintf("before %v of partition %d, young", s, p))
+		return errKilled
+	}
 	rng := chance(in.w.plan.seed, uint64(in.id), uint64(l.life), uint64(key), uint64(n))
 	share, longest := in.w.plan.weather.steps, 20*time.Second
 	if in.w.plan.weather.rivals && s != txn.StepDone {

@@ -106,6 +106,7 @@ type plan struct {
 	customers int
 	history   int64         // ms of event time before the start
 	storm     time.Duration // process time in which faults happen
+	coda      time.Duration // and for which customers go on after it
 	// blur is how far one feed may be read ahead of another in ms of event time, while faults happen: what ends so soon after it began to be
 	// due may be told or not.
 	blur int64
@@ -116,6 +117,12 @@ type plan struct {
 	mingled float64
 	// edgy customers do much just before or after a deadline.
 	edgy bool
+	// lull is for how long before the start nothing has happened, ms of event time: all that was due meanwhile is due at once.
+	lull int64
+	// latecomer is when the last instance comes, process time; 0: it is there from the start.
+	latecomer time.Duration
+	// sluggish disks hang for seconds.
+	sluggish bool
 	// astray is the share of the records that lie in another partition than their customer's; with reroute they are forwarded.
 	astray  float64
 	reroute bool
@@ -190,9 +197,24 @@ func (p *plan) vary() {
 		p.weather.worse = int16(worst[rng.IntN(len(worst))])
 	}
 	p.weather.rivals = rng.IntN(8) == 0 && p.instances > 1
-	p.edgy = rng.IntN(3) == 0
+	p.edgy = rng.IntN(2) == 0
 	if p.mixed() != 0 && p.rules.forget >= 800*dayMs {
 		p.mingled = pick(rng, 0, 0.05, 0.3)
+	}
+	if p.mingled != 0 { // what comes out of order matters to those who stand at the end of the feeds, and few do in a storm
+		p.coda = 30 * time.Second
+	}
+	if rng.IntN(4) == 0 {
+		p.weather.infants = 0.5
+	}
+	if p.cfg.Quiet && rng.IntN(2) == 0 {
+		p.lull = p.history / pick[int64](rng, 2, 4)
+	}
+	if p.cfg.Membership.Standby > 0 && p.instances > 1 {
+		p.sluggish = rng.IntN(2) == 0
+		if rng.IntN(3) == 0 {
+			p.latecomer = time.Duration(1+rng.IntN(3000)) * time.Millisecond
+		}
 	}
 }
 
@@ -205,6 +227,9 @@ func (p *plan) linger(rng *rand.Rand) {
 	p.cfg.Membership.Heartbeat = 2 * time.Second
 	p.cfg.Cut.MaxAge = time.Second
 }
+
+// lived is how much event time the customers have from the start on, ms.
+func (p *plan) lived() int64 { return (p.storm + p.coda).Milliseconds() * p.scale }
 
 // mixed is how far records may lie out of the order of time without an alert changing, ms.
 func (p *plan) mixed() int64 { return p.cfg.Time.MaxOutOfOrder.Milliseconds() }

@@ -21,6 +21,10 @@ func (w *world) storm() {
 	over := time.Now().Add(w.plan.storm)
 	var wg sync.WaitGroup
 	w.fillDisks(&wg)
+	if late := w.plan.latecomer; late > 0 {
+		nap(late)
+		w.tell(joined, "instance %d, which was missing", w.join().id)
+	}
 	for {
 		pause := time.Duration(rng.ExpFloat64() * float64(w.plan.weather.pause))
 		if time.Until(over) < pause {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"ebb/state"
 	"ebb/stream/kafkatest"
 )
 
@@ -37,6 +38,7 @@ type world struct {
 	instances []*instance // of the storm's goroutine, and after it of the test's
 
 	mu       sync.Mutex
+	disks    []*state.MemDisk // all that there ever were
 	timeline []entry
 	faults   [numFaults]int
 	errors   []*kfake.FaultHandle
@@ -113,7 +115,7 @@ func newWorld(t *testing.T, p *plan) *world {
 			t.Fatal(err)
 		}
 	}
-	w.end = w.origin + p.storm.Milliseconds()*p.scale
+	w.end = w.origin + p.lived()
 	w.items = p.crowd(w.origin-p.history, w.end, func(f fault) { w.faults[f]++ })
 	return w
 }
@@ -174,7 +176,11 @@ func (w *world) join() *instance {
 // run is one seed.
 func (w *world) run() {
 	live := w.past()
-	for range w.plan.instances {
+	first := w.plan.instances
+	if w.plan.latecomer > 0 {
+		first-- // the storm brings the last one
+	}
+	for range first {
 		w.join()
 	}
 	fed := make(chan struct{})
