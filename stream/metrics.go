@@ -265,7 +265,8 @@ type standing struct {
 var (
 	firingDesc    = prometheus.NewDesc("ebb_alerts_firing", "Customer alerts that are open in the partitions of this instance.", []string{"detector", "severity", "tier"}, nil)
 	atRiskDesc    = prometheus.NewDesc("ebb_money_at_risk", "Money at risk over the open alerts of this instance, in units of the currency. A customer counts once, with the greatest of his alerts.", []string{"currency", "tier"}, nil)
-	customersDesc = prometheus.NewDesc("ebb_customers", "Customers in the partitions of this instance by stage: that which their newest alert would name, or blind, or quarantined.", []string{"stage"}, nil)
+	customersDesc = prometheus.NewDesc("ebb_customers", "Customers in the partitions of this instance by stage: warming_up, active, lapsed, blind or quarantined.", []string{"stage"}, nil)
+	activeDesc    = prometheus.NewDesc("ebb_active_customers", "Active customers in the partitions of this instance by the stage that an alert about them would name: new, growing, mature or declining.", []string{"stage"}, nil)
 	outcomesDesc  = prometheus.NewDesc("ebb_alert_outcomes_total", "Alerts whose horizon has passed, by what became of them: right or wrong as computed, unknown where records are missing, else as people said.", []string{"detector", "severity", "tier", "result"}, nil)
 	precisionDesc = prometheus.NewDesc("ebb_alert_precision", "Part of the judged alerts of this instance's partitions that were right, or saved a customer.", []string{"detector"}, nil)
 	foretoldDesc  = prometheus.NewDesc("ebb_predictions_total", "Foretold probabilities of which it is known what came, by their range and by whether it came.", []string{"detector", "bucket", "result"}, nil)
@@ -281,6 +282,7 @@ func (s standing) Describe(c chan<- *prometheus.Desc) {
 	c <- firingDesc
 	c <- atRiskDesc
 	c <- customersDesc
+	c <- activeDesc
 	c <- outcomesDesc
 	c <- precisionDesc
 	c <- foretoldDesc
@@ -315,9 +317,16 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 	for tier, n := range atRisk {
 		c <- prometheus.MustNewConstMetric(atRiskDesc, prometheus.GaugeValue, float64(n)/float64(event.MoneyUnit), s.currency, tier)
 	}
+	active := 0.0
 	for name, n := range stages {
+		if activeStage(name) {
+			c <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, n, name)
+			active += n
+			continue
+		}
 		c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, n, name)
 	}
+	c <- prometheus.MustNewConstMetric(customersDesc, prometheus.GaugeValue, active, "active")
 }
 
 // collectVerdicts shows what became of alerts. The counts are of the partitions that this instance has now: they move with them.

@@ -62,6 +62,15 @@ func countedName(i int) string {
 	return detectors.Stage(i).String()
 }
 
+// activeStage reports whether customers who are counted under a name are active ones.
+func activeStage(name string) bool {
+	switch name {
+	case detectors.New.String(), detectors.Growing.String(), detectors.Mature.String(), detectors.Declining.String():
+		return true
+	}
+	return false
+}
+
 // StageNames lists the names under which customers are counted.
 func StageNames() []string {
 	all := make([]string, numStages)

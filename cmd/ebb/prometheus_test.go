@@ -53,7 +53,7 @@ func TestPrometheusReadsTheMetrics(t *testing.T) {
 	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
 
 	for _, q := range []string{
-		`ebb_build_info == 1`, `sum(ebb_records_consumed_total) > 100000`, `sum(ebb_customers{stage=~"new|growing|mature|declining"}) > 100`, `sum(ebb_alerts_firing) > 0`,
+		`ebb_build_info == 1`, `sum(ebb_records_consumed_total) > 100000`, `sum(ebb_customers{stage="active"}) > 100`, `sum(ebb_active_customers) - sum(ebb_customers{stage="active"}) == 0`, `sum(ebb_alerts_firing) > 0`,
 		`ebb_feed_stalled{feed="usage"} >= 0`, `sum(ebb_dead_letters_total) == 0`, `sum(ebb_transactions_total{result="committed"}) > 0`,
 	} {
 		kafkatest.Eventually(t, q, func() error { return holds(addr, q) })
