@@ -1,0 +1,8 @@
+package backtest
+
+// For tests that run ebb beside a backtest.
+var (
+	AnOwnerLeaves = anOwnerLeaves
+	PlainOnly     = plainOnly
+	Replayed      = replayed
+)
