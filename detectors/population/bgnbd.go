@@ -58,20 +58,31 @@ func (m BGNBD) logLikelihood(all []history, scale float64) float64 {
 	lgR, lgAB, lgB := lgamma(m.R), lgamma(m.A+m.B), lgamma(m.B)
 	lnAlpha, lnA := math.Log(m.Alpha), math.Log(m.A)
 	// What depends on the number of gaps alone is the same for many customers.
-	byGaps := map[float64]float64{}
+	type gapTerms struct {
+		known      bool
+		head, left float64
+	}
+	most := 0.0
+	for i := range all {
+		most = max(most, all[i].x)
+	}
+	byGaps := make([]gapTerms, int(most)+1)
 	sum := 0.0
 	for i := range all {
 		c := &all[i]
-		head, ok := byGaps[c.x]
-		if !ok {
-			head = lgamma(m.R+c.x) - lgR + m.R*lnAlpha + lgAB + lgamma(m.B+c.x) - lgB - lgamma(m.A+m.B+c.x)
-			byGaps[c.x] = head
+		g := &byGaps[int(c.x)]
+		if !g.known {
+			g.known = true
+			g.head = lgamma(m.R+c.x) - lgR + m.R*lnAlpha + lgAB + lgamma(m.B+c.x) - lgB - lgamma(m.A+m.B+c.x)
+			if c.x > 0 {
+				g.left = lnA - math.Log(m.B+c.x-1)
+			}
 		}
 		tail := -(m.R + c.x) * math.Log(m.Alpha+c.t*scale)
 		if c.x > 0 {
-			tail = logAddExp(tail, lnA-math.Log(m.B+c.x-1)-(m.R+c.x)*math.Log(m.Alpha+c.tx*scale))
+			tail = logAddExp(tail, g.left-(m.R+c.x)*math.Log(m.Alpha+c.tx*scale))
 		}
-		sum += head + tail
+		sum += g.head + tail
 	}
 	return sum
 }

@@ -2,7 +2,6 @@ package population
 
 import (
 	"bytes"
-	"cmp"
 	"math"
 	"slices"
 
@@ -157,16 +156,23 @@ func (f *Fold) every() int32 {
 
 // take returns the samples of an epoch in the order of their customers, no more than the sample aims at by much.
 func (f *Fold) take(epoch int32) []Sample {
-	var all []Sample
-	for _, s := range f.waiting[epoch] {
-		all = append(all, s)
+	waiting := f.waiting[epoch]
+	customers := make([]uint64, 0, len(waiting))
+	for c := range waiting {
+		if c <= f.limit {
+			customers = append(customers, c)
+		}
+	}
+	slices.Sort(customers)
+	all := make([]Sample, len(customers))
+	for i, c := range customers {
+		all[i] = waiting[c]
 	}
 	for e := range f.waiting {
 		if e <= epoch {
 			delete(f.waiting, e)
 		}
 	}
-	slices.SortFunc(all, func(a, b Sample) int { return cmp.Compare(a.Customer, b.Customer) })
 	f.narrow(all)
 	n := 0
 	for n < len(all) && all[n].Customer <= f.limit {

@@ -164,26 +164,30 @@ func (s *shape) at(p place) float64 {
 
 func lnTime(days float64) float64 { return math.Log(max(days, 1e-3)) }
 
-// maxCells is the number of rates and shapes of the largest mixture.
-const maxCells = numRates * 5
+// maxShapes and maxCells are the number of shapes, and of rates and shapes, of the largest mixture.
+const (
+	maxShapes = 5
+	maxCells  = numRates * maxShapes
+)
 
-// logLikelihoods writes, by rate and shape, the logarithm of the likelihood but for the drop-out, and the chance that a customer who stays is silent for as
-// long as he is. The largest logarithm is taken off all.
-func (m *Renewal) logLikelihoods(c *history, ll, silent *[maxCells]float64) {
-	ln, most, i := lnTime(c.since), math.Inf(-1), 0
-	for _, lnRate := range m.lnRates {
-		at := placeOf(ln + lnRate)
+// logLikelihoods writes, by rate and shape, the logarithm of the likelihood but for the drop-out, and returns the largest.
+func (m *Renewal) logLikelihoods(c *history, ll *[maxCells]float64) float64 {
+	var irregular [maxShapes]float64
+	for j := range m.shapes {
+		irregular[j] = (m.shapes[j].k - 1) * c.sumLn
+	}
+	most, i := math.Inf(-1), 0
+	for range m.lnRates {
 		for j := range m.shapes {
-			s, cell := &m.shapes[j], &m.cells[i]
-			ll[i] = c.x*cell.perGap + (s.k-1)*c.sumLn - cell.decay*c.tx
-			most = max(most, ll[i])
-			silent[i] = s.at(at)
+			cell := &m.cells[i]
+			l := c.x*cell.perGap + irregular[j] - cell.decay*c.tx
+			if ll[i] = l; l > most {
+				most = l
+			}
 			i++
 		}
 	}
-	for i := range m.cells {
-		ll[i] -= most
-	}
+	return most
 }
 
 // stays is, by drop-out, the chance of having stayed after each of x purchases.
@@ -199,15 +203,16 @@ func (m *Renewal) fit(all []history, rounds int) {
 	const mass = 3.0
 	n := len(m.weights)
 	likely := make([]float64, len(all)*n) // by customer, then cell
-	var ll, silent [maxCells]float64
+	var ll [maxCells]float64
 	for i := range all {
-		m.logLikelihoods(&all[i], &ll, &silent)
-		stay := stays(all[i].x)
+		most := m.logLikelihoods(&all[i], &ll)
+		stay, ln := stays(all[i].x), lnTime(all[i].since)
 		row := likely[i*n : (i+1)*n]
 		for j := range m.cells {
-			e := math.Exp(ll[j])
+			e := math.Exp(ll[j] - most)
+			silent := m.shapes[j%len(m.shapes)].at(placeOf(ln + m.lnRates[j/len(m.shapes)]))
 			for d, q := range drops {
-				row[j*len(drops)+d] = e * stay[d] * (q + (1-q)*silent[j])
+				row[j*len(drops)+d] = e * stay[d] * (q + (1-q)*silent)
 			}
 		}
 	}
@@ -248,23 +253,25 @@ const negligible = -25
 
 // predict is the outlook of a customer for the next h days.
 func (m *Renewal) predict(c *history, h float64) outlook {
-	var ll, silent [maxCells]float64
-	m.logLikelihoods(c, &ll, &silent)
+	var ll [maxCells]float64
+	most := m.logLikelihoods(c, &ll)
 	became := m.stayed(c.x)
-	ln, i := lnTime(c.since+h), -1
+	ln, lnThen, i := lnTime(c.since), lnTime(c.since+h), -1
 	var all, quiet, rate, shape, days float64
 	for r, lnRate := range m.lnRates {
-		at := placeOf(ln + lnRate)
+		now, then := placeOf(ln+lnRate), placeOf(lnThen+lnRate)
 		for j := range m.shapes {
-			if i++; ll[i] < negligible {
+			i++
+			l := ll[i] - most
+			if l < negligible { // most are
 				continue
 			}
 			s, c := &m.shapes[j], &became[i] // left after the last purchase, or here still if silent for so long
-			e := math.Exp(ll[i])
-			mass := e * (c.left + c.here*silent[i])
+			e, silent := math.Exp(l), s.at(now)
+			mass := e * (c.left + c.here*silent)
 			all += mass
-			quiet += e * (c.left + c.here*s.at(at))
-			days += e * c.come * silent[i]
+			quiet += e * (c.left + c.here*s.at(then))
+			days += e * c.come * silent
 			rate += mass * m.rates[r]
 			shape += mass * s.lnK
 		}
