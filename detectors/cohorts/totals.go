@@ -15,6 +15,8 @@ import (
 // times the median of their sizes over up to totalHistory weeks, and at least leastScale. A week is out of its range if its residual is more than mostDeviations
 // scales on the bad side, and a quarter worse than any residual of those weeks: a season that is known is no news. Where residuals scatter like Student's t of four
 // degrees of freedom, which has heavy tails, that is one false alarm in five years.
+//
+// A week without any spend is as far off as anything can be, by mostOff. Where that happens, at the turn of the year or while there are few customers, it is known from then on.
 
 // Series is a total that is watched.
 type Series uint8
@@ -61,10 +63,12 @@ func (t *Totals) Add(o Totals) {
 
 const (
 	totalLevel     = 8
-	totalHistory   = 52
+	totalHistory   = 56                            // a year, and the weeks by which a feast moves
+	keptWeeks      = totalHistory + totalLevel + 2 // and the first, which is not looked at, and the newest
 	leastResiduals = 12
 	leastScale     = 0.05
 	mostDeviations = 5
+	mostOff        = 6.9 // a factor of 1000
 	worseThanEver  = 1.25
 	weekDays       = 7
 	firstMonday    = 3 // day 4 of 1970 was a Monday
@@ -100,8 +104,8 @@ func (f *Fold) total(day int32, t Totals) {
 	week := weekOf(day)
 	if n := len(f.weeks); n == 0 || f.weeks[n-1].week != week {
 		f.weeks = append(f.weeks, weekly{week: week})
-		if keep := totalHistory + totalLevel + 1; len(f.weeks) > keep {
-			f.weeks = slices.Delete(f.weeks, 0, len(f.weeks)-keep)
+		if len(f.weeks) > keptWeeks {
+			f.weeks = slices.Delete(f.weeks, 0, len(f.weeks)-keptWeeks)
 		}
 	}
 	f.weeks[len(f.weeks)-1].totals.Add(t)
@@ -125,15 +129,19 @@ func (f *Fold) CloseTotals(t Totals) (out []Weekly) {
 	return out
 }
 
-// logs are the logarithms of the totals of a series for each active customer. Weeks of which nothing is known are left out, and so is the first: it was not whole.
+// logs are the logarithms of the totals of a series for each active customer, minus infinity where there was nothing, from the first week on in which there was something. Weeks
+// without active customers are left out, and so is the first: it was not whole.
 func (f *Fold) logs(s Series) (all []float64) {
 	for i := 1; i < len(f.weeks); i++ {
-		if w := &f.weeks[i]; w.active > 0 && w.totals[s] > 0 {
-			all = append(all, math.Log(float64(w.totals[s])/float64(w.active)))
+		if w := &f.weeks[i]; w.active > 0 && (w.totals[s] > 0 || len(all) != 0) {
+			all = append(all, math.Log(float64(max(0, w.totals[s]))/float64(w.active)))
 		}
 	}
 	return all
 }
+
+// off is by how much the logarithm of a week lies above a level.
+func off(log, level float64) float64 { return min(max(log-level, -mostOff), mostOff) }
 
 // weekly judges the newest week. It is false while too little is known.
 func (f *Fold) weekly(s Series) (Weekly, bool) {
@@ -143,28 +151,31 @@ func (f *Fold) weekly(s Series) (Weekly, bool) {
 	}
 	logs := f.logs(s)
 	each := float64(max(0, now.totals[s])) / float64(now.active)
-	if now.totals[s] > 0 && len(logs) != 0 {
-		logs = logs[:len(logs)-1]
-	}
-	if len(logs) < totalLevel+leastResiduals {
+	if len(logs) < totalLevel+leastResiduals+1 {
 		return Weekly{}, false
 	}
-	residuals := make([]float64, 0, len(logs))
+	last := len(logs) - 1
+	residuals := make([]float64, 0, last)
 	worst := 0.0
-	for i := totalLevel; i < len(logs); i++ {
-		r := logs[i] - median(logs[i-totalLevel:i])
-		residuals = append(residuals, math.Abs(r))
-		worst = max(worst, r*s.bad())
+	for i := totalLevel; i < last; i++ {
+		if level := median(logs[i-totalLevel : i]); !math.IsInf(level, -1) {
+			r := off(logs[i], level)
+			residuals = append(residuals, math.Abs(r))
+			worst = max(worst, r*s.bad())
+		}
+	}
+	level := median(logs[last-totalLevel : last])
+	if len(residuals) < leastResiduals || math.IsInf(level, -1) { // nothing is usual
+		return Weekly{}, false
 	}
 	scale := max(leastScale, 1.4826*median(residuals))
-	level := median(logs[len(logs)-totalLevel:])
-	off := s.bad() * (math.Log(max(each, math.Exp(level)/1000)) - level)
+	bad := s.bad() * off(logs[last], level)
 	x := Weekly{
-		Series: s, Day: f.day, Active: now.active, Observed: cents(float64(now.totals[s])), Each: each, Usual: math.Exp(level), Deviations: off / scale,
-		Expected: cents(math.Exp(level) * float64(now.active)), Weeks: len(logs),
+		Series: s, Day: f.day, Active: now.active, Observed: cents(float64(now.totals[s])), Each: each, Usual: math.Exp(level), Deviations: bad / scale,
+		Expected: cents(math.Exp(level) * float64(now.active)), Weeks: last,
 	}
 	x.Change = 100 * (each/x.Usual - 1)
-	x.Firing = x.Deviations > mostDeviations && off > worseThanEver*worst
+	x.Firing = x.Deviations > mostDeviations && bad > worseThanEver*worst
 	return x, true
 }
 

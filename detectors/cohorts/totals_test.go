@@ -120,6 +120,40 @@ func TestFewerCustomersSpendLess(t *testing.T) {
 	}
 }
 
+// Who closes at the turn of the year is told of it once; and where there is nothing in most weeks nothing is usual.
+func TestWeeksWithoutAnything(t *testing.T) {
+	for seed := range uint64(4) {
+		c := newCompany(50 + seed)
+		closes := func(day int32) float64 {
+			if day%365 > 350 {
+				return 0
+			}
+			return 1
+		}
+		seldom := func(day int32) float64 {
+			if weekOf(day)%3 == 0 {
+				return 1
+			}
+			return 0
+		}
+		first := 0
+		for year := range 4 {
+			c.pass(365, closes, seldom)
+			if year == 1 {
+				first = len(c.fired)
+			}
+		}
+		for _, x := range c.fired {
+			if x.Series != Spend || x.Day%365 < 350 && x.Day%365 > 7 {
+				t.Errorf("seed %d: %+v", seed, x)
+			}
+		}
+		if first == 0 || len(c.fired) != first {
+			t.Errorf("seed %d: %d in the first two years, %d in all", seed, first, len(c.fired))
+		}
+	}
+}
+
 // The weeks are stored with the rest, and a week without any spend is the worst there is.
 func TestTotalsAreStored(t *testing.T) {
 	c := newCompany(40)
@@ -136,7 +170,7 @@ func TestTotalsAreStored(t *testing.T) {
 	for range 20 {
 		c.pass(30, steady, steady)
 	}
-	if n := len(c.f.weeks); n != totalHistory+totalLevel+1 {
+	if n := len(c.f.weeks); n != keptWeeks {
 		t.Errorf("%d weeks are kept", n)
 	}
 	if Spend.String() != "spend" || Outflow.String() != "outflow" || Series(9).String() != "unknown" {
