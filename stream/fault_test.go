@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"ebb/state"
 	"ebb/stream"
 	"ebb/stream/conn"
@@ -318,5 +322,24 @@ func TestTheLastCutBeforeARebalanceFails(t *testing.T) {
 		<-held
 		second := w.twin().start()
 		w.ends(want, events, first, second)
+	})
+}
+
+// A task that is refused for good tells of its stop in a transaction of its own. What it had applied since its last cut is in no cut, so the
+// positions that go with the news are those of that cut, and whoever goes on computes the rest again.
+func TestATaskIsRefusedAndStops(t *testing.T) {
+	want := calm(t)
+	bubble(t, func(t *testing.T) {
+		w, events := faultWorld(t)
+		w.step = once(txn.StepProduce, 4, func(int32) {
+			w.broker.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: 1})
+		})
+		r := w.start()
+		virtually(t, "the stop is told", func() bool { return len(w.operations("task_stopped")) != 0 })
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.step = nil
+		w.ends(want, events, w.start())
 	})
 }

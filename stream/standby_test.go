@@ -3,6 +3,7 @@ package stream_test
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,6 +117,44 @@ func TestAStandbyTakesOver(t *testing.T) {
 		w.produce(events[len(events)-60:])
 		w.virtuallyCaughtUp()
 		w.stopAll(b)
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+	})
+}
+
+// The disk hangs while a copy is written, and meanwhile the partition comes to the instance of the copy. The task opens the store when the copy has
+// closed it: two that have it open would write over each other's values.
+func TestACopyIsClosedBeforeATaskOpensIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.group, w.adjust = "group", backed(1)
+		events := settled(5, 60)
+		w.produce(events)
+		dies := *w
+		dies.disk, dies.member = w.twin().disk, noMember()
+		p := newPower(&dies)
+		var hangs atomic.Bool
+		w.disk.Shape(1000, func() {
+			if hangs.Load() {
+				nap(20 * time.Second)
+			}
+		})
+		a, b := dies.start(), w.start()
+		virtually(t, "both have work and copies", w.shared(1, a, b))
+		w.virtuallyCaughtUp()
+		hangs.Store(true)
+		events = append(events, visits(60, "news")...)
+		w.produce(events[len(events)-60:])
+		nap(6 * time.Second) // within five a copy begins to write what is new
+		_ = p.cut()
+		a.kill()
+		virtually(t, "all is served", w.served(b))
+		hangs.Store(false)
+		w.virtuallyCaughtUp()
+		w.stopAll(b)
+		if n := w.disk.Overlaps(); n != 0 {
+			t.Errorf("%d stores were opened while they were open", n)
+		}
 		now := time.Now().UnixMilli()
 		compareSteps(t, w.steps(now), reference(events, now))
 	})

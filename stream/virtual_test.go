@@ -207,6 +207,35 @@ func TestTheWorldGoesOnWithoutUs(t *testing.T) {
 	}
 }
 
+// An answer that was on its way for seconds says that a feed was read to its end when it was asked for, not when it came: what happened in between is
+// read before a deadline of that time is decided.
+func TestALateAnswerProvesNoSilence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group = "group"
+		net := newWire(w.broker.Dial)
+		w.dial, w.now, w.tick = net.open, net.now, net.now
+		due := time.Now().Add(time.Minute).UnixMilli()
+		done := w.live([]happening{
+			{feed: "usage", customer: "c", at: due - 14*dayMs, kind: "session", id: "before"},
+			{feed: "usage", customer: "c", at: due - 1000, kind: "session", id: "just in time"},
+		})
+		r := w.start()
+		until(due - 2000)
+		net.freeze()
+		until(due + 2500)
+		net.thaw()
+		<-done
+		w.settled(r)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range w.alerts() {
+			t.Errorf("told was %s %s of %s at %s", a.Detector, a.Step, a.Customer, a.Time)
+		}
+	})
+}
+
 // The same events give the same alerts, with the same ids, however they are cut into batches and spread over partitions and instances.
 func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
 	long(t)
