@@ -68,7 +68,7 @@ const (
 	leastResiduals = 12
 	leastScale     = 0.05
 	mostDeviations = 5
-	mostOff        = 6.9 // a factor of 1000
+	mostOff        = 3.9 // a factor of 50: what is less is as good as nothing
 	worseThanEver  = 1.25
 	weekDays       = 7
 	firstMonday    = 3 // day 4 of 1970 was a Monday
