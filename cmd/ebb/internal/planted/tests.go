@@ -33,29 +33,43 @@ func (h *hunter) runTests(ctx context.Context, dir string, r *result) error {
 				return err
 			}
 		}
-		failed, spent := h.test(ctx, planted, filepath.Join(dir, pkg), ".")
-		r.cpu += spent
-		if failed == "" {
-			continue
+		if h.askTests(ctx, pkg, planted, sound, r) {
+			return nil
 		}
-		one := "^" + failed + "$"
-		twice, spent := h.test(ctx, planted, filepath.Join(dir, pkg), one)
-		r.cpu += spent
-		if without, _ := h.test(ctx, sound, filepath.Join(h.root, pkg), one); twice == "" || without != "" {
-			r.doubt++
-			continue
-		}
-		r.caught, r.test = true, fmt.Sprintf("%s of %s", failed, pkg)
-		return nil
 	}
 	return nil
 }
 
+// mostSkipped is how many tests of a package may fail without the bug being the cause, before the package is given up.
+const mostSkipped = 3
+
+// askTests runs the tests of one package until one fails that shows the bug. Those that failed for other reasons are left out from then on.
+func (h *hunter) askTests(ctx context.Context, pkg, planted, sound string, r *result) bool {
+	dir, skip := filepath.Dir(planted), "^$"
+	for range mostSkipped {
+		failed, spent := h.test(ctx, planted, filepath.Join(dir, pkg), ".", skip)
+		r.cpu += spent
+		if failed == "" {
+			return false
+		}
+		one := "^" + failed + "$"
+		again, spent := h.test(ctx, planted, filepath.Join(dir, pkg), one, "^$")
+		r.cpu += spent
+		if without, _ := h.test(ctx, sound, filepath.Join(h.root, pkg), one, "^$"); again != "" && without == "" {
+			r.caught, r.test = true, fmt.Sprintf("%s of %s", failed, pkg)
+			return true
+		}
+		r.doubt++
+		skip += "|" + one
+	}
+	return false
+}
+
 var failure = regexp.MustCompile(`(?m)^--- FAIL: (\w+)|^panic: |^fatal error: `)
 
-// test runs the short tests of a package that match, and returns the first that fails, or ends the program.
-func (h *hunter) test(ctx context.Context, program, dir, match string) (failed string, spent time.Duration) {
-	cmd := exec.CommandContext(ctx, "nice", "-n", strconv.Itoa(h.nice), program, "-test.run", match, "-test.short", "-test.v", "-test.failfast", "-test.timeout", patience.String())
+// test runs the short tests of a package that match and are not to be left out, and returns the first that fails, or ends the program.
+func (h *hunter) test(ctx context.Context, program, dir, match, skip string) (failed string, spent time.Duration) {
+	cmd := exec.CommandContext(ctx, "nice", "-n", strconv.Itoa(h.nice), program, "-test.run", match, "-test.skip", skip, "-test.short", "-test.v", "-test.failfast", "-test.timeout", patience.String())
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
