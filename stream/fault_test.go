@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -332,7 +333,9 @@ func TestATaskIsRefusedAndStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w, events := faultWorld(t)
 		w.step = once(txn.StepProduce, 4, func(int32) {
-			w.broker.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: 1})
+			w.broker.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: 1, When: func(req kmsg.Request) bool {
+				return slices.ContainsFunc(req.(*kmsg.ProduceRequest).Topics, func(x kmsg.ProduceRequestTopic) bool { return x.Topic == w.topic("changelog") })
+			}})
 		})
 		r := w.start()
 		virtually(t, "the stop is told", func() bool { return len(w.operations("task_stopped")) != 0 })
