@@ -161,7 +161,8 @@ func backtestConfig(o *cli.BacktestOptions) (*config.Config, error) {
 	cfg.Alerts.Horizon = config.Duration(o.Horizon) * day
 	// Who is silent for less than two horizons is not gone yet, however long the horizon.
 	cfg.Alerts.LapseAfter = max(cfg.Alerts.LapseAfter, 2*cfg.Alerts.Horizon)
-	cfg.Alerts.ForgetAfter = max(cfg.Alerts.ForgetAfter, cfg.Alerts.LapseAfter+cfg.Alerts.Horizon)
+	// Who comes back is one of those from whom the model learns only if he was not forgotten; an outcome counts half after four horizons.
+	cfg.Alerts.ForgetAfter = max(cfg.Alerts.ForgetAfter, 5*cfg.Alerts.Horizon)
 	return cfg, nil
 }
 

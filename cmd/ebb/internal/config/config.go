@@ -270,7 +270,7 @@ type Alerts struct {
 	MaxAlertAge Duration `yaml:"max_alert_age" range:"1h..3650d"`
 	// After how long a silence alert is resolved as churned.
 	LapseAfter Duration `yaml:"lapse_after" range:"1d..3650d"`
-	// After how long without an event a customer without open alerts is forgotten.
+	// After how long without an event a customer without open alerts is forgotten. The model learns from those who come back, as long as they are remembered: five horizons serve it best.
 	ForgetAfter Duration `yaml:"forget_after" range:"91d..36500d"`
 	// After how long an alert that nobody has acknowledged is told again, and again after each such time; at least 1h, or 0s for never.
 	RemindAfter Duration `yaml:"remind_after" range:"0s..366d"`
