@@ -230,12 +230,39 @@ func (c *CLI) printStep(k *known, asJSON bool) error {
 	var line bytes.Buffer
 	if !asJSON {
 		line.WriteString(stepLine(k.Alert))
+		for _, d := range details(k.Alert) {
+			line.WriteString("\n  " + printable(d))
+		}
 	} else if err := json.Compact(&line, k.value); err != nil {
 		return err
 	}
 	line.WriteByte('\n')
 	_, err := c.deps.Stdout.Write(line.Bytes())
 	return err
+}
+
+// details are what stands behind a step, a line each: how likely, why, what it was held back for, and what people did.
+func details(a *alerts.Alert) (lines []string) {
+	say := func(there bool, form string, args ...any) {
+		if there {
+			lines = append(lines, fmt.Sprintf(form, args...))
+		}
+	}
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	if a.Probability != nil {
+		say(true, "probability %.0f %% within %d days", 100**a.Probability, a.HorizonDays)
+	}
+	say(a.SuspectedCause != "", "suspected cause: %s", strings.ReplaceAll(a.SuspectedCause, "_", " "))
+	if h := a.HeldBackFor; h != nil {
+		say(true, "was held back for %s, alert %s", h.ID, h.AlertID[:min(len(h.AlertID), shortID)])
+	}
+	say(!a.AcknowledgedAt.IsZero(), "acknowledged by %s at %s", cmp.Or(a.AcknowledgedBy, "somebody"), at(a.AcknowledgedAt))
+	say(a.Assignee != "", "assigned to %s", a.Assignee)
+	say(!a.ContactedAt.IsZero(), "contacted by %s at %s", cmp.Or(a.ContactedBy, "somebody"), at(a.ContactedAt))
+	say(!a.SnoozedUntil.IsZero(), "snoozed until %s", at(a.SnoozedUntil))
+	say(a.Outcome != "", "outcome: %s", strings.TrimSpace(a.Outcome+" "+strings.ReplaceAll(a.Cause, "_", " ")))
+	say(a.Note != "", "note: %s", a.Note)
+	return lines
 }
 
 // find looks for the alert whose id begins with a text: among those that are open, else among all steps that the topic still has.

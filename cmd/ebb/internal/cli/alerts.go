@@ -110,6 +110,9 @@ func stepLine(a *alerts.Alert) string {
 	if a.Reason != "" {
 		step += " (" + a.Reason + ")"
 	}
+	if a.By != "" {
+		step += " by " + a.By
+	}
 	parts := []string{a.Time.Format(time.RFC3339), fmt.Sprintf("%-8s", a.Severity), a.AlertID[:min(len(a.AlertID), shortID)], step, a.Detector, who(a)}
 	if a.MoneyAtRisk != nil {
 		parts = append(parts, a.MoneyAtRisk.Amount+" "+a.MoneyAtRisk.Currency)
