@@ -483,6 +483,22 @@ func TestActsAreCounted(t *testing.T) {
 	}
 }
 
+// A complaint of a type that nobody knows is a note, as in a live group, and the report says how many there were: it may be the word for one that is opened.
+func TestComplaintsOfUnknownTypeAreTold(t *testing.T) {
+	rows := "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\na,2024-01-02T00:00:00Z,complaint,grumble,,\na,2024-01-02T10:00:00Z,complaint,note,,\na,2024-01-03T00:00:00Z,payment,purchase,10,\n"
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, options(t, write(t, "notes.csv", rows)))), &r); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if r.History.Notes != 1 || !strings.Contains(text.String(), "1 complaint records are of a type that ebb does not know") {
+		t.Errorf("%+v\n%s", r.History, text.String())
+	}
+}
+
 func TestBrokenRowsStop(t *testing.T) {
 	o := options(t, write(t, "broken.csv", broken))
 	o.StopAtBad = true

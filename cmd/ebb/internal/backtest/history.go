@@ -68,6 +68,7 @@ type History struct {
 	Acts     int                 // acts of people, which are not carried out
 	ByFeed   [event.NumFeeds]int // events
 	Types    map[string]int      // how each kind of the contract was met
+	Notes    int                 // complaint records of a type that nobody knows, taken as notes
 	Bad      int                 // bad rows
 	BadBy    map[string]int      // by reason
 	BadRows  []BadRow            // the first of them
@@ -257,6 +258,9 @@ func (l *loader) keep(f event.Feed, key, value []byte) {
 	h.To = max(h.To, at)
 	h.ByFeed[f]++
 	h.Types[f.String()+"/"+ev.Kind.String()]++
+	if ev.Notes&event.NoteUnknownType != 0 {
+		h.Notes++
+	}
 	h.bytes += int64(len(key)+len(value)) + entryBytes
 	s := xxhash.Sum64(ev.Customer) % shards
 	h.shards[s] = append(h.shards[s], entry{time: ev.Time, feed: f, key: key, value: value})

@@ -37,7 +37,8 @@ type HistoryReport struct {
 	Events    int            `json:"events"`
 	Customers int            `json:"customers"`
 	Feeds     map[string]int `json:"feeds"`
-	Types     map[string]int `json:"types"` // events by feed and type of the contract
+	Types     map[string]int `json:"types"`                                // events by feed and type of the contract
+	Notes     int            `json:"complaints_of_unknown_type,omitempty"` // taken as notes
 	Ignored   int            `json:"ignored,omitempty"`
 	Outside   int            `json:"outside_of_time,omitempty"` // events before --from, or from --until on
 	Acts      int            `json:"acts_not_carried_out,omitempty"`

@@ -25,6 +25,9 @@ func (r *Report) Text(w io.Writer) error {
 	if h.Bad > 0 {
 		fmt.Fprintf(t, "%d rows could not be used\n", h.Bad)
 	}
+	if h.Notes > 0 {
+		fmt.Fprintf(t, "%d complaint records are of a type that ebb does not know: they count as notes, which start no clock\n", h.Notes)
+	}
 	if h.Acts > 0 {
 		fmt.Fprintf(t, "%d acts of people were not carried out\n", h.Acts)
 	}
