@@ -35,6 +35,10 @@ type alertJSON struct {
 	Since    *instant        `json:"since,omitempty"`
 	First    *instant        `json:"first_fired_at,omitempty"`
 	AtRisk   *amountJSON     `json:"money_at_risk,omitempty"`
+	Cause    string          `json:"suspected_cause,omitempty"`
+	Acked    string          `json:"acknowledged_by,omitempty"`
+	Assignee string          `json:"assignee,omitempty"`
+	Snoozed  *instant        `json:"snoozed_until,omitempty"`
 	Evidence json.RawMessage `json:"evidence,omitempty"`
 }
 
@@ -61,6 +65,7 @@ func (c *Console) apiAlerts(w http.ResponseWriter, r *http.Request) {
 		j := alertJSON{
 			AlertID: a.AlertID, Revision: a.Revision, Step: a.Kind, Detector: a.Detector, Customer: a.Customer, Tier: a.Tier,
 			Segment: a.Segment, Region: a.Region, Owner: a.Owner, Severity: a.Severity.String(), Summary: a.Summary,
+			Cause: a.Cause, Acked: a.AcknowledgedBy, Assignee: a.Assignee, Snoozed: moment(a.Snoozed),
 			Time: moment(a.Time), Since: moment(a.Since), First: moment(a.FirstFired), Evidence: a.Evidence,
 		}
 		if a.HasRisk {

@@ -249,14 +249,18 @@ func TestWhatPeopleDidIsShown(t *testing.T) {
 	w := tiny(t)
 	w.send(t, object{
 		"alert_id": "a1", "revision": 3, "status": "firing", "step": "changed", "detector": "silence", "customer_id": "c-1", "severity": "warning", "summary": "Nothing for 15 days.",
-		"time": noon, "since": noon, "acknowledged_by": "kim", "acknowledged_at": noon, "assignee": "lee<b>", "snoozed_until": "2026-02-02T00:00:00Z", "note": "will call",
+		"time": noon, "since": noon, "acknowledged_by": "kim", "acknowledged_at": noon, "assignee": "lee<b>", "snoozed_until": "2026-02-02T00:00:00Z", "note": "will call", "by": "ann",
+		"suspected_cause": "broken_promise", "held_back_for": object{"id": "owner=max", "alert_id": "b1"},
 	})
 	const did = "acknowledged by kim, with lee&lt;b&gt;, snoozed until 2 Feb 2026"
 	if body := get(t, w.console(false), "/").Body.String(); !strings.Contains(body, did) {
 		t.Errorf("the queue lacks %q:\n%s", did, body)
 	}
-	if body := get(t, w.console(false), "/customers/c-1").Body.String(); !strings.Contains(body, did) || !strings.Contains(body, "will call") {
-		t.Errorf("the customer's page lacks %q or the note:\n%s", did, body)
+	body := get(t, w.console(false), "/customers/c-1").Body.String()
+	for _, want := range []string{did, "will call", "changed by ann", "suspected cause: <b>broken promise</b>", "was held back for owner=max", "ebb alerts ack a1"} {
+		if n := strings.Count(body, want); n != 1 {
+			t.Errorf("the customer's page tells %q %d times:\n%s", want, n, body)
+		}
 	}
 }
 

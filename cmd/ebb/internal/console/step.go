@@ -67,6 +67,10 @@ type Step struct {
 	Currency string
 	// Lost is the money lost so far with its currency, empty where it is not known.
 	Lost string
+	// Cause is what is suspected to drive the customer away, HeldFor the alert about a cohort within which this one was held back, such as owner=kim; empty: none.
+	Cause, HeldFor string
+	// By is who did what this step tells, empty where nobody did.
+	By string
 	// What people did about it so far; empty and zero for what nobody did.
 	AcknowledgedBy, Assignee, ContactedBy, Note string
 	Acknowledged, Contacted, Snoozed            time.Time
@@ -92,7 +96,10 @@ func ParseStep(value []byte) (*Step, error) {
 		Time: a.Time, Since: a.Since, FirstFired: a.FirstFiredAt, Observed: a.Observed, Expected: a.Expected,
 		Probability: -1, HorizonDays: a.HorizonDays, Evidence: a.Evidence, DetectorVersion: a.DetectorVersion, ConfigHash: a.ConfigHash,
 		AcknowledgedBy: a.AcknowledgedBy, Assignee: a.Assignee, ContactedBy: a.ContactedBy, Note: a.Note,
-		Acknowledged: a.AcknowledgedAt, Contacted: a.ContactedAt, Snoozed: a.SnoozedUntil,
+		Cause: a.SuspectedCause, By: a.By, Acknowledged: a.AcknowledgedAt, Contacted: a.ContactedAt, Snoozed: a.SnoozedUntil,
+	}
+	if a.HeldBackFor != nil {
+		s.HeldFor = a.HeldBackFor.ID
 	}
 	if a.Subject != nil {
 		s.SubjectType, s.SubjectID = a.Subject.Type, a.Subject.ID
