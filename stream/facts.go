@@ -197,8 +197,11 @@ func (t *task) tell() {
 	}
 	t.cutNow = t.cutNow || changed && (d.holdings != nil || len(d.set) != 0)
 	t.moved = true
-	if changed && (d.holdings != nil || len(d.set) != 0) {
+	switch {
+	case changed && len(d.set) != 0:
 		t.log.Warn("what is wrong in this partition has changed", "now", fmt.Sprint(names(d.set)))
+	case changed && d.holdings != nil:
+		t.log.Info("nothing is wrong in this partition any more")
 	}
 	d.holdings, d.at = slices.Clone(d.next), now
 	t.outbox.add(t.cfg.Topics.Facts, t.fact(t.clock, d.set))

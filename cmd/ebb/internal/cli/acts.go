@@ -54,7 +54,7 @@ const actWait = 30 * time.Second
 
 func (c *CLI) actCommand(use, short, long, example string, fill func(a *act, now time.Time) error) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use + " ID", Short: short, Example: example, Args: cobra.ExactArgs(1),
+		Use: use + " ID", Short: short, Example: example, Args: oneAlert,
 		Long: long + `
 
 ID is the alert's id, or as much of its begin as no other open alert has. The act is
@@ -205,7 +205,7 @@ func (c *CLI) alertsShow() *cobra.Command {
 		Long: `show prints the newest step of an alert: of an open one from the table of open
 alerts, of one that is over from the topic of all steps.`,
 		Example: "  ebb alerts show 3f2a91\n  ebb alerts show 3f2a91 --output json | jq .evidence",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneAlert,
 	}
 	path, asJSON := file(cmd), output(cmd)
 	cmd.RunE = work(func(cmd *cobra.Command) error {
@@ -239,6 +239,14 @@ func (c *CLI) printStep(k *known, asJSON bool) error {
 	line.WriteByte('\n')
 	_, err := c.deps.Stdout.Write(line.Bytes())
 	return err
+}
+
+// oneAlert wants the id of one alert.
+func oneAlert(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("name one alert by its ID, or as much of its begin as no other has: %s; `ebb alerts tail` lists them", cmd.UseLine())
+	}
+	return nil
 }
 
 // details are what stands behind a step, a line each: how likely, why, what it was held back for, and what people did.
