@@ -313,6 +313,7 @@ func (p *person) silences(f *frame) []episode {
 		}
 		if due := last + f.rules.silence; last != 0 && x.at >= due {
 			e := episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse)}
+			e.late = f.mixed                  // no step of a customer is earlier than the one before, such as that which the end of the history told
 			for _, y := range p.facts[i+1:] { // read before it, though it was later
 				if y.activity() && y.at-x.at < f.mixed {
 					e.instead = append(e.instead, y.at)
