@@ -91,10 +91,11 @@ const totalWeeks = 8
 
 // Keys in the changelog of the second stage.
 const (
-	cohortsHead   = "cohorts/head"
-	cohortsPrefix = "cohorts/"
-	standingKey   = "cohorts/standing" // read by every instance (models.go)
-	cohortsFormat = 1
+	cohortsHead    = "cohorts/head"
+	cohortsPrefix  = "cohorts/"
+	standingKey    = "cohorts/standing" // read by every instance (models.go)
+	standingFormat = 1
+	cohortsFormat  = 4 // of the head; 3 is still read
 )
 
 func newWatching(cfg cohorts.Config, policy *alerts.Policy) *watching {
@@ -552,7 +553,7 @@ func (w *watching) restore(key string, value []byte) error {
 }
 
 func (w *watching) decode(value []byte) error {
-	if len(value) == 0 || value[0] > cohortsFormat {
+	if len(value) == 0 || value[0] < 3 || value[0] > cohortsFormat {
 		return fmt.Errorf("what is known of cohorts: %w", errNewerFact)
 	}
 	d := &decoder{b: value[1:]}
@@ -567,17 +568,62 @@ func (w *watching) decode(value []byte) error {
 		return fmt.Errorf("what is known of cohorts: %w", d.err)
 	}
 	w.open = newWides()
+	if value[0] < cohortsFormat {
+		return w.decodeOpen(d)
+	}
 	if err := gob.NewDecoder(bytes.NewReader(d.b)).Decode(&w.open); err != nil {
 		return fmt.Errorf("open alerts about many customers: %w", err)
 	}
 	return nil
 }
 
+// decodeOpen reads the open alerts of format 3, which did not hold what was told last: until the next step there is nothing else to tell of them.
+func (w *watching) decodeOpen(d *decoder) error {
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		k := d.cohort()
+		a := &alerts.Cohort{FalseAlarms: w.cfg.FalseAlarms}
+		a.Opened, a.Finding = d.varint(), cohorts.Finding{Key: k, Since: int32(d.varint()), Leavers: d.varint()}
+		a.Severity, a.Revision = alerts.Severity(d.byte()), uint32(d.uvarint())
+		w.open.Cohorts[k] = a
+	}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		a := &openTotal{}
+		a.Series, a.Opened, a.UsualThen, a.EachThen = cohorts.Series(d.byte()), d.varint(), d.float(), d.float()
+		a.Lasted, a.Revision, a.Severity = int(d.uvarint()), uint32(d.uvarint()), alerts.Severity(d.byte())
+		w.open.Totals[a.Series] = a
+	}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		a := &alerts.Intake{WideStep: alerts.WideStep{Severity: alerts.Warning}, Intake: cohorts.Intake{Source: d.str()}}
+		a.Opened, a.Began, a.Revision = d.varint(), d.varint()*dayMs, uint32(d.uvarint())
+		w.open.Intakes[a.Source] = a
+	}
+	if d.err == nil && len(d.b) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return fmt.Errorf("open alerts about many customers: %w", d.err)
+	}
+	return nil
+}
+
+// float reads a number of eight bytes.
+func (d *decoder) float() float64 {
+	if d.err == nil && len(d.b) < 8 {
+		d.fail("number is cut off")
+	}
+	if d.err != nil {
+		return 0
+	}
+	v := math.Float64frombits(binary.BigEndian.Uint64(d.b))
+	d.b = d.b[8:]
+	return v
+}
+
 // appendStanding encodes which alerts about cohorts are open:
 //
 //	version (1 byte), newest judged day, number of alerts; of each cohort, event time at which it fired (ms), first day, last day
 func appendStanding(b []byte, s *cohorts.Standing) []byte {
-	b = binary.AppendVarint(append(b, cohortsFormat), int64(s.Day))
+	b = binary.AppendVarint(append(b, standingFormat), int64(s.Day))
 	b = binary.AppendUvarint(b, uint64(len(s.Spans)))
 	for i := range s.Spans {
 		x := &s.Spans[i]
@@ -588,7 +634,7 @@ func appendStanding(b []byte, s *cohorts.Standing) []byte {
 }
 
 func decodeStanding(b []byte) (*cohorts.Standing, error) {
-	if len(b) == 0 || b[0] > cohortsFormat {
+	if len(b) == 0 || b[0] > standingFormat {
 		return nil, fmt.Errorf("open alerts about cohorts: %w", errNewerFact)
 	}
 	d := &decoder{b: b[1:]}

@@ -292,11 +292,11 @@ func (t *tally) append(b []byte) []byte {
 	return b
 }
 
-// earlierStages is how many stages records before version 7 hold. They are counted anew.
+// earlierStages is how many stages records before version 8 hold. They are counted anew.
 const earlierStages = 5
 
 func (t *tally) decode(d *decoder, version byte) {
-	if version < 7 {
+	if version < 8 {
 		for range earlierStages {
 			d.varint()
 		}

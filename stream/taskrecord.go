@@ -10,7 +10,7 @@ import (
 )
 
 // taskRecordVersion is the first byte of an encoded task record. Older versions stay readable.
-const taskRecordVersion = 7
+const taskRecordVersion = 8
 
 // errNewerRecord is returned for a task record of a later format.
 var errNewerRecord = errors.New("task record was written by a newer ebb; run that version or newer")
@@ -299,7 +299,7 @@ func decodeTaskRecord(b []byte) (*taskRecord, error) {
 	if version >= 3 {
 		r.reroute.decode(d)
 	}
-	if version >= 6 {
+	if version >= 7 {
 		r.census.decode(d)
 	}
 	if d.err == nil && len(d.b) != 0 {
