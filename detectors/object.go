@@ -118,56 +118,37 @@ func (o *Object) Duration(k string, ms int64) {
 
 // Moneys writes a list of amounts.
 func (o *Object) Moneys(k string, list []event.Money) {
-	o.key(k)
-	o.b = append(o.b, '[')
-	for i, m := range list {
-		if i > 0 {
-			o.b = append(o.b, ',')
-		}
-		o.b = append(o.b, '"')
-		o.b = m.Append(o.b)
-		o.b = append(o.b, '"')
-	}
-	o.b = append(o.b, ']')
+	o.list(k, len(list), func(b []byte, i int) []byte { return append(list[i].Append(append(b, '"')), '"') })
 }
 
 // Texts writes a list of texts.
 func (o *Object) Texts(k string, list []string) {
-	o.key(k)
-	o.b = append(o.b, '[')
-	for i, s := range list {
-		if i > 0 {
-			o.b = append(o.b, ',')
-		}
-		o.b = appendText(o.b, s)
-	}
-	o.b = append(o.b, ']')
+	o.list(k, len(list), func(b []byte, i int) []byte { return appendText(b, list[i]) })
 }
 
 // Ints writes a list of whole numbers.
 func (o *Object) Ints(k string, list []int32) {
-	o.key(k)
-	o.b = append(o.b, '[')
-	for i, n := range list {
-		if i > 0 {
-			o.b = append(o.b, ',')
-		}
-		o.b = strconv.AppendInt(o.b, int64(n), 10)
-	}
-	o.b = append(o.b, ']')
+	o.list(k, len(list), func(b []byte, i int) []byte { return strconv.AppendInt(b, int64(list[i]), 10) })
 }
 
 // Objects writes a list of objects; fill is called for each index from 0 to n-1.
 func (o *Object) Objects(k string, n int, fill func(i int, o *Object)) {
+	o.list(k, n, func(b []byte, i int) []byte {
+		in := Begin(b)
+		fill(i, &in)
+		return in.End()
+	})
+}
+
+// list writes a list; item appends each index from 0 to n-1.
+func (o *Object) list(k string, n int, item func(b []byte, i int) []byte) {
 	o.key(k)
 	o.b = append(o.b, '[')
 	for i := range n {
 		if i > 0 {
 			o.b = append(o.b, ',')
 		}
-		in := Begin(o.b)
-		fill(i, &in)
-		o.b = in.End()
+		o.b = item(o.b, i)
 	}
 	o.b = append(o.b, ']')
 }
