@@ -28,6 +28,8 @@ type Wide interface {
 	Common() *WideStep
 	// Subject is whom it is about, such as owner=kim.
 	Subject() string
+	// Copy is the alert as it is now, for who publishes it while it goes on.
+	Copy() Wide
 	message(p *Policy) (alert, open Message)
 }
 
@@ -143,6 +145,9 @@ func (c *Cohort) What() (detector string, severity Severity, step StepKind) {
 	return CohortDropName, c.Severity, c.Step
 }
 
+// Copy is the alert as it is now.
+func (c *Cohort) Copy() Wide { x := *c; return &x }
+
 // Subject is the cohort.
 func (c *Cohort) Subject() string { return c.Key.String() }
 
@@ -232,6 +237,9 @@ func (t *Total) What() (detector string, severity Severity, step StepKind) {
 	return t.detector(), t.Severity, t.Step
 }
 
+// Copy is the alert as it is now.
+func (t *Total) Copy() Wide { x := *t; return &x }
+
 // Subject is everybody.
 func (t *Total) Subject() string { return cohorts.Key{}.String() }
 
@@ -285,6 +293,9 @@ type Intake struct {
 func (x *Intake) What() (detector string, severity Severity, step StepKind) {
 	return PoorIntakeName, x.Severity, x.Step
 }
+
+// Copy is the alert as it is now.
+func (x *Intake) Copy() Wide { y := *x; return &y }
 
 // Subject is the source.
 func (x *Intake) Subject() string { return "source=" + x.Source }

@@ -33,11 +33,7 @@ func (p *Policy) letGo(r *customer.Record, env *detectors.Env, mode Mode, out []
 		if mode == Quiet || !l.HeldBack() || env.Cohorts.Open(cohortKey(l.Cohort), l.Cohort.Opened, env.CohortsDay) {
 			continue
 		}
-		if k := p.hostFor(r, i, mode); k >= 0 {
-			out = p.join(r, i, k, env, out)
-			continue
-		}
-		out = append(out, p.alone(l, env))
+		out = p.comesOut(r, i, env, mode, out)
 		p.foretell(r, env, l)
 	}
 	return out

@@ -101,16 +101,20 @@ func (p *Policy) orphans(r *customer.Record, env *detectors.Env, mode Mode, out 
 			continue
 		}
 		l.Host = [16]byte{}
-		if k := p.hostFor(r, i, mode); k >= 0 {
-			out = p.join(r, i, k, env, out)
-			continue
-		}
-		if mode == Quiet {
-			continue
-		}
-		out = append(out, p.alone(l, env))
+		out = p.comesOut(r, i, env, mode, out)
 	}
 	return out
+}
+
+// comesOut tells an alert that is not hidden any more: within another one if there is one, else by itself.
+func (p *Policy) comesOut(r *customer.Record, i int, env *detectors.Env, mode Mode, out []Step) []Step {
+	if k := p.hostFor(r, i, mode); k >= 0 {
+		return p.join(r, i, k, env, out)
+	}
+	if mode == Quiet {
+		return out
+	}
+	return append(out, p.alone(&r.Lifecycles[i], env))
 }
 
 // alone tells an alert that was a guest as one of its own, now.

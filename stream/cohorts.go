@@ -274,8 +274,7 @@ func (w *watching) intake(x *cohorts.Intake, quiet bool) alerts.Wide {
 		kind = alerts.StepFired
 	}
 	a.Intake = *x
-	w.next(a, kind, reason, at)
-	return copied(a)
+	return w.next(a, kind, reason, at)
 }
 
 // oldIntakes resolves alerts about intakes that nothing followed which could be judged.
@@ -288,35 +287,19 @@ func (w *watching) oldIntakes(day int32) (steps []alerts.Wide) {
 		delete(w.open.Intakes, source)
 		if a.Revision != 0 {
 			a.Intake = cohorts.Intake{Source: source, Day: day}
-			w.next(a, alerts.StepResolved, alerts.ReasonExpired, at)
-			steps = append(steps, copied(a))
+			steps = append(steps, w.next(a, alerts.StepResolved, alerts.ReasonExpired, at))
 		}
 	}
 	return steps
 }
 
-// next makes the next step of an open alert. Reminders of one that is told first now count from now.
-func (w *watching) next(x alerts.Wide, kind alerts.StepKind, reason alerts.Reason, at int64) {
+// next makes the next step of an open alert, and returns it. Reminders of one that is told first now count from now.
+func (w *watching) next(x alerts.Wide, kind alerts.StepKind, reason alerts.Reason, at int64) alerts.Wide {
 	s := x.Common()
 	if s.Next(kind, reason, at); kind == alerts.StepFired {
 		s.Work.RemindedAt = at
 	}
-}
-
-// copied is an alert as it is now: it goes on before the step is published.
-func copied(x alerts.Wide) alerts.Wide {
-	switch a := x.(type) {
-	case *alerts.Cohort:
-		c := *a
-		return &c
-	case *openTotal:
-		c := a.Total
-		return &c
-	case *alerts.Intake:
-		c := *a
-		return &c
-	}
-	return x
+	return x.Copy()
 }
 
 // all are the open alerts that somebody was told of, in an order of their own.
@@ -342,7 +325,7 @@ func (w *watching) all() (list []alerts.Wide) {
 func (w *watching) remind(now int64) (steps []alerts.Wide) {
 	for _, x := range w.all() {
 		if w.policy.RemindWide(x, now) {
-			steps = append(steps, copied(x))
+			steps = append(steps, x.Copy())
 		}
 	}
 	return steps
@@ -372,7 +355,7 @@ func (w *watching) act(e *event.Event) (step alerts.Wide, result customer.Outcom
 		if until != 0 {
 			w.closeBy(x, id, until)
 		}
-		return copied(x), result
+		return x.Copy(), result
 	}
 	return nil, customer.AlertNotOpen
 }
@@ -431,8 +414,7 @@ func (w *watching) weekly(x *cohorts.Weekly, quiet bool) alerts.Wide {
 		return nil
 	}
 	a.Weekly = *x
-	w.next(a, kind, reason, at)
-	return copied(a)
+	return w.next(a, kind, reason, at)
 }
 
 // severityOfTotal is critical where half of the spend is gone, or twice as much as ever is moved away.
@@ -476,8 +458,7 @@ func (w *watching) live(f *cohorts.Finding, quiet bool) alerts.Wide {
 	since := a.Since
 	a.Severity, a.Finding = severity, *f
 	a.Since = since
-	w.next(a, kind, reason, at)
-	return copied(a)
+	return w.next(a, kind, reason, at)
 }
 
 // ended notes that an alert about a cohort ended with the judgement of a day.
