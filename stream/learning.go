@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ebb/detectors/population"
+	"ebb/stream/batch"
 )
 
 // factSamples is the kind of the facts that carry samples of customers (sampling.go):
@@ -115,6 +116,15 @@ func (l *learning) observe(f *samplesTold) error {
 		return fmt.Errorf("samples: %w", d.err)
 	}
 	return nil
+}
+
+// again takes in the samples of a fact that was told before the stage was opened.
+func (l *learning) again(rec *batch.Record, group string) error {
+	f, err := decodeSamples(rec.Value)
+	if err == nil && f.group == group {
+		err = l.observe(f)
+	}
+	return err
 }
 
 // learnWithin is for how long the samples of an epoch are waited for: less than tasks wait for its model.

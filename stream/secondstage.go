@@ -256,38 +256,27 @@ func (s *secondStage) open() error {
 	return nil
 }
 
-// relearn makes what is learnt whole again: the stored fold, and the samples that came after it was stored.
+// relearn makes what is watched and what is learnt whole again: the stored folds, and what came after they were stored.
 func (s *secondStage) relearn(topic string, start int64) error {
-	if w := s.watch; w != nil && w.stored >= 0 && w.stored < s.rec.position {
-		err := s.read(s.ctx, topic, max(w.stored, start), s.rec.position, func(rec *batch.Record) error {
-			kind, p, ok := splitFactKey(rec.Key)
-			if !ok || kind != factCohorts || p >= s.partitions {
-				return nil
-			}
+	w, l := s.watch, s.learn
+	watched, learnt := never, never // from where on facts are to be taken in again
+	if w != nil && w.stored >= 0 {
+		watched = w.stored
+	}
+	if l != nil {
+		if l.levels.forget(s.partitions); l.unsaved >= 0 {
+			learnt = l.unsaved
+		}
+	}
+	return s.read(s.ctx, topic, max(min(watched, learnt), start), s.rec.position, func(rec *batch.Record) error {
+		switch kind, p, ok := splitFactKey(rec.Key); {
+		case !ok:
+		case kind == factCohorts && rec.Offset >= watched && p < s.partitions:
 			return w.again(rec, p, s.cfg.Group)
-		})
-		if err != nil {
-			return err
+		case kind == factSamples && rec.Offset >= learnt:
+			return l.again(rec, s.cfg.Group)
 		}
-	}
-	l := s.learn
-	if l == nil {
 		return nil
-	}
-	l.levels.forget(s.partitions)
-	if l.unsaved < 0 || l.unsaved >= s.rec.position {
-		return nil
-	}
-	return s.read(s.ctx, topic, max(l.unsaved, start), s.rec.position, func(rec *batch.Record) error {
-		kind, _, ok := splitFactKey(rec.Key)
-		if !ok || kind != factSamples {
-			return nil
-		}
-		f, err := decodeSamples(rec.Value)
-		if err == nil && f.group == s.cfg.Group {
-			err = l.observe(f)
-		}
-		return err
 	})
 }
 
