@@ -1,6 +1,8 @@
 package detectors
 
 import (
+	"slices"
+
 	"ebb/state/customer"
 	"ebb/stream/event"
 )
@@ -28,11 +30,18 @@ const (
 
 var stageNames = [NumStages]string{"warming_up", "new", "growing", "mature", "declining", "lapsed"}
 
+// StageNames lists the names of the stages, in the order of a customer's life.
+func StageNames() []string { return slices.Clone(stageNames[:]) }
+
+// Active reports whether a customer of the stage is at work as a customer, and long enough for a rhythm.
+func (s Stage) Active() bool { return s != WarmingUp && s != LapsedStage }
+
 // String is the stage's name in alerts and metrics.
 func (s Stage) String() string { return enumName(stageNames[:], uint8(s), "stage") }
 
 const (
-	warmingUpDays = 28
+	// WarmingUpDays is how long a customer is warming up.
+	WarmingUpDays = 28
 	// stageDays is how long each of the two stretches is that are compared: together they are held by every window.
 	stageDays = 42
 	// leastStageDays is on how many days of the two he must have done something: less says nothing of a tendency.
@@ -69,7 +78,7 @@ func plainStage(r *customer.Record, at int64) (Stage, bool) {
 	switch {
 	case r.Lapsed || r.Cancelled != 0 || r.Closed():
 		return LapsedStage, true
-	case at-r.First < warmingUpDays*Day.Ms():
+	case at-r.First < WarmingUpDays*Day.Ms():
 		return WarmingUp, true
 	}
 	return 0, false

@@ -47,8 +47,13 @@ func dayOf(ms int64) int32 {
 	return int32(day)
 }
 
+// counts reports whether a customer is one of those that cohorts are made of: his records can be read, he is known for long enough, and he has not gone.
+func counts(r *customer.Record) bool {
+	return r.First != 0 && !r.Quarantined && !r.IsBlind() && !r.Lapsed && !r.Closed() && r.Latest-r.First >= detectors.WarmingUpDays*dayMs
+}
+
 func (c *census) of(r *customer.Record) (m member) {
-	if r.Closed() || stageOf(r) != stageActive {
+	if !counts(r) {
 		return m
 	}
 	m.active = true

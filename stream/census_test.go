@@ -71,7 +71,7 @@ func TestCensus(t *testing.T) {
 		}
 		want := map[cohorts.Key]int64{}
 		for _, r := range records {
-			if r.Closed() || stageOf(r) != stageActive {
+			if !counts(r) {
 				continue
 			}
 			want[cohorts.Key{}]++

@@ -299,9 +299,6 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 	s.collectFeeds(c, tasks)
 	collectVerdicts(c, VerdictsOf(tasks))
 	firing, atRisk, stages := map[[3]string]float64{}, map[string]event.Money{}, map[string]float64{}
-	for i := range numStages {
-		stages[countedName(i)] = 0
-	}
 	for _, t := range tasks {
 		for _, o := range t.Open {
 			firing[[3]string{o.Detector, o.Severity.String(), o.Tier}] += float64(o.Count)
@@ -318,8 +315,10 @@ func (s standing) Collect(c chan<- prometheus.Metric) {
 		c <- prometheus.MustNewConstMetric(atRiskDesc, prometheus.GaugeValue, float64(n)/float64(event.MoneyUnit), s.currency, tier)
 	}
 	active := 0.0
-	for name, n := range stages {
-		if activeStage(name) {
+	for i := range numStages {
+		name := countedName(i)
+		n := stages[name]
+		if i < detectors.NumStages && detectors.Stage(i).Active() {
 			c <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, n, name)
 			active += n
 			continue

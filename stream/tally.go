@@ -13,36 +13,8 @@ import (
 	"ebb/stream/event"
 )
 
-// Where a customer can stand by his record alone.
-const (
-	stageWarmingUp = iota
-	stageActive
-	stageBlind
-	stageLapsed
-	stageQuarantined
-	noStage = -1
-)
-
-// warmingUpMs is the span of history from which on a customer is no longer warming up.
-const warmingUpMs = 28 * dayMs
-
-// stageOf is where a customer stands by his record alone: warming up until it spans 28 days, active, blind while records of his
-// cannot be read, lapsed when long gone, quarantined when his records fail inside ebb; noStage for an empty record.
-func stageOf(r *customer.Record) int {
-	switch {
-	case r.Quarantined:
-		return stageQuarantined
-	case r.First == 0:
-		return noStage
-	case r.IsBlind():
-		return stageBlind
-	case r.Lapsed:
-		return stageLapsed
-	case r.Latest-r.First < warmingUpMs:
-		return stageWarmingUp
-	}
-	return stageActive
-}
+// noStage is that of an empty record.
+const noStage = -1
 
 // Customers are counted by the stages that alerts name, and by these, of whom nothing is told.
 const (
@@ -62,33 +34,20 @@ func countedName(i int) string {
 	return detectors.Stage(i).String()
 }
 
-// activeStage reports whether customers who are counted under a name are active ones.
-func activeStage(name string) bool {
-	switch name {
-	case detectors.New.String(), detectors.Growing.String(), detectors.Mature.String(), detectors.Declining.String():
-		return true
-	}
-	return false
-}
-
 // StageNames lists the names under which customers are counted.
 func StageNames() []string {
-	all := make([]string, numStages)
-	for i := range all {
-		all[i] = countedName(i)
-	}
-	return all
+	return append(detectors.StageNames(), countedName(countedBlind), countedName(countedQuarantined))
 }
 
 // countedAs is the stage that a customer is counted by: quarantined when his records fail inside ebb, blind while records of his cannot be read, else where he stood at his
 // newest event or at the newest step of an alert of his. It is noStage for an empty record. env tells the rates and the calendar.
 func countedAs(r *customer.Record, env *detectors.Env) int {
-	switch stageOf(r) {
-	case stageQuarantined:
+	switch {
+	case r.Quarantined:
 		return countedQuarantined
-	case noStage:
+	case r.First == 0:
 		return noStage
-	case stageBlind:
+	case r.IsBlind():
 		return countedBlind
 	}
 	return int(detectors.NewestStageOf(r, env))

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ebb/detectors"
 	"ebb/stream/event"
 )
 
@@ -548,15 +549,13 @@ type feedsPage struct {
 	Stages []Facet
 }
 
-// lifeOrder is the order of the stages in a customer's life, behind those that say nothing of it.
-var lifeOrder = []string{"warming_up", "new", "growing", "mature", "declining", "lapsed"}
-
 func (c *Console) feedsPage(w http.ResponseWriter, r *http.Request) {
 	p := feedsPage{page: c.page("feeds", "Feeds and engine")}
 	p.Here = r.URL.RequestURI()
 	for name, n := range p.Status.Customers {
 		p.Stages = append(p.Stages, Facet{Value: name, Count: int(n)})
 	}
+	lifeOrder := detectors.StageNames() // behind those that say nothing of it
 	slices.SortFunc(p.Stages, func(x, y Facet) int {
 		return cmp.Or(cmp.Compare(slices.Index(lifeOrder, x.Value), slices.Index(lifeOrder, y.Value)), strings.Compare(x.Value, y.Value))
 	})
