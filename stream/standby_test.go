@@ -86,16 +86,22 @@ func visits(n int, what string) (events []happening) {
 	return events
 }
 
+// backedUp is a world with copies and customers, an instance of it that dies with its power, and what the customers did.
+func backedUp(t *testing.T, parts int32) (w, dies *world, p *power, events []happening) {
+	t.Helper()
+	w = newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+	w.group, w.adjust = "group", backed(1)
+	events = settled(5, 60)
+	w.produce(events)
+	other := *w
+	other.disk, other.member = w.twin().disk, noMember()
+	return w, &other, newPower(&other), events
+}
+
 // The copy of a dead instance's partitions takes over by replaying what it has not yet: not the whole changelog.
 func TestAStandbyTakesOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 4)
-		w.group, w.adjust = "group", backed(1)
-		events := settled(5, 60)
-		w.produce(events)
-		dies := *w
-		dies.disk, dies.member = w.twin().disk, noMember()
-		p := newPower(&dies)
+		w, dies, p, events := backedUp(t, 4)
 		a, b := dies.start(), w.start()
 		virtually(t, "both have work and copies", w.shared(1, a, b))
 		w.virtuallyCaughtUp()
@@ -126,13 +132,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 // closed it: two that have it open would write over each other's values.
 func TestACopyIsClosedBeforeATaskOpensIt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
-		w.group, w.adjust = "group", backed(1)
-		events := settled(5, 60)
-		w.produce(events)
-		dies := *w
-		dies.disk, dies.member = w.twin().disk, noMember()
-		p := newPower(&dies)
+		w, dies, p, events := backedUp(t, 2)
 		var hangs atomic.Bool
 		w.disk.Shape(1000, func() {
 			if hangs.Load() {
