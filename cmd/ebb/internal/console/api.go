@@ -47,13 +47,14 @@ type amountJSON struct {
 	Currency string `json:"currency"`
 }
 
-// apiAlerts is the queue for programs: the same filters, from= and limit= (at most 1000).
+// apiAlerts is the queue for programs: the same filters and orders, from= and limit= (at most 1000). Snoozed alerts are among the others
+// unless snoozed=hide or snoozed=only asks for less.
 func (c *Console) apiAlerts(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.URL.Query().Get("limit"))
 	if err != nil || n <= 0 {
 		n = pageRows
 	}
-	v := c.o.Book.View(parseFilter(r.URL.Query()), from(r), min(n, apiRowsMax))
+	v := c.o.Book.View(parseFilter(r.URL.Query(), SnoozedShown), c.o.Now(), from(r), min(n, apiRowsMax))
 	out := struct {
 		Total  int         `json:"total"`
 		Open   int         `json:"open"`

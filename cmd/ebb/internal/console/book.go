@@ -16,6 +16,7 @@ const (
 	stepsKept   = 20    // steps of one alert
 	departKept  = 256   // alerts that left lately, to say why a row is gone
 	closedShown = 20    // past alerts of one customer
+	mergeAfter  = 4_096 // changes that wait for somebody to look, beyond as many as there are open alerts
 )
 
 // Alert is one episode: its latest step and those before.
@@ -24,6 +25,9 @@ type Alert struct {
 	// Steps are the latest steps in order, at most 20. They never change once the alert was handed out.
 	Steps []*Step
 }
+
+// SnoozedAt reports whether somebody has put the alert off beyond event time now.
+func (a *Alert) SnoozedAt(now time.Time) bool { return a.Snoozed.After(now) }
 
 // Departure is an open alert that is no longer.
 type Departure struct {
@@ -37,8 +41,9 @@ type Departure struct {
 type Book struct {
 	mu      sync.RWMutex
 	open    map[string]*Alert // by alert id
-	sorted  []*Alert          // open ones in order, as of the last merge
-	added   []*Alert          // opened or changed since
+	sorted  []*Alert          // open ones by money at risk, as of the last merge
+	newest  []*Alert          // the same, what fired last first
+	added   []*Alert          // opened or changed since; at most as many as are open, and mergeAfter
 	stale   int               // entries of sorted that are no longer the open alert of their id
 	by      map[string][]string
 	closed  []*Alert // ring
@@ -93,6 +98,9 @@ func (b *Book) Apply(s *Step) bool {
 			b.by[s.Customer] = append(b.by[s.Customer], s.AlertID)
 		}
 		b.added = append(b.added, a)
+	}
+	if len(b.added)+b.stale > len(b.open)+mergeAfter { // nobody looks at the queue: what is over must not stay for that
+		b.merge()
 	}
 	b.touch()
 	return true
@@ -170,8 +178,11 @@ func (b *Book) touch() {
 	b.changed = make(chan struct{})
 }
 
-// order is that of the queue: most money at risk first, what is not known last; then severity, then the newest.
-func order(x, y *Alert) int {
+// byNewest has what fired last first, then as byRisk.
+func byNewest(x, y *Alert) int { return cmp.Or(-x.FirstFired.Compare(y.FirstFired), byRisk(x, y)) }
+
+// byRisk has most money at risk first, what is not known last; then severity, then the newest.
+func byRisk(x, y *Alert) int {
 	return cmp.Or(
 		-event.CompareBool(x.HasRisk, y.HasRisk),
 		-cmp.Compare(x.AtRisk, y.AtRisk),
@@ -181,18 +192,24 @@ func order(x, y *Alert) int {
 	)
 }
 
-// merge brings sorted up to date: O(n) for n open alerts however many have changed, so that a burst of steps costs one pass.
+// merge brings the sorted lists up to date: O(n) for n open alerts however many have changed, so that a burst of steps costs one pass.
 func (b *Book) merge() {
 	if len(b.added) == 0 && b.stale == 0 && len(b.sorted) == len(b.open) {
 		return
 	}
-	current := func(a *Alert) bool { return b.open[a.AlertID] == a }
-	fresh := slices.DeleteFunc(b.added, func(a *Alert) bool { return !current(a) })
+	fresh := slices.DeleteFunc(b.added, func(a *Alert) bool { return b.open[a.AlertID] != a })
+	b.sorted = b.merged(b.sorted, fresh, byRisk)
+	b.newest = b.merged(b.newest, fresh, byNewest)
+	b.added, b.stale = nil, 0
+}
+
+// merged is a new list of those of a sorted one that are still current, and of the fresh ones, which it sorts.
+func (b *Book) merged(list, fresh []*Alert, order func(x, y *Alert) int) []*Alert {
 	slices.SortFunc(fresh, order)
 	out := make([]*Alert, 0, len(b.open))
 	i := 0
-	for _, a := range b.sorted {
-		if !current(a) {
+	for _, a := range list {
+		if b.open[a.AlertID] != a {
 			continue
 		}
 		for i < len(fresh) && order(fresh[i], a) < 0 {
@@ -201,22 +218,25 @@ func (b *Book) merge() {
 		}
 		out = append(out, a)
 	}
-	b.sorted = append(out, fresh[i:]...)
-	b.added, b.stale = nil, 0
+	return append(out, fresh[i:]...)
 }
 
-// list is the open alerts in the order of the queue. The slice is not changed afterwards.
-func (b *Book) list() (alerts []*Alert, version uint64, loaded bool) {
+// list is the open alerts in an order. The slice is not changed afterwards.
+func (b *Book) list(order Order) (alerts []*Alert, version uint64, loaded bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.merge()
+	if order == Newest {
+		return b.newest, b.version, b.loaded
+	}
 	return b.sorted, b.version, b.loaded
 }
 
 // View is a window of the queue.
 type View struct {
-	// Total is how many open alerts the filter leaves, Open how many there are.
-	Total, Open int
+	// Total is how many open alerts the filter leaves, Open how many there are. Snoozed is how many of those that are as it asks are
+	// snoozed, shown or not.
+	Total, Open, Snoozed int
 	// From is the place of the first row in the filtered queue.
 	From    int
 	Rows    []*Alert
@@ -225,12 +245,18 @@ type View struct {
 	Loaded bool
 }
 
-// View returns at most n rows of the filtered queue from a place on.
-func (b *Book) View(f Filter, from, n int) View {
-	alerts, version, loaded := b.list()
+// View returns at most n rows of the filtered queue from a place on, as it is at event time now.
+func (b *Book) View(f Filter, now time.Time, from, n int) View {
+	alerts, version, loaded := b.list(f.Order)
 	v := View{Open: len(alerts), From: from, Version: version, Loaded: loaded}
 	for _, a := range alerts {
 		if !f.match(a) {
+			continue
+		}
+		if a.SnoozedAt(now) {
+			v.Snoozed++
+		}
+		if !f.Snoozed.admits(a, now) {
 			continue
 		}
 		if v.Total >= from && len(v.Rows) < n {
@@ -241,14 +267,17 @@ func (b *Book) View(f Filter, from, n int) View {
 	return v
 }
 
-// Facets counts the open alerts by the values of what can be filtered.
-func (b *Book) Facets() map[string][]Facet {
-	alerts, _, _ := b.list()
+// Facets counts the open alerts by the values of what can be filtered, leaving out what a list does that treats snoozed ones so.
+func (b *Book) Facets(snoozed Snoozed, now time.Time) map[string][]Facet {
+	alerts, _, _ := b.list(ByRisk)
 	counts := map[string]map[string]int{}
 	for _, name := range facetNames() {
 		counts[name] = map[string]int{}
 	}
 	for _, a := range alerts {
+		if !snoozed.admits(a, now) {
+			continue
+		}
 		for name, m := range counts {
 			if v := facetValue(a, name); v != "" {
 				m[v]++
@@ -273,7 +302,7 @@ func (b *Book) Of(customer string) (open, past []*Alert) {
 	for _, id := range b.by[customer] {
 		open = append(open, b.open[id])
 	}
-	slices.SortFunc(open, order)
+	slices.SortFunc(open, byRisk)
 	past = slices.Clone(b.past[customer])
 	slices.Reverse(past)
 	return open, past[:min(len(past), closedShown)]

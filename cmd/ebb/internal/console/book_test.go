@@ -54,8 +54,8 @@ func TestTheQueueIsThatOfANaiveSort(t *testing.T) {
 		for _, s := range naive {
 			want = append(want, &Alert{Step: s})
 		}
-		slices.SortFunc(want, order)
-		v := b.View(Filter{}, 0, 1000)
+		slices.SortFunc(want, byRisk)
+		v := b.View(Filter{}, noon, 0, 1000)
 		if v.Total != len(want) || len(v.Rows) != len(want) {
 			t.Fatalf("after %d steps: %d open, %d rows; want %d", i, v.Total, len(v.Rows), len(want))
 		}
@@ -63,6 +63,70 @@ func TestTheQueueIsThatOfANaiveSort(t *testing.T) {
 			if a.Step != want[j].Step {
 				t.Fatalf("after %d steps: place %d is %s revision %d, want %s revision %d", i, j, a.AlertID, a.Revision, want[j].AlertID, want[j].Revision)
 			}
+		}
+		slices.SortFunc(want, byNewest)
+		for j, a := range b.View(Filter{Order: Newest}, noon, 0, 1000).Rows {
+			if a.Step != want[j].Step {
+				t.Fatalf("after %d steps: place %d of the newest is %s revision %d, want %s revision %d", i, j, a.AlertID, a.Revision, want[j].AlertID, want[j].Revision)
+			}
+		}
+	}
+}
+
+// Under a page that nobody looks at, alerts come and go for years: what is over must not stay.
+func TestABookThatNobodyReadsDoesNotGrow(t *testing.T) {
+	b := NewBook()
+	for i := range 3 * mergeAfter {
+		b.Apply(step(i, 1, 5))
+		b.Apply(resolved(i, 2, "recovered"))
+	}
+	if n := len(b.added); n > mergeAfter {
+		t.Errorf("%d changes wait for a reader, at most %d may", n, mergeAfter)
+	}
+	for i := range 3 * mergeAfter {
+		b.Apply(step(1, uint32(3+i), 5))
+	}
+	if n := len(b.added); n > mergeAfter+1 {
+		t.Errorf("%d changes of one alert wait for a reader", n)
+	}
+	if v := b.View(Filter{}, noon, 0, 9); v.Total != 1 {
+		t.Errorf("%d are open, want 1", v.Total)
+	}
+}
+
+func TestSnoozedAlertsAreHiddenAndCounted(t *testing.T) {
+	b := NewBook()
+	for id := range 5 {
+		s := step(id, 1, int64(id))
+		if id < 2 {
+			s.Snoozed = noon.Add(time.Duration(id+1) * time.Hour)
+		}
+		b.Apply(s)
+	}
+	for _, c := range []struct {
+		how            Snoozed
+		now            time.Time
+		total, snoozed int
+		critical       int
+	}{
+		{SnoozedHidden, noon, 3, 2, 1},
+		{SnoozedOnly, noon, 2, 2, 0},
+		{SnoozedShown, noon, 5, 2, 1},
+		{SnoozedHidden, noon.Add(time.Hour), 4, 1, 1}, // the first snooze has just ended
+		{SnoozedHidden, noon.Add(2 * time.Hour), 5, 0, 1},
+	} {
+		v := b.View(Filter{Snoozed: c.how}, c.now, 0, 9)
+		if v.Total != c.total || len(v.Rows) != c.total || v.Snoozed != c.snoozed || v.Open != 5 {
+			t.Errorf("%q at %s: %+v", c.how, c.now, v)
+		}
+		n := 0
+		for _, f := range b.Facets(c.how, c.now)["severity"] {
+			if f.Value == "critical" {
+				n = f.Count
+			}
+		}
+		if n != c.critical {
+			t.Errorf("%q at %s: %d critical ones to choose, want %d", c.how, c.now, n, c.critical)
 		}
 	}
 }
@@ -74,7 +138,7 @@ func TestMostMoneyAtRiskComesFirstAndWhatIsNotKnownLast(t *testing.T) {
 	b.Apply(step(3, 1, 900))
 	b.Apply(step(4, 1, 0))
 	var got []string
-	for _, a := range b.View(Filter{}, 0, 9).Rows {
+	for _, a := range b.View(Filter{}, noon, 0, 9).Rows {
 		got = append(got, a.AlertID)
 	}
 	if want := []string{"a000003", "a000001", "a000004", "a000002"}; !slices.Equal(got, want) {
@@ -89,12 +153,12 @@ func TestAHundredThousandAlertsAreCountedExactly(t *testing.T) {
 		b.Apply(step(i, 1, int64(i)*1000))
 	}
 	b.Apply(resolved(77, 2, "recovered"))
-	v := b.View(Filter{}, 50_000, 100)
+	v := b.View(Filter{}, noon, 50_000, 100)
 	if v.Open != n-1 || v.Total != n-1 || len(v.Rows) != 100 {
 		t.Fatalf("open %d, total %d, %d rows", v.Open, v.Total, len(v.Rows))
 	}
 	f := Filter{Severity: "critical"}
-	if v = b.View(f, 0, 10); v.Total != n/3-1 {
+	if v = b.View(f, noon, 0, 10); v.Total != n/3-1 {
 		t.Errorf("%d critical ones, want %d", v.Total, n/3-1)
 	}
 	if tot := b.Totals(noon); tot.Firing != n-1 || tot.BySeverity[0]+tot.BySeverity[1]+tot.BySeverity[2] != n-1 || tot.Customers != n/2 {
@@ -165,7 +229,7 @@ func TestOperationalAlertsStandApart(t *testing.T) {
 	b := NewBook()
 	op := &Step{AlertID: "op", Revision: 1, Kind: "fired", Detector: "feed_stalled", SubjectID: "usage", Severity: Critical}
 	b.Apply(op)
-	if v := b.View(Filter{}, 0, 9); v.Open != 0 || len(b.Operational()) != 1 {
+	if v := b.View(Filter{}, noon, 0, 9); v.Open != 0 || len(b.Operational()) != 1 {
 		t.Errorf("%d in the queue, %d operational", v.Open, len(b.Operational()))
 	}
 	b.Apply(&Step{AlertID: "op", Revision: 2, Resolved: true})
@@ -220,7 +284,7 @@ func BenchmarkViewAfterAStep(b *testing.B) {
 	for b.Loop() {
 		rev++
 		book.Apply(step(5, rev, int64(rev)))
-		book.View(Filter{Tier: "gold"}, 0, 100)
+		book.View(Filter{Tier: "gold"}, noon, 0, 100)
 	}
 }
 

@@ -185,13 +185,19 @@ func TestPagesInABrowser(t *testing.T) {
 	b := openTab(t)
 	w := newWorld(t, 1200, 20)
 	keep := os.Getenv("EBB_SCREENSHOTS")
-	row := w.book.View(Filter{Detector: "silence"}, 0, 1).Rows[0]
+	row := w.book.View(Filter{Detector: "silence"}, noon, 0, 1).Rows[0]
+	w.old(t, "silence", 20, 300, "")
+	for _, a := range w.book.View(Filter{Detector: "spend_drop"}, noon, 0, 3).Rows {
+		s := *a.Step
+		s.Revision, s.Kind, s.Snoozed = s.Revision+1, "changed", w.now.AddDate(0, 0, 5)
+		w.book.Apply(&s)
+	}
 	plain, demo := httptest.NewServer(w.console(false)), httptest.NewServer(w.console(true))
 	t.Cleanup(func() { plain.CloseClientConnections(); plain.Close(); demo.CloseClientConnections(); demo.Close() })
 	for _, width := range []int{1440, 1024, 390} {
 		for name, url := range map[string]string{
-			"queue": plain.URL + "/", "customer": demo.URL + customerURL(row.Customer), "days": demo.URL + customerURL(row.Customer) + "?by=day",
-			"demo": demo.URL + "/", "detectors": plain.URL + "/detectors", "feeds": plain.URL + "/feeds",
+			"queue": plain.URL + "/", "snoozed": plain.URL + "/?order=newest&snoozed=only", "old": plain.URL + "/customers/c-old", "customer": demo.URL + customerURL(row.Customer), "days": demo.URL + customerURL(row.Customer) + "?by=day",
+			"demo": demo.URL + "/", "detectors": plain.URL + "/detectors", "feeds": plain.URL + "/feeds", "demo-feeds": demo.URL + "/feeds",
 		} {
 			what := fmt.Sprintf("%s-%d", name, width)
 			b.size(width, 900)
@@ -200,7 +206,7 @@ func TestPagesInABrowser(t *testing.T) {
 			if wide := b.eval(`document.documentElement.scrollWidth`); wide != float64(width) {
 				t.Errorf("%s: the page is %v wide and has to be scrolled sideways", what, wide)
 			}
-			if n := b.eval(`[...document.querySelectorAll("svg.picture")].filter((p) => p.getClientRects().length > 0).length`); (name == "customer" || name == "days") && n != 1.0 {
+			if n := b.eval(`[...document.querySelectorAll("svg.picture")].filter((p) => p.getClientRects().length > 0).length`); (name == "customer" || name == "days" || name == "old") && n != 1.0 {
 				t.Errorf("%s: %v pictures are shown, want the one for the width", what, n)
 			}
 			for _, scheme := range []string{"dark", "light"} { // light last, for the next page
@@ -273,6 +279,23 @@ func TestTheQueueUnderSomebodysHands(t *testing.T) {
 	b.wait(`!document.getElementById("help").hidden`)
 	b.key("Escape")
 	b.wait(`document.getElementById("help").hidden`)
+
+	// Somebody snoozes one: it leaves the list, which counts it. The newest first, by a click.
+	open, _ = w.book.Of("c-4")
+	late := *open[0].Step
+	late.Revision, late.Kind, late.Snoozed = 2, "changed", w.now.AddDate(0, 0, 5)
+	w.book.Apply(&late)
+	b.wait(`document.querySelector(".manner").textContent.includes("1 snoozed one is hidden")`)
+	b.wait(rows + ` === "c-top c-too c-new c-0 c-1 c-3"`)
+	open, _ = w.book.Of("c-3")
+	latest := *open[0].Step
+	latest.Revision, latest.FirstFired = 2, w.now
+	w.book.Apply(&latest)
+	b.visit(b.eval(`document.querySelector('.manner a[href*="newest"]').href`).(string))
+	if got := b.eval(rows); got != "c-3 c-top c-too c-new c-0 c-1" {
+		t.Errorf("the newest first: %v", got)
+	}
+	b.visit(srv.URL + "/")
 
 	// Enter opens the customer who is selected.
 	b.key("j")

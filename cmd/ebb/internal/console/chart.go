@@ -119,6 +119,34 @@ type pictureData struct {
 	unit       string // week or day
 }
 
+// show takes in of complaints and marks what lies within the picture's days.
+func (d *pictureData) show(complaints []Complaint, marks []mark) {
+	if len(d.spans) == 0 {
+		return
+	}
+	from, to := d.ends()
+	for i := range complaints {
+		if c := &complaints[i]; c.Opened.Before(to) && (c.Resolved.IsZero() || c.Resolved.After(from)) {
+			d.complaints = append(d.complaints, *c)
+		}
+	}
+	for i := range marks {
+		if m := &marks[i]; !m.at.Before(from) && !m.at.After(to.AddDate(0, 0, 1)) {
+			d.marks = append(d.marks, *m)
+		}
+	}
+}
+
+// ends are the instants between which the picture lies. It reaches to now if its last day is today or yesterday.
+func (d *pictureData) ends() (from, to time.Time) {
+	from = midnight(d.spans[0].From, d.zone)
+	to = midnight(d.spans[len(d.spans)-1].To+1, d.zone)
+	if d.now.After(to) && d.now.Sub(to) < 48*time.Hour {
+		to = d.now
+	}
+	return from, to
+}
+
 // layout is the geometry of a picture for a width.
 type layout struct {
 	w, left, right      float64
@@ -167,11 +195,7 @@ func arrange(d *pictureData, width float64) layout {
 		}
 		l.usageMax = max(l.usageMax, s.Usage)
 	}
-	l.from = midnight(d.spans[0].From, d.zone)
-	l.to = midnight(d.spans[len(d.spans)-1].To+1, d.zone)
-	if d.now.After(l.to) && d.now.Sub(l.to) < 48*time.Hour {
-		l.to = d.now
-	}
+	l.from, l.to = d.ends()
 	l.perDay = (l.w - l.left - l.right) / (l.to.Sub(l.from).Hours() / 24)
 	l.markRow = 15 * float64(markRows(d, &l))
 	l.spendTop = l.markTop + l.markRow + 18
@@ -443,9 +467,6 @@ func drawMarks(b *svg.Builder, d *pictureData, l *layout) {
 	rows := placeMarks(d, l)
 	for i := range d.marks {
 		m := &d.marks[i]
-		if m.at.Before(l.from) || m.at.After(l.to.AddDate(0, 0, 1)) {
-			continue
-		}
 		x, y := l.clamp(l.x(m.at)), l.markTop+15*float64(rows[i])
 		b.Add(`<g class="mark %s">%s<path d="M%s %sV%s"/>`, m.class, svg.Title(m.hover), svg.F1(x), svg.F1(y+13), svg.F1(l.axisTop))
 		b.Add(`<text x="%s" y="%s">%s</text></g>`, svg.F1(l.labelAt(m)), svg.F1(y+11), svg.Escape(m.label))

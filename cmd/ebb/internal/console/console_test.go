@@ -86,6 +86,92 @@ func TestFiltersAreInTheAddress(t *testing.T) {
 	}
 }
 
+func TestTheNewestCanStandFirst(t *testing.T) {
+	w := tiny(t)
+	for i, hours := range []int{30, 2, 100} {
+		s := w.add(t, fmt.Sprintf("c-%d", i), "gold", "ann", "silence", "critical", event.Money(900-i)*event.MoneyUnit, "Nothing for 15 days.")
+		s.FirstFired = w.now.Add(-time.Duration(hours) * time.Hour)
+		s.Revision = 2
+		w.book.Apply(s)
+	}
+	c := w.console(false)
+	for query, want := range map[string]string{"": "0 1 2", "?order=newest": "1 0 2", "?order=newest&from=1": "0 2", "?order=oldest": "0 1 2"} {
+		body := get(t, c, "/"+query).Body.String()
+		if got := strings.ReplaceAll(strings.Join(rowsIn(body), " "), "/customers/c-", ""); got != want {
+			t.Errorf("%q: rows %s, want %s", query, got, want)
+		}
+	}
+	body := get(t, c, "/?order=newest&tier=gold").Body.String()
+	for _, want := range []string{`<a href="/?order=newest&amp;tier=gold" aria-current="true">newest</a>`, `<a href="/?tier=gold">money at risk</a>`, `<input type="hidden" name="order" value="newest">`, `<a class="clear" href="/?order=newest">`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if api := get(t, c, "/api/alerts?order=newest&limit=1").Body.String(); !strings.Contains(api, `"customer_id":"c-1"`) {
+		t.Errorf("the newest of the API: %s", api)
+	}
+}
+
+func TestSnoozedAlertsAreNotInTheWay(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 300*event.MoneyUnit, "Nothing for 15 days.")
+	s := w.add(t, "c-2", "gold", "ann", "silence", "critical", 900*event.MoneyUnit, "Nothing for 15 days.")
+	s.Snoozed, s.Revision = w.now.AddDate(0, 0, 3), 2
+	w.book.Apply(s)
+	c := w.console(false)
+	for query, want := range map[string]string{
+		"":                        "/customers/c-1",
+		"?snoozed=show":           "/customers/c-2 /customers/c-1",
+		"?snoozed=only":           "/customers/c-2",
+		"?snoozed=only&tier=gold": "/customers/c-2",
+		"?snoozed=nonsense":       "/customers/c-1",
+	} {
+		if got := strings.Join(rowsIn(get(t, c, "/"+query).Body.String()), " "); got != want {
+			t.Errorf("%q: rows %q, want %q", query, got, want)
+		}
+	}
+	for query, want := range map[string]string{
+		"":                         `1 snoozed one is hidden: <a href="/?snoozed=show">show</a>`,
+		"?tier=gold":               `1 snoozed one is hidden: <a href="/?snoozed=show&amp;tier=gold">show</a>`,
+		"?snoozed=show":            `<a href="/?snoozed=only">only these</a>`,
+		"?snoozed=only":            `snoozed until 15 Jan 2026`,
+		"?q=c-2":                   `1 alert is snoozed, and nothing else matches.`,
+		"?snoozed=only&tier=tin":   `None of 2 open alerts matches.`,
+		"?snoozed=only&order=risk": `<input type="hidden" name="snoozed" value="only">`,
+	} {
+		if body := get(t, c, "/"+query).Body.String(); !strings.Contains(body, want) {
+			t.Errorf("%q: the page lacks %q", query, want)
+		}
+	}
+	for query, want := range map[string]string{"": `"total":2`, "?snoozed=hide": `"total":1`} {
+		if body := get(t, c, "/api/alerts"+query).Body.String(); !strings.Contains(body, want) {
+			t.Errorf("the API with %q lacks %s: %s", query, want, body)
+		}
+	}
+	w.now = w.now.AddDate(0, 0, 3) // the snooze has ended
+	if got := rowsIn(get(t, c, "/").Body.String()); len(got) != 2 {
+		t.Errorf("rows after the snooze: %v", got)
+	}
+}
+
+// A sentence tells how things stood when the step was made. Read days later it must say so.
+func TestASentenceSaysAsOfWhen(t *testing.T) {
+	w := tiny(t)
+	w.add(t, "c-1", "gold", "ann", "silence", "critical", 1, "Nothing for 15 days.")
+	c := w.console(false)
+	w.now = w.now.Add(-time.Second) // told less than a day ago
+	if body := get(t, c, "/").Body.String(); strings.Contains(body, "as of") {
+		t.Error("a sentence of today says as of when it is")
+	}
+	w.now = w.now.AddDate(0, 0, 7)
+	if body := get(t, c, "/").Body.String(); !strings.Contains(body, `as of <time class="day" datetime="2026-01-11T12:00:00Z"`) {
+		t.Error("a sentence of a week ago does not say as of when it is")
+	}
+	if body := get(t, c, "/customers/c-1").Body.String(); !strings.Contains(body, `as of <time class="abs" datetime="2026-01-11T12:00:00Z"`) {
+		t.Error("the customer's page does not say as of when its sentence is")
+	}
+}
+
 func TestTheCountIsExactAndRowsComeAsNeeded(t *testing.T) {
 	w := tiny(t)
 	for i := range 2500 {
@@ -253,7 +339,7 @@ func TestWhatPeopleDidIsShown(t *testing.T) {
 		"suspected_cause": "broken_promise", "held_back_for": object{"id": "owner=max", "alert_id": "b1"},
 	})
 	const did = "acknowledged by kim, with lee&lt;b&gt;, snoozed until 2 Feb 2026"
-	if body := get(t, w.console(false), "/").Body.String(); !strings.Contains(body, did) {
+	if body := get(t, w.console(false), "/?snoozed=show").Body.String(); !strings.Contains(body, did) {
 		t.Errorf("the queue lacks %q:\n%s", did, body)
 	}
 	body := get(t, w.console(false), "/customers/c-1").Body.String()
@@ -442,7 +528,7 @@ func FuzzParseStep(f *testing.F) {
 		}
 		b := NewBook()
 		b.Apply(s)
-		b.View(Filter{Text: "x"}, 0, 10)
+		b.View(Filter{Text: "x"}, noon, 0, 10)
 		b.Totals(noon)
 	})
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Filter leaves a part of the queue. Its form in an address is a query, so that a filtered list can be sent to a colleague.
@@ -10,7 +11,33 @@ type Filter struct {
 	Detector, Tier, Segment, Owner, Region, Severity, Step string
 	// Text is looked for in the customer's id, the sentence and the owner, without regard to case.
 	Text string
+	// Snoozed says what becomes of alerts that somebody has put off; empty: they stand among the others.
+	Snoozed Snoozed
+	// Order is how the queue is sorted; empty: by money at risk.
+	Order Order
 }
+
+// Snoozed is what becomes of the alerts that are snoozed now.
+type Snoozed string
+
+// What can become of them. SnoozedShown is the zero value; the page hides them unless its address says otherwise.
+const (
+	SnoozedShown  Snoozed = ""
+	SnoozedHidden Snoozed = "hide"
+	SnoozedOnly   Snoozed = "only"
+)
+
+// snoozedShow is how an address asks for SnoozedShown.
+const snoozedShow = "show"
+
+// Order is an order of the queue.
+type Order string
+
+// The orders: most money at risk first, or what fired last first.
+const (
+	ByRisk Order = ""
+	Newest Order = "newest"
+)
 
 // Facet is one value that the queue can be filtered by, and how many open alerts have it.
 type Facet struct {
@@ -45,7 +72,20 @@ func facetValue(a *Alert, name string) string {
 // textMax bounds what is looked for.
 const textMax = 200
 
-func parseFilter(q url.Values) Filter {
+// parseFilter reads a filter from an address's query. snoozed is what becomes of snoozed alerts where the address does not say.
+func parseFilter(q url.Values, snoozed Snoozed) Filter {
+	switch q.Get("snoozed") {
+	case snoozedShow:
+		snoozed = SnoozedShown
+	case string(SnoozedHidden):
+		snoozed = SnoozedHidden
+	case string(SnoozedOnly):
+		snoozed = SnoozedOnly
+	}
+	order := ByRisk
+	if q.Get("order") == string(Newest) {
+		order = Newest
+	}
 	text := strings.TrimSpace(q.Get("q"))
 	if len(text) > textMax {
 		text = text[:textMax]
@@ -53,6 +93,7 @@ func parseFilter(q url.Values) Filter {
 	return Filter{
 		Detector: q.Get("detector"), Tier: q.Get("tier"), Segment: q.Get("segment"), Owner: q.Get("owner"), Region: q.Get("region"),
 		Severity: q.Get("severity"), Step: q.Get("step"), Text: text,
+		Snoozed: snoozed, Order: order,
 	}
 }
 
@@ -77,7 +118,7 @@ func (f *Filter) value(name string) string {
 	return ""
 }
 
-// query is the filter as an address's query, in a fixed order, empty ones left out.
+// query is the filter as the query of the page's address, in a fixed order; what is empty, or as the page has it anyway, is left out.
 func (f *Filter) query() url.Values {
 	q := url.Values{}
 	for _, name := range facetNames() {
@@ -88,11 +129,38 @@ func (f *Filter) query() url.Values {
 	if f.Text != "" {
 		q.Set("q", f.Text)
 	}
+	switch f.Snoozed {
+	case SnoozedShown:
+		q.Set("snoozed", snoozedShow)
+	case SnoozedOnly:
+		q.Set("snoozed", string(SnoozedOnly))
+	case SnoozedHidden:
+	}
+	if f.Order != ByRisk {
+		q.Set("order", string(f.Order))
+	}
 	return q
 }
 
-func (f *Filter) active() bool { return *f != Filter{} }
+// active reports whether the filter asks for something of the alerts themselves.
+func (f *Filter) active() bool { return *f != f.manner() }
 
+// manner is the filter without what it asks of the alerts themselves: how the list is sorted, and what becomes of snoozed ones.
+func (f *Filter) manner() Filter { return Filter{Snoozed: f.Snoozed, Order: f.Order} }
+
+// admits reports whether an alert is shown, as far as it is snoozed or not at event time now.
+func (s Snoozed) admits(a *Alert, now time.Time) bool {
+	switch s {
+	case SnoozedHidden:
+		return !a.SnoozedAt(now)
+	case SnoozedOnly:
+		return a.SnoozedAt(now)
+	case SnoozedShown:
+	}
+	return true
+}
+
+// match reports whether an alert is as the filter asks, snoozed or not.
 func (f *Filter) match(a *Alert) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	return is(f.Detector, a.Detector) && is(f.Tier, a.Tier) && is(f.Segment, a.Segment) && is(f.Owner, a.Owner) &&

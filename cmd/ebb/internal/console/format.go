@@ -118,6 +118,8 @@ func timeTag(t time.Time, class, text string) template.HTML {
 
 func day(d Date) string { return d.Time().Format("2 Jan") }
 
+func dayYear(d Date) string { return d.Time().Format("2 Jan 2006") }
+
 // words turns a name of the contract into words: complaint_resolved, complaint resolved.
 func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
 

@@ -15,6 +15,7 @@ import (
 func (c *Console) functions() template.FuncMap {
 	return template.FuncMap{
 		"amounts":     amounts,
+		"asOf":        asOf,
 		"clock":       clock,
 		"count":       func(n int) string { return count(n) },
 		"count64":     func(n int64) string { return count(n) },
@@ -80,8 +81,18 @@ func severityIcons(n [3]int) []severityCount {
 // stepText is where an alert stands, in the word that the filter has for it. How old it is stands beside it.
 func stepText(a *Alert) string { return words(a.Kind) }
 
-// workText is what people did about an alert so far, in a few words; empty if nobody did anything.
-func workText(a *Alert) string {
+// asOf is the day as of which an alert's sentence tells, if that is a day ago or longer; empty while it can be taken for now. The sentence
+// does not grow older with the alert.
+func asOf(a *Alert, now time.Time) template.HTML {
+	if a.Time.IsZero() || now.Sub(a.Time) < 24*time.Hour {
+		return ""
+	}
+	return timeTag(a.Time, "day", a.Time.UTC().Format("2 Jan"))
+}
+
+// workText is what people did about an alert so far, in a few words; empty if nobody did anything. A snooze that is over by event time
+// now says nothing any more.
+func workText(a *Alert, now time.Time) string {
 	var parts []string
 	if !a.Acknowledged.IsZero() {
 		parts = append(parts, strings.TrimSuffix("acknowledged by "+a.AcknowledgedBy, " by "))
@@ -89,7 +100,7 @@ func workText(a *Alert) string {
 	if a.Assignee != "" {
 		parts = append(parts, "with "+a.Assignee)
 	}
-	if !a.Snoozed.IsZero() {
+	if a.SnoozedAt(now) {
 		parts = append(parts, "snoozed until "+a.Snoozed.UTC().Format("2 Jan 2006"))
 	}
 	return strings.Join(parts, ", ")

@@ -190,6 +190,9 @@ type queuePage struct {
 	Rows    rows
 }
 
+// SnoozedInAddress is what the page's address says of snoozed alerts, empty if nothing.
+func (p queuePage) SnoozedInAddress() string { return p.Filter.query().Get("snoozed") }
+
 type selectBox struct {
 	Name, Label, Value string
 	Options            []Facet
@@ -202,8 +205,26 @@ type rows struct {
 	Back      string
 	Filtered  bool
 	Clear     string
-	Wait      string // what is being waited for, while there is nothing to list yet
+	Filter    Filter
+	Orders    []choice // how the list can be sorted
+	Wait      string   // what is being waited for, while there is nothing to list yet
 	Customers int
+}
+
+// choice is one of several addresses of a list.
+type choice struct {
+	Words, Address string
+	Current        bool
+}
+
+// WithSnoozed is the address of the same list, from its begin on, with snoozed alerts treated as named: show, hide or only.
+func (r rows) WithSnoozed(how string) string {
+	f := r.Filter
+	f.Snoozed = Snoozed(how)
+	if how == snoozedShow {
+		f.Snoozed = SnoozedShown
+	}
+	return queueURL(&f, 0)
 }
 
 // First is the place of the first row, counted from 1.
@@ -221,10 +242,10 @@ type row struct {
 }
 
 func (c *Console) queuePage(w http.ResponseWriter, r *http.Request) {
-	f := parseFilter(r.URL.Query())
+	f := parseFilter(r.URL.Query(), SnoozedHidden)
 	p := queuePage{page: c.page("queue", "Queue"), Filter: f}
 	p.Here = r.URL.RequestURI()
-	facets := c.o.Book.Facets()
+	facets := c.o.Book.Facets(f.Snoozed, p.Now)
 	for _, name := range facetNames() {
 		s := selectBox{Name: name, Label: name, Value: f.value(name), Options: facets[name]}
 		known := slices.ContainsFunc(s.Options, func(o Facet) bool { return o.Value == s.Value })
@@ -254,12 +275,18 @@ func (c *Console) rowsFragment(w http.ResponseWriter, r *http.Request) {
 		n = pageRows
 	}
 	p := c.page("queue", "")
-	view := c.rows(r.Context(), parseFilter(r.URL.Query()), from(r), min(n, pageRowsMax), &p)
+	view := c.rows(r.Context(), parseFilter(r.URL.Query(), SnoozedHidden), from(r), min(n, pageRowsMax), &p)
 	c.render(w, http.StatusOK, "rows.html", view)
 }
 
 func (c *Console) rows(ctx context.Context, f Filter, from, n int, p *page) rows {
-	v := rows{View: c.o.Book.View(f, from, n), Filtered: f.active(), Clear: "/"}
+	manner := f.manner()
+	v := rows{View: c.o.Book.View(f, p.Now, from, n), Filtered: f.active(), Filter: f, Clear: queueURL(&manner, 0)}
+	for _, o := range []choice{{Words: "money at risk", Address: string(ByRisk)}, {Words: "newest", Address: string(Newest)}} {
+		other := f
+		other.Order = Order(o.Address)
+		v.Orders = append(v.Orders, choice{Words: o.Words, Address: queueURL(&other, 0), Current: other.Order == f.Order})
+	}
 	for _, n := range p.Status.Customers {
 		v.Customers += int(n)
 	}
@@ -271,26 +298,28 @@ func (c *Console) rows(ctx context.Context, f Filter, from, n int, p *page) rows
 		it.Truth = c.truth(p, a.Customer)
 		v.Items = append(v.Items, it)
 	}
-	address := func(from int) string {
-		q := f.query()
-		if from > 0 {
-			q.Set("from", strconv.Itoa(from))
-		}
-		if len(q) == 0 {
-			return "/"
-		}
-		return "/?" + q.Encode()
-	}
 	if end := from + len(v.Rows); end < v.Total && len(v.Rows) > 0 {
-		v.More = address(end)
+		v.More = queueURL(&f, end)
 	}
 	if from > 0 {
-		v.Back = address(max(0, from-pageRows))
+		v.Back = queueURL(&f, max(0, from-pageRows))
 	}
 	if p.Demo != nil && p.Demo.Phase != PhaseLive && p.Demo.Phase != PhaseEnded {
 		v.Wait = phaseText(p.Demo)
 	}
 	return v
+}
+
+// queueURL is the address of a filtered queue from a place on.
+func queueURL(f *Filter, from int) string {
+	q := f.query()
+	if from > 0 {
+		q.Set("from", strconv.Itoa(from))
+	}
+	if len(q) == 0 {
+		return "/"
+	}
+	return "/?" + q.Encode()
 }
 
 func phaseText(d *DemoState) string {
@@ -330,8 +359,20 @@ type customerPage struct {
 	Wide, Mid, Narrow template.HTML
 	Spans             []span
 	Last              Date
-	ByWeek            string
-	ByDay             string
+	ByWeek, ByDay     string
+	// Around is the alert whose weeks are shown, nil for the latest ones; Latest is the address of these.
+	Around *Alert
+	Latest string
+	// Gone says what of the picture is not kept any more, empty if all of it is.
+	Gone string
+}
+
+// AroundURL is the address of the page with the weeks around one of its alerts.
+func (p customerPage) AroundURL(a *Alert) string { return pictureURL(p.ID, p.By, a.AlertID) }
+
+// Elsewhere reports whether the picture does not show how an alert began.
+func (p customerPage) Elsewhere(a *Alert) bool {
+	return a != p.Around && (p.Around != nil || outOfSight(a, p.Now, weeksShown))
 }
 
 // why is an open alert with the rule behind it.
@@ -352,12 +393,14 @@ func (c *Console) customerPage(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("by") == "day" {
 		p.By = "day"
 	}
-	p.ByWeek, p.ByDay = byAddress(id, "week"), byAddress(id, "day")
 	open, past := c.o.Book.Of(id)
 	for _, a := range open {
 		p.Open = append(p.Open, c.why(a))
 	}
 	p.Past = past
+	around := r.URL.Query().Get("around")
+	p.Around = aroundOf(around, open, past, p.Now)
+	p.ByWeek, p.ByDay, p.Latest = pictureURL(id, "week", around), pictureURL(id, "day", around), pictureURL(id, p.By, latest)
 	p.Truth = c.truth(&p.page, id)
 	ctx, cancel := context.WithTimeout(r.Context(), customerTimeout)
 	defer cancel()
@@ -381,12 +424,40 @@ func (c *Console) customerPage(w http.ResponseWriter, r *http.Request) {
 	c.render(w, status, "customer.html", p)
 }
 
-func byAddress(id, by string) string {
+// latest asks in an address for the latest weeks, whatever fires.
+const latest = "latest"
+
+// pictureURL is the address of a customer's page with the picture by week or by day, around an alert, or as the page thinks best if that is empty.
+func pictureURL(id, by, around string) string {
+	q := url.Values{"by": {by}}
+	if around != "" {
+		q.Set("around", around)
+	}
 	u := customerURL(id)
 	if strings.Contains(u, "?") {
-		return u + "&by=" + by
+		return u + "&" + q.Encode()
 	}
-	return u + "?by=" + url.QueryEscape(by)
+	return u + "?" + q.Encode()
+}
+
+// aroundOf is the alert whose weeks the picture is to show: the one that is asked for, else the newest open one if it is so old that the latest weeks do not
+// show how it began; nil for the latest weeks.
+func aroundOf(asked string, open, past []*Alert, now time.Time) *Alert {
+	if asked == latest {
+		return nil
+	}
+	for _, a := range slices.Concat(open, past) {
+		if a.AlertID == asked {
+			return a
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	if a := slices.MinFunc(open, byNewest); outOfSight(a, now, weeksShown) {
+		return a
+	}
+	return nil
 }
 
 func (c *Console) why(a *Alert) why {
@@ -416,7 +487,7 @@ func (c *Console) why(a *Alert) why {
 	if a.SubjectID != "" {
 		fact(words(a.SubjectType), a.SubjectID)
 	}
-	fact("worked", workText(a))
+	fact("worked", workText(a, c.o.Now()))
 	fact("contacted by", a.ContactedBy)
 	fact("note", a.Note)
 	fact("detector version", a.DetectorVersion)
@@ -434,27 +505,41 @@ const (
 
 func (c *Console) draw(p *customerPage) {
 	v, zone := p.Customer, zoneOf(p.Customer)
-	p.Last = lastFullDay(v, p.Now)
+	end := lastFullDay(v, p.Now)
 	var since time.Time
-	for _, a := range p.Open {
-		if since.IsZero() || a.Since.Before(since) {
-			since = a.Since
+	n := weeksShown
+	if a := p.Around; a != nil {
+		v, p.Last, n, p.Gone = around(v, a, end, weeksShown)
+		since = a.Since
+		if p.Last == 0 { // what is there can still be shown
+			p.Around, n = nil, weeksShown
+		}
+	}
+	if p.Around == nil {
+		p.Last = end
+		for _, a := range p.Open {
+			if since.IsZero() || a.Since.Before(since) {
+				since = a.Since
+			}
 		}
 	}
 	if p.Truth != nil && p.Truth.Leaves && p.Truth.Begins.Before(p.Now) && (since.IsZero() || p.Truth.Begins.Before(since)) {
 		since = p.Truth.Begins
 	}
-	d := pictureData{complaints: v.Complaints, currency: v.Currency, zone: zone, now: p.Now, unit: p.By}
+	d := pictureData{currency: v.Currency, zone: zone, now: p.Now, unit: p.By}
 	if p.By == "day" {
-		today := dateOf(p.Now, zone)
-		d.spans = days(v, max(p.Last-7*weeksShown+1, v.Window), today)
+		first, to := p.Last-Date(7*n)+1, p.Last
+		if p.Last == end { // the day that is not over yet
+			first, to = max(first, v.Window), dateOf(p.Now, zone)
+		}
+		d.spans = days(v, first, to)
 		if n := len(d.spans); n > 0 {
-			d.spans[n-1].Partial = true
+			d.spans[n-1].Partial = p.Last == end
 		}
 	} else {
-		d.spans = weeks(v, p.Last, weeksShown, since)
+		d.spans = weeks(v, p.Last, n, since)
 	}
-	d.marks = c.marks(p)
+	d.show(v.Complaints, c.marks(p))
 	p.Spans = d.spans
 	p.Wide, p.Mid, p.Narrow = picture(&d, wideChart), picture(&d, midChart), picture(&d, smallChart)
 }
@@ -475,8 +560,8 @@ func (c *Console) marks(p *customerPage) []mark {
 		}
 	}
 	for i, a := range p.Past {
-		if i == 5 {
-			break
+		if i >= 5 && a != p.Around {
+			continue
 		}
 		add(a.FirstFired, "past", words(a.Detector), words(a.Detector)+" fired")
 		add(a.Time, "resolved", words(a.Reason), words(a.Detector)+" resolved: "+words(a.Reason))

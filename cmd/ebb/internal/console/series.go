@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -56,6 +57,116 @@ func firstKnown(c *Customer, zone *time.Location) Date {
 	return first
 }
 
+// gap reports whether one of the days from the first to the last lies between what an alert's evidence tells and what the record still covers.
+func (c *Customer) gap(first, last Date) bool { return first < c.gapTo && last >= c.gapFrom }
+
+// An alert is shown with at least so many weeks before its condition began, and after it fired.
+const (
+	weeksBefore = 4
+	weeksAfter  = 4
+	weeksMost   = 26 // more than these are not drawn: the alert is in sight, its begin may not be
+)
+
+// outOfSight reports whether the latest n weeks do not show what was usual before an alert's condition began.
+func outOfSight(a *Alert, now time.Time, n int) bool {
+	begin := began(a)
+	return !begin.IsZero() && now.Sub(begin) > time.Duration(n-weeksBefore)*week
+}
+
+func began(a *Alert) time.Time {
+	if a.Since.IsZero() || a.Since.After(a.FirstFired) {
+		return a.FirstFired
+	}
+	return a.Since
+}
+
+// weeksAround is the last day of the weeks that show an alert, and how many these are: what was usual before, its begin, and the weeks after it fired, as far as they are over
+// by the given last day.
+func weeksAround(a *Alert, end Date, zone *time.Location) (last Date, n int) {
+	last = min(end, dateOf(a.FirstFired, zone)+7*weeksAfter)
+	first := dateOf(began(a), zone) - 7*weeksBefore
+	return last, min(weeksMost, int(last-first+7)/7)
+}
+
+// around is a customer with what an alert's evidence adds to him, the last day and the number of weeks, at least n, that show the alert, and what is not known of them. The day is 0 if
+// nothing is known of them any more.
+func around(c *Customer, a *Alert, end Date, n int) (v *Customer, last Date, weeks int, gone string) {
+	v = withSeries(c, a)
+	last, weeks = weeksAround(a, end, zoneOf(c))
+	weeks = max(n, weeks)
+	first := last - Date(7*weeks) + 1
+	if v.Window > last-7*weeksBefore {
+		last = 0
+	}
+	return v, last, weeks, goneText(v, first, max(last, first))
+}
+
+// withSeries adds to a copy of a customer the days that his record does not cover any more and the evidence of an alert still tells: what was spent on each.
+func withSeries(c *Customer, a *Alert) *Customer {
+	if a.Detector != spendDrop { // others have no series, or one of something else
+		return c
+	}
+	for _, s := range a.Steps { // the earliest tells of the earliest days
+		from, series, ok := evidenceSeries(s.Evidence)
+		if !ok || from >= c.Window {
+			continue
+		}
+		out := *c
+		out.Window, out.Days = from, nil
+		for i, m := range series {
+			if d := from + Date(i); m != 0 && d < c.Window {
+				out.Days = append(out.Days, Day{Date: d, Spend: m})
+			}
+		}
+		out.Days = append(out.Days, c.Days...)
+		out.gapFrom, out.gapTo = from+Date(len(series)), c.Window
+		out.spendOnly = c.Window
+		return &out
+	}
+	return c
+}
+
+const spendDrop = "spend_drop"
+
+// evidenceSeries reads what was spent on each day from a day on, where an alert's evidence tells it.
+func evidenceSeries(evidence json.RawMessage) (from Date, series []event.Money, ok bool) {
+	var e struct {
+		From   string   `json:"series_from"`
+		Series []string `json:"series"`
+	}
+	if len(evidence) == 0 || json.Unmarshal(evidence, &e) != nil || len(e.Series) == 0 {
+		return 0, nil, false
+	}
+	day, err := time.Parse(time.DateOnly, e.From)
+	if err != nil {
+		return 0, nil, false
+	}
+	for _, text := range e.Series {
+		m, _, err := event.ParseMoney(text)
+		if err != nil {
+			return 0, nil, false
+		}
+		series = append(series, m)
+	}
+	return dateOf(day, time.UTC), series, true
+}
+
+// goneText says which of the days from the first to the last are not known any more, empty if they all are.
+func goneText(c *Customer, first, last Date) string {
+	const kept = " any more; state.kept_days says how many are."
+	switch {
+	case c.spendOnly > first && c.gapFrom < c.gapTo:
+		return "Of the days before " + dayYear(c.gapTo) + " only the spend until " + dayYear(c.gapFrom-1) + " is known, from the alert's evidence: the days themselves are not kept" + kept
+	case c.spendOnly > first:
+		return "Of the days before " + dayYear(c.spendOnly) + " only the spend is known, from the alert's evidence: the days themselves are not kept" + kept
+	case c.Window > last:
+		return "The days around the alert are not kept" + kept
+	case c.Window > first && dateOf(c.First, zoneOf(c)) < c.Window:
+		return "The days before " + dayYear(c.Window) + " are not kept" + kept
+	}
+	return ""
+}
+
 // weeks cuts the n weeks that end with the given day into spans, oldest first, and draws the expected range into them. From
 // the instant freeze on (if it is not zero) the range stays what it was before: a customer who is leaving is held against what
 // he did before he began to.
@@ -66,7 +177,7 @@ func weeks(c *Customer, last Date, n int, freeze time.Time) []span {
 	out := make([]span, all)
 	for i := range out {
 		to := last - Date(7*(all-1-i))
-		out[i] = span{From: to - 6, To: to, Known: to-6 >= known}
+		out[i] = span{From: to - 6, To: to, Known: to-6 >= known && !c.gap(to-6, to)}
 	}
 	fill(out, c.Days, out[0].From, 7)
 	var frozen *span
@@ -93,7 +204,7 @@ func days(c *Customer, first, last Date) []span {
 	out := make([]span, max(0, int(last-first)+1))
 	for i := range out {
 		d := first + Date(i)
-		out[i] = span{From: d, To: d, Known: d >= known}
+		out[i] = span{From: d, To: d, Known: d >= known && !c.gap(d, d)}
 	}
 	fill(out, c.Days, first, 1)
 	return out

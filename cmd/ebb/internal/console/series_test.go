@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -128,4 +129,86 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 			t.Errorf("short(%s) = %s, want %s", d, got, want)
 		}
 	}
+}
+
+// old is a customer who spent 10.00 a week until he fell silent, and the alert about it, weeksAgo ago.
+func (w *world) old(t *testing.T, detector string, weeksAgo int, kept Date, evidence string) *Step {
+	t.Helper()
+	today := dateOf(w.now, time.UTC)
+	since := today - Date(7*weeksAgo) - 14
+	c := &Customer{ID: "c-old", Currency: "EUR", Window: today - kept + 1, First: w.now.AddDate(-2, 0, 0), LastActivity: since.Time()}
+	for d := since; d >= c.Window; d -= 7 {
+		c.Days = append([]Day{{Date: d, Spend: 10 * event.MoneyUnit, Purchases: 1, Usage: 3}}, c.Days...)
+	}
+	w.customers[c.ID] = c
+	o := w.object(c, detector, "", "critical", since.Time(), (since + 14).Time(), 500*event.MoneyUnit, "Nothing for 14 days.")
+	if evidence != "" {
+		o["evidence"] = json.RawMessage(evidence)
+	}
+	return w.send(t, o)
+}
+
+func TestThePictureOfAnOldAlertShowsItsWeeks(t *testing.T) {
+	shown := func(body string) (weeks, spent int) {
+		table := body[strings.Index(body, "<tbody>"):]
+		table = table[:strings.Index(table, "</tbody>")]
+		return strings.Count(table, "<tr>"), strings.Count(table, `<td class="r">10.00</td>`)
+	}
+	t.Run("kept", func(t *testing.T) {
+		w := tiny(t)
+		s := w.old(t, "silence", 20, 300, "")
+		c := w.console(false)
+		body := get(t, c, "/customers/c-old").Body.String()
+		if n, spent := shown(body); n != weeksShown || spent < weeksBefore {
+			t.Errorf("%d weeks are shown, %d of them with spend", n, spent)
+		}
+		for _, want := range []string{"around the alert of", `<a href="/customers/c-old?around=latest&amp;by=week">show the latest</a>`, ">silence</text>"} {
+			if !strings.Contains(body, want) {
+				t.Errorf("the page lacks %s", want)
+			}
+		}
+		body = get(t, c, "/customers/c-old?around=latest").Body.String()
+		if n, spent := shown(body); n != weeksShown || spent != 0 || !strings.Contains(body, `<a href="/customers/c-old?around=`+s.AlertID+`&amp;by=week">its weeks</a>`) {
+			t.Errorf("the latest %d weeks have %d with spend, or no way back", n, spent)
+		}
+		if days := get(t, c, "/customers/c-old?by=day").Body.String(); strings.Contains(days, "not over yet") || !strings.Contains(days, "around the alert of") {
+			t.Error("the days around the alert reach to today")
+		}
+		if row := get(t, c, "/").Body.String(); !strings.Contains(row, "12 weeks to 22 Sep") {
+			t.Error("the row's picture does not show the weeks around the alert")
+		}
+	})
+	t.Run("not kept", func(t *testing.T) {
+		w := tiny(t)
+		w.old(t, "silence", 20, 91, "")
+		body := get(t, w.console(false), "/customers/c-old").Body.String()
+		if n, _ := shown(body); n != weeksShown || strings.Contains(body, "around the alert of") || !strings.Contains(body, "not kept any more") {
+			t.Error("days that are gone are not told of")
+		}
+	})
+	t.Run("in the evidence", func(t *testing.T) {
+		w := tiny(t)
+		amounts := strings.Repeat(`"10.00","0","0","0","0","0","0",`, 9) + `"0"`
+		w.old(t, "spend_drop", 20, 91, `{"series_from":"2025-06-24","series":[`+amounts+`]}`)
+		body := get(t, w.console(false), "/customers/c-old").Body.String()
+		if n, spent := shown(body); n != weeksShown || spent != 9 || !strings.Contains(body, "only the spend until 26 Aug 2025 is known") {
+			t.Errorf("%d of %d weeks are drawn from the evidence", spent, n)
+		}
+	})
+	t.Run("past", func(t *testing.T) {
+		w := tiny(t)
+		s := *w.old(t, "silence", 20, 300, "")
+		s.Revision, s.Resolved, s.Kind, s.Reason, s.Time = 2, true, "resolved", "recovered", s.Time.AddDate(0, 0, 9)
+		w.book.Apply(&s)
+		c := w.console(false)
+		body := get(t, c, "/customers/c-old").Body.String()
+		link := `<a href="/customers/c-old?around=` + s.AlertID + `&amp;by=week">`
+		if _, spent := shown(body); spent != 0 || !strings.Contains(body, link) {
+			t.Errorf("%d weeks with spend of late, or no way to a past alert's weeks", spent)
+		}
+		body = get(t, c, "/customers/c-old?around="+s.AlertID).Body.String()
+		if _, spent := shown(body); spent < weeksBefore || !strings.Contains(body, ">recovered</text>") {
+			t.Errorf("%d weeks with spend around a past alert", spent)
+		}
+	})
 }

@@ -222,7 +222,9 @@ func (s *sparkCache) put(date Date, key string, h template.HTML) {
 	s.known[key] = h
 }
 
-// spark is the little picture of one row. A customer whose picture cannot be had now has a word in its place.
+const sparkWeeks = 12
+
+// spark is the little picture of one row: the latest weeks, or those around an alert of long ago. A customer whose picture cannot be had now has a word in its place.
 func (c *Console) spark(ctx context.Context, a *Alert, now time.Time) template.HTML {
 	date := dateOf(now, time.UTC)
 	key := a.AlertID + "/" + a.Kind
@@ -238,7 +240,13 @@ func (c *Console) spark(ctx context.Context, a *Alert, now time.Time) template.H
 	case err != nil:
 		return `<span class="spark none">not read yet</span>`
 	}
-	h := spark(weeks(v, lastFullDay(v, now), 12, a.Since))
+	last := lastFullDay(v, now)
+	if outOfSight(a, now, sparkWeeks) {
+		if with, then, _, _ := around(v, a, last, sparkWeeks); then != 0 {
+			v, last = with, then
+		}
+	}
+	h := spark(weeks(v, last, sparkWeeks, a.Since))
 	c.sparks.put(date, key, h)
 	return h
 }

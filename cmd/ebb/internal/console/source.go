@@ -128,6 +128,10 @@ type Customer struct {
 	Days   []Day
 
 	Complaints []Complaint
+
+	// What withSeries has added: days before spendOnly come from an alert's evidence, which knows of spend alone; days from gapFrom to before gapTo
+	// are not known.
+	spendOnly, gapFrom, gapTo Date
 }
 
 // Date counts days since 1970-01-01 in the customer's zone.

@@ -246,9 +246,9 @@ func (d *Demo) latePayment(ctx context.Context) error {
 }
 
 func (d *Demo) pickSilence() *console.Alert {
-	v := d.o.Book.View(console.Filter{Detector: "silence"}, 0, 200)
 	var other *console.Alert
 	now := d.clock.now()
+	v := d.o.Book.View(console.Filter{Detector: "silence"}, now, 0, 200)
 	for _, a := range v.Rows {
 		if now.Sub(a.FirstFired) > 45*oneDay {
 			continue // too old: a payment of that day would hardly come now

@@ -12,6 +12,7 @@
 
   // ---- times in the viewer's zone -------------------------------------------------------------------------------------
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+  const dayOnly = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const plain = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
   function localTimes(root) {
     for (const t of $$("time[datetime]", root)) {
@@ -19,6 +20,7 @@
       if (isNaN(d)) continue;
       t.title = full.format(d);
       if (t.classList.contains("abs")) t.textContent = plain.format(d);
+      if (t.classList.contains("day")) t.textContent = dayOnly.format(d);
     }
   }
 
@@ -94,8 +96,10 @@
         leave(row, left.get(row.dataset.id));
       }
     }
-    const pager = $(".pager", next), old = $(".pager", queue);
-    if (pager && old) old.replaceWith(pager.cloneNode(true));
+    for (const part of [".pager", ".manner"]) {
+      const now = $(part, next), old = $(part, queue);
+      if (now && old) old.replaceWith(now.cloneNode(true));
+    }
     paused = next;
     const n = fresh.size;
     news.hidden = n === 0 && away === 0;
