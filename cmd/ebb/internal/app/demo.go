@@ -62,15 +62,6 @@ func demoStart() time.Time { return time.Date(2025, time.July, 21, 0, 0, 0, 0, t
 
 // Demo is `ebb demo`: an embedded broker, a simulated crowd, and the same graph as Run.
 func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside) error {
-	dir, err := os.MkdirTemp("", "ebb-demo-")
-	if err != nil {
-		return fmt.Errorf("folder for the local state: %w", err)
-	}
-	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintf(out.Stderr, "the demo's folder stays: %v\n", err)
-		}
-	}()
 	if opt.PrintConfig {
 		cfg, err := loadStart(opt.Listen)
 		if err != nil {
@@ -78,6 +69,19 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 		}
 		return cfg.Print(out.Stdout)
 	}
+	if n := clearDemos(os.TempDir()); n > 0 {
+		fmt.Fprintf(out.Stderr, "removed what killed demos had left: %d folders %s\n", n, filepath.Join(os.TempDir(), demoFolders))
+	}
+	folder, err := openDemoFolder(os.TempDir())
+	if err != nil {
+		return fmt.Errorf("folder for the local state: %w", err)
+	}
+	dir := folder.path
+	defer func() {
+		if err := folder.remove(); err != nil {
+			fmt.Fprintf(out.Stderr, "the demo's folder stays: %v\n", err)
+		}
+	}()
 	o.Log = slog.New(slog.NewTextHandler(out.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	l, err := listenNext(ctx, opt.Listen, out)
 	if err != nil {
