@@ -145,9 +145,13 @@ func (s *source) view(r *customer.Record) *console.Customer {
 	c := &console.Customer{
 		ID: r.ID, Currency: s.cfg.Money.Currency, Zone: r.Zone(s.now().UnixMilli()), Stage: stream.StageOf(r, &detectors.Env{Calendar: calendar, Rates: s.rates}),
 		First: at(r.First), LastActivity: at(r.LastActivity),
-		Window: console.Date(calendar.DayOf(r, s.now().UnixMilli()) - int32(s.cfg.State.KeptDays) + 1),
-		Days:   s.days(r),
+		Days: s.days(r),
 	}
+	newest := console.Date(calendar.DayOf(r, s.now().UnixMilli()))
+	if n := len(c.Days); n > 0 { // the windows move on with what happens: of somebody who is silent they hold what was before
+		newest = min(newest, c.Days[n-1].Date)
+	}
+	c.Window = newest - console.Date(s.cfg.State.KeptDays) + 1
 	if c.Zone == "" {
 		c.Zone = s.zone.String()
 	}

@@ -184,6 +184,7 @@ func (b *tab) clean(what string) {
 func TestPagesInABrowser(t *testing.T) {
 	b := openTab(t)
 	w := newWorld(t, 1200, 20)
+	w.status.Feeds = append(w.status.Feeds, Feed{Name: "control", Topic: "demo-control", UsualRate: -1, Lateness: -1})
 	keep := os.Getenv("EBB_SCREENSHOTS")
 	row := w.book.View(Filter{Detector: "silence"}, noon, 0, 1).Rows[0]
 	w.old(t, "silence", 20, 300, "")

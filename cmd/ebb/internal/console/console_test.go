@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"ebb/cmd/ebb/internal/simulate"
 	"ebb/stream/event"
 )
 
@@ -327,6 +328,31 @@ func TestStatesAreSaid(t *testing.T) {
 			if !strings.Contains(rec.Body.String(), want) {
 				t.Errorf("%s: the page lacks %q:\n%s", tc.rule, want, rec.Body.String())
 			}
+		}
+	}
+}
+
+// In the demo a day goes by in a second: rates are told by the simulated day, and the page says whose time all of it is.
+func TestFeedsOfADemoAreToldInItsTime(t *testing.T) {
+	w := tiny(t)
+	w.crowd = simulate.New(1, simulate.Options{Customers: 1, Start: noon.AddDate(0, -4, 0)})
+	w.demo = &fakeDemo{w: w}
+	w.status.Feeds = []Feed{{Name: "usage", Rate: 0.02, UsualRate: 0.5, LastEvent: noon}, {Name: "control", UsualRate: -1}}
+	life, demo := get(t, w.console(false), "/feeds").Body.String(), get(t, w.console(true), "/feeds").Body.String()
+	for _, c := range []struct {
+		text       string
+		life, demo bool
+	}{
+		{"what people do about alerts", true, true},
+		{"none so far", true, true},
+		{"72 an hour", true, false},
+		{">usual<", true, false},
+		{`<td class="r">1,728</td>`, false, true},
+		{"by the simulated day", false, true},
+		{"goes on by 1 day a second", false, true},
+	} {
+		if strings.Contains(life, c.text) != c.life || strings.Contains(demo, c.text) != c.demo {
+			t.Errorf("%q: in life %t, in the demo %t, want %t, %t", c.text, !c.life, !c.demo, c.life, c.demo)
 		}
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"html/template"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"ebb/cmd/ebb/internal/svg"
+	"ebb/stream/event"
 )
 
 // functions are what the templates may call.
@@ -27,6 +29,7 @@ func (c *Console) functions() template.FuncMap {
 		"money":       money,
 		"cents":       func(n int64) string { return svg.Thousands(n / 100) },
 		"percent":     percent,
+		"perDay":      func(r float64) string { return count(int64(math.Round(r * 86400))) },
 		"perSecond":   perSecond,
 		"plural":      plural,
 		"rough":       roughMoney,
@@ -37,6 +40,7 @@ func (c *Console) functions() template.FuncMap {
 		"step":        stepText,
 		"work":        workText,
 		"when":        when,
+		"tells":       tells,
 		"words":       words,
 		"add":         func(a, b int) int { return a + b },
 		"share": func(part, whole int) string {
@@ -54,6 +58,23 @@ func (c *Console) functions() template.FuncMap {
 		},
 		"speed": speedText,
 	}
+}
+
+// tells is what a feed tells of, in a few words.
+func tells(feed string) string {
+	switch feed {
+	case event.Usage.String():
+		return "what customers use"
+	case event.Payments.String():
+		return "what they pay and owe"
+	case event.Complaints.String():
+		return "what they complain of"
+	case event.Customers.String():
+		return "who they are"
+	case event.Control.String():
+		return "what people do about alerts"
+	}
+	return ""
 }
 
 // severityIcon shows a severity by shape as well as by colour: a diamond, a triangle, a ring.

@@ -122,8 +122,8 @@ type Customer struct {
 	// KnownUntil is up to when his silence can be told from a feed's; zero while not known.
 	KnownUntil time.Time
 
-	// Window is the first day that the record still covers; days before it are not known. Days holds the days on which
-	// something happened, in order.
+	// Window is the first day that the record still covers; days before it are not known. It moves on with what happens, not with the
+	// time. Days holds the days on which something happened, in order.
 	Window Date
 	Days   []Day
 
