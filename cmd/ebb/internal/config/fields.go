@@ -157,6 +157,52 @@ func docKey(t reflect.Type, name string) string {
 
 func typeKey(t reflect.Type) string { return path.Base(t.PkgPath()) + "." + t.Name() }
 
+// guess is the path of the key that somebody may have meant who wrote this one at another place or in one word, such as state_dir, or knows it from
+// elsewhere; empty if there is none.
+func (f *field) guess(key string) string {
+	if p := f.find(key); p != "" {
+		return p
+	}
+	if p := f.joined(letters(key)); p != "" {
+		return p
+	}
+	switch letters(key) { // names that clients of Kafka and other programs have for it
+	case "kafka", "bootstrapservers", "bootstrap", "kafkabrokers", "brokerlist":
+		return "brokers"
+	case "groupid", "consumergroup", "applicationid":
+		return "group"
+	case "datadir", "statepath", "datapath":
+		return "state.dir"
+	case "metrics", "port", "address", "server", "ui":
+		return "http.listen"
+	case "logging", "logger":
+		return "log.level"
+	case "ssl":
+		return "security.tls"
+	case "slack", "notifications", "notify", "alertmanager":
+		return "webhooks"
+	}
+	return ""
+}
+
+// joined is the first path that reads like this without its dots, or empty.
+func (f *field) joined(word string) string {
+	for _, c := range f.children {
+		if letters(c.path) == word {
+			return c.path
+		}
+		if p := c.joined(word); p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// letters is a key without what separates its words.
+func letters(key string) string {
+	return strings.NewReplacer("_", "", ".", "", "-", "").Replace(strings.ToLower(key))
+}
+
 // find is the path of the first key of that name anywhere, or empty.
 func (f *field) find(key string) string {
 	for _, c := range f.children {

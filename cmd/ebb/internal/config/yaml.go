@@ -278,7 +278,7 @@ func (r *reader) unknown(e entry, path string, known []string) {
 	mend := "take it out; keys" + where + " are " + strings.Join(known, ", ")
 	if near := nearest(e.key, known); near != "" {
 		mend = "did you mean " + near + "?"
-	} else if elsewhere := r.tree.find(e.key); elsewhere != "" {
+	} else if elsewhere := r.tree.guess(e.key); elsewhere != "" {
 		mend = "did you mean " + elsewhere + "?"
 	}
 	r.fault(e.pos, join(path, e.key), "unknown key", mend)
