@@ -571,21 +571,19 @@ func (t *task) newSource(f FeedConfig, partition int32) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping of feed %s: %w", f.Feed, err)
 	}
-	n := lookahead
-	if f.Feed == event.Customers || f.Feed == event.Control {
-		n = lookahead / 8
-	}
 	s := &source{
 		feed: f.Feed, topic: f.Topic, part: partition, count: t.partitions, home: t.partition, check: t.cfg.Check, rekeyed: f.Reroute,
-		dec: dec, completenessMs: f.Completeness.Milliseconds(),
+		dec: dec, completenessMs: f.Completeness.Milliseconds(), room: lookahead,
+	}
+	if f.Feed == event.Customers || f.Feed == event.Control {
+		s.room = lookahead / 8
 	}
 	if t.cfg.Topics.Reroute != "" {
 		s.send = t.forward
 		if f.Feed != event.Customers && f.Feed != event.Control {
-			n *= reroutedLookahead
+			s.room *= reroutedLookahead
 		}
 	}
-	s.ring = make([]slot, n)
 	return s, nil
 }
 

@@ -194,8 +194,8 @@ func (t *task) toMove() int64 {
 		return first
 	}
 	for _, s := range t.merged {
-		for k := range s.n {
-			if sl := &s.ring[(s.head+k)%len(s.ring)]; sl.timed() && t.marked[string(sl.ev.Customer)] {
+		for sl := range s.decoded() {
+			if sl.timed() && t.marked[string(sl.ev.Customer)] {
 				first = min(first, sl.ev.Time)
 				break
 			}

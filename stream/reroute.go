@@ -79,18 +79,14 @@ func extend(spans []span, offset int64) []span {
 // forwarded are the offsets behind the position of a feed that need not be forwarded again.
 func (s *source) forwarded() []span {
 	var out []span
-	i := s.head
-	for range s.n {
-		if sl := &s.ring[i]; sl.sent {
+	for sl := range s.decoded() {
+		if sl.sent {
 			out = extend(out, sl.rec.Offset)
-		}
-		if i++; i == len(s.ring) {
-			i = 0
 		}
 	}
 	next := s.position
 	if s.n != 0 {
-		next = s.ring[(s.head+s.n-1)%len(s.ring)].rec.Offset + 1
+		next = s.nth(s.n-1).rec.Offset + 1
 	}
 	for _, a := range s.ahead { // what an earlier life had decoded and this one has not yet
 		if a.to > next {
@@ -516,8 +512,8 @@ func (t *task) promises() {
 
 // nextTime is the event time of the first decoded record that has one.
 func (s *source) nextTime() (at int64, ok bool) {
-	for k := range s.n {
-		if sl := &s.ring[(s.head+k)%len(s.ring)]; sl.timed() {
+	for sl := range s.decoded() {
+		if sl.timed() {
 			return sl.ev.Time, true
 		}
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"iter"
 
 	"ebb/state"
 	"ebb/stream/batch"
@@ -46,7 +47,8 @@ type source struct {
 	send           func(s *source, sl *slot, to int32) // forwards a record to another task; nil: nothing is forwarded
 	completenessMs int64                               // the last stretch of the feed that is not yet known
 
-	ring []slot
+	ring []slot // grows to room slots while so many are decoded: most tasks at the end of their feeds never hold a handful
+	room int
 	head int
 	n    int
 
@@ -64,6 +66,37 @@ type source struct {
 
 // first is the slot that the merge would take next. Valid only while n > 0.
 func (s *source) first() *slot { return &s.ring[s.head] }
+
+// nth is the slot with k others before it. Valid while k is below the length of the ring.
+func (s *source) nth(k int) *slot {
+	i := s.head + k
+	if i >= len(s.ring) {
+		i -= len(s.ring)
+	}
+	return &s.ring[i]
+}
+
+// decoded yields the decoded slots in their order.
+func (s *source) decoded() iter.Seq[*slot] {
+	return func(yield func(*slot) bool) {
+		for k := range s.n {
+			if !yield(s.nth(k)) {
+				return
+			}
+		}
+	}
+}
+
+// smallestRing is the number of slots that a feed begins with.
+const smallestRing = 16
+
+// grow makes room behind the last slot of a full ring.
+func (s *source) grow() {
+	ring := make([]slot, min(max(2*len(s.ring), smallestRing), s.room))
+	n := copy(ring, s.ring[s.head:])
+	copy(ring[n:], s.ring[:s.head])
+	s.ring, s.head = ring, 0
+}
 
 // pop drops the first slot after it was applied and moves the position behind it.
 func (s *source) pop() {
@@ -85,7 +118,7 @@ func (s *source) pop() {
 func (s *source) fill(table *state.Table) error {
 	var warm [state.WarmBatch][]byte
 	warmed := 0
-	for s.n < len(s.ring) {
+	for s.n < s.room {
 		if s.fault != nil {
 			return s.fault
 		}
@@ -105,11 +138,10 @@ func (s *source) fill(table *state.Table) error {
 			s.cur = nil
 			continue
 		}
-		i := s.head + s.n
-		if i >= len(s.ring) {
-			i -= len(s.ring)
+		if s.n == len(s.ring) {
+			s.grow()
 		}
-		sl := &s.ring[i]
+		sl := s.nth(s.n)
 		sl.rec = s.cur.At(s.at)
 		s.at++
 		if err := s.decode(sl); err != nil {
@@ -136,12 +168,9 @@ func (s *source) close(b *batch.Records) {
 		b.Release()
 		return
 	}
-	i := s.head + s.n - 1
-	if i >= len(s.ring) {
-		i -= len(s.ring)
-	}
-	s.ring[i].next = b.NextOffset()
-	s.ring[i].last = b
+	last := s.nth(s.n - 1)
+	last.next = b.NextOffset()
+	last.last = b
 }
 
 func (s *source) decode(sl *slot) error {
@@ -225,13 +254,9 @@ func (s *source) view(out bool) view {
 // lowest is the smallest event time in the ring. Rejected and ignored records have none that could be trusted.
 func (s *source) lowest() int64 {
 	low := never
-	i := s.head
-	for range s.n {
-		if sl := &s.ring[i]; sl.timed() && sl.ev.Time < low {
+	for sl := range s.decoded() {
+		if sl.timed() && sl.ev.Time < low {
 			low = sl.ev.Time
-		}
-		if i++; i == len(s.ring) {
-			i = 0
 		}
 	}
 	return low
