@@ -7,7 +7,7 @@ GO       ?= go
 GOBIN    := $(shell $(GO) env GOPATH)/bin
 PKGS     ?= ./...
 FUZZTIME ?= 5s
-TIMEOUT  ?= 8m
+TIMEOUT  ?= 12m
 
 # what lints; `make tools` installs exactly these
 GOFUMPT_VERSION     := v0.12.0
