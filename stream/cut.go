@@ -34,7 +34,9 @@ type stepSeen struct {
 
 // outbox collects what the next cut publishes besides the customers.
 type outbox struct {
-	messages   []message
+	messages []message
+	// ahead are facts that may be told before the cut, because telling them again changes nothing.
+	ahead      []message
 	steps      []stepSeen
 	bytes      int64
 	alertSince time.Time // process time of the oldest alert step in it
@@ -45,15 +47,38 @@ type outbox struct {
 func (o *outbox) add(topic string, m alerts.Message) { o.addTo(topic, 0, m) }
 
 func (o *outbox) addTo(topic string, partition int32, m alerts.Message) {
-	o.messages = append(o.messages, message{topic: topic, partition: partition, Message: m})
-	o.bytes += int64(len(m.Key) + len(m.Value) + 256)
+	msg := message{topic: topic, partition: partition, Message: m}
+	o.messages = append(o.messages, msg)
+	o.bytes += msg.room()
 }
 
-// cut is one transaction of a task: everything that changed since the cut before. It is complete and encoded before its
+func (o *outbox) addAhead(topic string, m alerts.Message) {
+	msg := message{topic: topic, Message: m}
+	o.ahead = append(o.ahead, msg)
+	o.bytes += msg.room()
+}
+
+// takeAhead takes out what may be told before the cut.
+func (o *outbox) takeAhead() outbox {
+	taken := outbox{ahead: o.ahead}
+	for i := range o.ahead {
+		taken.bytes += o.ahead[i].room()
+	}
+	o.ahead = nil
+	o.bytes -= taken.bytes
+	return taken
+}
+
+func (o *outbox) empty() bool { return len(o.messages)+len(o.ahead) == 0 }
+
+// room is about how much memory a message takes.
+func (m *message) room() int64 { return int64(len(m.Key) + len(m.Value) + 256) }
+
+// cut is one transaction of a task: everything that changed since the cut before, or facts ahead of it. It is encoded before its
 // transaction opens, and belongs to the committing goroutine from then on.
 type cut struct {
 	customers *state.Cut
-	record    []byte
+	record    []byte // nil: there are only facts in it
 	out       outbox
 	offsets   map[string]map[int32]int64
 	lease     *group.Generation
@@ -94,7 +119,7 @@ func (t *task) dirtyAt() {
 func (t *task) due() bool {
 	in, promise := t.promiseDue()
 	promise = promise && in <= 0
-	if !t.moved && len(t.outbox.messages) == 0 && !promise {
+	if !t.moved && t.outbox.empty() && !promise {
 		if n, _ := t.table.Dirty(); n == 0 {
 			return false
 		}
@@ -102,7 +127,7 @@ func (t *task) due() bool {
 	_, bytes := t.table.Dirty()
 	now := t.tick()
 	switch {
-	case t.cutNow, promise:
+	case t.cutNow, promise, t.sampling.due && !t.tellsAhead():
 	case !t.outbox.forwardSince.IsZero() && now.Sub(t.outbox.forwardSince) >= forwardLinger:
 	case t.table.Pressure() == state.PressureCut:
 	case !t.outbox.alertSince.IsZero() && t.live && now.Sub(t.outbox.alertSince) >= t.cfg.Cut.Linger:
@@ -126,12 +151,29 @@ func (t *task) heavy() bool {
 	return t.table.Pressure() == state.PressureCut || bytes+t.outbox.bytes >= 2*t.cfg.Cut.MaxBytes
 }
 
-// maybeCut takes a cut if one is due, none is under way and the group lends its generation.
+// maybeCut takes a cut if one is due, none is under way and the group lends its generation. Facts that are waited for go ahead of a cut that is not due yet.
 func (t *task) maybeCut() {
-	if t.inFlight || t.lease == nil || !t.due() {
-		return
+	switch {
+	case t.inFlight || t.lease == nil:
+	case t.due():
+		t.startCut()
+	case t.sampling.due:
+		t.startTelling()
 	}
-	t.startCut()
+}
+
+// startTelling commits the facts that the second stage waits for, with the positions of the last cut: while history is read it waits at every epoch, and a cut
+// there would encode and write nearly every customer each time. A replay of what the next cut would have held tells them again, and the second stage knows them already.
+func (t *task) startTelling() {
+	c := &cut{out: t.outbox.takeAhead(), offsets: t.safe.offsets, lease: t.lease, began: t.tick()}
+	c.priority.Change = c.began
+	t.sampling.due = false
+	t.start(c)
+}
+
+// tellsAhead reports whether there is a cut ahead of which facts can be told. Where records are forwarded, cuts also carry what the other tasks wait for.
+func (t *task) tellsAhead() bool {
+	return t.reroute == nil && !t.lastCut.IsZero() && len(t.safe.offsets) != 0
 }
 
 func (t *task) startCut() {
@@ -168,8 +210,13 @@ func (t *task) startCut() {
 	t.rec.clock = t.clock
 	c.record = t.rec.append(nil)
 	t.outbox = outbox{}
-	t.moved, t.cutNow, t.sinceCut, t.since = false, false, 0, time.Time{}
+	t.moved, t.cutNow, t.sampling.due, t.sinceCut, t.since = false, false, false, 0, time.Time{}
 	t.age = t.cutAge()
+	t.start(c)
+}
+
+// start commits on a goroutine of its own. The result comes back to the task.
+func (t *task) start(c *cut) {
 	t.inFlight = true
 	go func() {
 		next, err := t.commit(c)
@@ -217,10 +264,13 @@ func (t *task) transaction(c *cut) (*txn.Transaction, txn.TopicPartition, error)
 			}
 		})
 	}
-	err = errors.Join(err, w.Add(changelog, []byte(taskKey), c.record, nil, nowMs))
-	for i := range c.out.messages {
-		m := &c.out.messages[i]
-		err = errors.Join(err, t.send(w, m, nowMs))
+	if c.record != nil {
+		err = errors.Join(err, w.Add(changelog, []byte(taskKey), c.record, nil, nowMs))
+	}
+	for _, all := range [...][]message{c.out.ahead, c.out.messages} {
+		for i := range all {
+			err = errors.Join(err, t.send(w, &all[i], nowMs))
+		}
 	}
 	return tx, changelog, err
 }
@@ -236,6 +286,9 @@ func (t *task) committed(r cutResult) error {
 		return r.err
 	}
 	t.m.transaction("committed", took)
+	if r.cut.record == nil {
+		return nil
+	}
 	t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
 	t.table.Commit(r.cut.customers, r.next, r.cut.record)
 	t.durable.Store(r.next)

@@ -20,7 +20,8 @@
 // Invariants that this package keeps:
 //
 //  1. A cut is complete: all customers changed since the last one, all alert steps, all dead letters, the task record and
-//     the input positions, in one transaction. There are no partial commits, so a replay from a cut is exact.
+//     the input positions, in one transaction. There are no partial commits, so a replay from a cut is exact. Only what is told of a sample
+//     may go ahead of a cut (task.startTelling): it changes nothing here, and the second stage knows what it is told again.
 //  2. A task starts from its changelog, never from the group's offsets: those were read before the predecessor was fenced.
 //     If the two disagree at a start, somebody changed them, and the task stops.
 //  3. Nothing is read before InitProducerID has ended the predecessor's transaction, and every transaction carries the

@@ -238,3 +238,48 @@ func TestModelThatCannotBeRead(t *testing.T) {
 		w.stopAll(r)
 	})
 }
+
+// While history is read, the second stage is told of every epoch, and no cut is taken for that. Whoever takes over from the last cut tells the same again, to nobody's
+// surprise.
+func TestEpochsAreToldAheadOfCuts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const parts, told = 2, 5
+		events := settled(7, 60)
+		now := time.Now().UnixMilli()
+		run := func(killed bool) map[string]string {
+			w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+			w.group, w.adjust = "group", func(cfg *stream.Config) {
+				learns(cfg)
+				cfg.Cut.MaxEvents, cfg.Cut.MaxAge, cfg.Cut.Linger = 1_000_000, 20*time.Second, 20*time.Second
+			}
+			w.produce(events)
+			r := w.start()
+			for len(w.models()) < told {
+				nap(10 * time.Millisecond)
+			}
+			cuts := 0
+			for _, rec := range w.broker.ReadCommitted(t, w.topic("changelog")) {
+				if string(rec.Key) == stream.TaskKey {
+					cuts++
+				}
+			}
+			if cuts > 2*parts { // what a task tells first goes with a cut, as what it has to say of itself may
+				t.Errorf("%d cuts for %d models of %d partitions", cuts, told, parts)
+			}
+			if killed {
+				r.kill()
+				w.disk.Crash()
+				r = w.start()
+			}
+			w.virtuallyCaughtUp()
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			compareSteps(t, w.steps(now), reference(events, now))
+			return w.models()
+		}
+		if want, got := run(false), run(true); !maps.Equal(got, want) {
+			t.Errorf("what is learnt is not the same when history is told again: %d models, want %d", len(got), len(want))
+		}
+	})
+}

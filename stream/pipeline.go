@@ -477,8 +477,7 @@ func (t *task) know(at int64) {
 // went that is over. A history that is read says nothing of today's service.
 func (t *task) found(f *detectors.Finding) {
 	if f.Outcome != nil && t.sampling.on {
-		told := samplesTold{group: t.cfg.Group, samples: appendString(nil, string(population.AppendOutcome(nil, *f.Outcome)))}
-		t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factSamples, t.partition), Value: told.append(nil)})
+		t.tellLearning(&samplesTold{group: t.cfg.Group, samples: appendString(nil, string(population.AppendOutcome(nil, *f.Outcome)))})
 	}
 	if f.Cycle != nil && t.live {
 		t.m.cycle(f.Cycle, t.rec.tally.knownTier(f.Cycle.Tier))

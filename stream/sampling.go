@@ -21,6 +21,7 @@ type sampling struct {
 	on     bool
 	models *models
 	epoch  int64  // newest epoch of which the samples of all customers are told, ms; 0 before the first in this life
+	due    bool   // the second stage waits for what is told of the epoch
 	buffer []byte // encoded samples that are in no fact yet
 	wait   waiting
 }
@@ -114,7 +115,7 @@ func (t *task) sample(rec *customer.Record, at, next int64, timer bool) int64 {
 	return min(next, epoch+epochEvery)
 }
 
-// tellEpoch tells that all samples up to an epoch are told, when the deadlines up to it are decided. The cut is then due, because others wait for it.
+// tellEpoch tells that all samples up to an epoch are told, when the deadlines up to it are decided. The facts are then due, because others wait for them.
 func (t *task) tellEpoch() {
 	p := &t.sampling
 	if !p.on || t.timersDone <= 0 {
@@ -127,7 +128,7 @@ func (t *task) tellEpoch() {
 	p.epoch = epoch
 	t.tellSamples(true)
 	t.moved = true
-	t.cutNow = true
+	p.due = true
 }
 
 // tellSamples puts the samples that wait into a fact. done says that no more follow up to the task's epoch.
@@ -140,6 +141,11 @@ func (t *task) tellSamples(done bool) {
 	if done {
 		f.epoch = p.epoch
 	}
-	t.outbox.add(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factSamples, t.partition), Value: f.append(nil)})
+	t.tellLearning(&f)
 	p.buffer = p.buffer[:0]
+}
+
+// tellLearning puts a fact for package population into the outbox. It may go ahead of the cut: of a customer at an epoch, and of a complaint, one telling counts.
+func (t *task) tellLearning(f *samplesTold) {
+	t.outbox.addAhead(t.cfg.Topics.Facts, alerts.Message{Key: factKey(factSamples, t.partition), Value: f.append(nil)})
 }

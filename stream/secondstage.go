@@ -20,7 +20,7 @@ import (
 	"ebb/stream/txn"
 )
 
-// secondStage folds the facts that the tasks of the whole group tell within their cuts, and owns what concerns more than one customer:
+// secondStage folds the facts that the tasks of the whole group tell within their cuts, or ahead of them, and owns what concerns more than one customer:
 // the operational alerts, those about cohorts of customers, and the model of the population. It runs on one member of the group, the owner of electedBy, and keeps the rules of a task: a transactional id of
 // its own (GROUP-facts), fence before replay, position from its own record, and every transaction under generation and member id.
 //

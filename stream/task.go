@@ -301,7 +301,7 @@ func (t *task) untilDue() time.Duration {
 		return min(idle, max(0, t.cfg.Cut.Linger-t.tick().Sub(t.outbox.alertSince)))
 	}
 	rest := idle
-	if t.since.IsZero() && !t.inFlight && len(t.outbox.messages) == 0 {
+	if t.since.IsZero() && !t.inFlight && t.outbox.empty() {
 		rest = restful
 	}
 	if in, ok := t.promiseDue(); ok && !t.inFlight && t.lease != nil {
@@ -394,7 +394,7 @@ func (t *task) shut() {
 		r := <-t.commits
 		t.inFlight = false
 		switch {
-		case r.err == nil:
+		case r.err == nil && r.cut.record != nil:
 			t.safe = safePoint{record: r.cut.record, offsets: r.cut.offsets}
 		case errors.Is(r.err, txn.ErrUnknownOutcome):
 			t.safe = safePoint{}
