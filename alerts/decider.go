@@ -28,6 +28,8 @@ type Decider struct {
 type Decision struct {
 	// Steps are what is to be published, in the order of their event times. They are valid until the next decision.
 	Steps []Step
+	// Signals are what the detectors said, of what is told and of what is not. They are valid until the next decision.
+	Signals []detectors.Signal
 	// Findings are what was learnt of his complaints. They are valid until the next decision.
 	Findings []detectors.Finding
 	// Verdicts are what became of earlier alerts. They are valid until the next decision.
@@ -71,7 +73,7 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 	sigs, next := d.Detectors.Evaluate(r, env, trigger, d.signals[:0])
 	d.signals = sigs
 	sigs, rash := d.postponed(sigs, trigger, at)
-	var out Decision
+	out := Decision{Signals: sigs}
 	if len(sigs) != 0 || len(r.Lifecycles) != 0 {
 		before := d.leaving(r)
 		d.steps = d.Policy.Decide(r, sigs, env, mode, d.steps[:0])

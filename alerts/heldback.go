@@ -30,7 +30,7 @@ func (p *Policy) holdBack(r *customer.Record, i int, env *detectors.Env) bool {
 func (p *Policy) letGo(r *customer.Record, env *detectors.Env, mode Mode, out []Step) []Step {
 	for i := range r.Lifecycles {
 		l := &r.Lifecycles[i]
-		if mode == Quiet || !l.HeldBack() || env.Cohorts.Open(cohortKey(l.Cohort), l.Cohort.Opened, env.CohortsDay) {
+		if mode == Quiet || !l.HeldBack() || env.Cohorts.Open(CohortKey(l.Cohort), l.Cohort.Opened, env.CohortsDay) {
 			continue
 		}
 		out = p.comesOut(r, i, env, mode, out)
@@ -39,7 +39,8 @@ func (p *Policy) letGo(r *customer.Record, env *detectors.Env, mode Mode, out []
 	return out
 }
 
-func cohortKey(c *customer.Cohort) cohorts.Key {
+// CohortKey is the cohort within whose alert one is held back.
+func CohortKey(c *customer.Cohort) cohorts.Key {
 	return cohorts.Key{By: cohorts.Dimension(c.By), Value: c.Value}
 }
 
@@ -48,7 +49,7 @@ func (p *Policy) cohort(o *detectors.Object, c *customer.Cohort) {
 	if c == nil {
 		return
 	}
-	name := cohortKey(c).String()
+	name := CohortKey(c).String()
 	o.Object("held_back_for", func(o *detectors.Object) {
 		o.Text("id", name)
 		id := p.alertID("", CohortDropName, name, c.Opened)
@@ -63,5 +64,5 @@ func whyLate(dst []byte, s *Step) []byte {
 		return dst
 	}
 	dst = append(dst, " It was held back while an alert was open about "...)
-	return append(append(dst, cohortOf(cohortKey(c))...), '.')
+	return append(append(dst, cohortOf(CohortKey(c))...), '.')
 }

@@ -126,6 +126,9 @@ func NewCohortWatch(cfg cohorts.Config, policy *alerts.Policy, parts int) *Cohor
 	return &CohortWatch{newWatching(cfg, policy), int32(parts)}
 }
 
+// Standing is which alerts about cohorts are open by now. It changes with what is told next: nobody may read it while Tell runs.
+func (w *CohortWatch) Standing() *cohorts.Standing { return &w.w.told }
+
 // Tell takes in what one part has counted, all of whose deadlines up to an event time are decided, ms. It returns the steps of the days that all parts have told by now. These do not depend on
 // the order of the parts, nor on how many days are told at a time.
 func (w *CohortWatch) Tell(part int, c *CohortCount, until int64) []alerts.Wide {

@@ -67,11 +67,16 @@ func (t *task) waitsFor() string {
 // partition has told the day, if it reads the present.
 const cohortLag = hourMs
 
-// judgedDay is the day whose judgement is in force at an event time, and the event time from which the next one is, ms.
-func (t *task) judgedDay(at int64) (day int32, next int64) {
-	lag := t.cfg.Time.maxOutOfOrderMs() + cohortLag
+// JudgedDay is the day whose judgement of cohorts is in force at an event time, and the event time from which the next one is, ms. outOfOrder is by how much events may
+// come out of order, ms.
+func JudgedDay(at, outOfOrder int64) (day int32, next int64) {
+	lag := outOfOrder + cohortLag
 	today := dayOf(at - lag)
 	return today - 1, int64(today+1)*dayMs + lag
+}
+
+func (t *task) judgedDay(at int64) (day int32, next int64) {
+	return JudgedDay(at, t.cfg.Time.maxOutOfOrderMs())
 }
 
 // holdsBack reports whether alerts are held back within those about cohorts.

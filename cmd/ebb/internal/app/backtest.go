@@ -190,9 +190,7 @@ func methods(cfg *config.Config) map[string]string {
 
 // backtestRules are the pieces of a task.
 func backtestRules(cfg *config.Config) (*backtest.Rules, error) {
-	apart := *cfg
-	apart.Alerts.Together = false // each detector is held to what it says itself
-	sc, set, policy, err := parts(&apart)
+	sc, set, policy, err := parts(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -188,7 +188,7 @@ func (s *scorer) alertsAt(percent int, looks []fall) (all []*Alert) {
 		if l.percent < float64(percent) || open != nil && open.Customer == p.id && (open.ResolvedAt == 0 || open.ResolvedAt > at) {
 			continue
 		}
-		open = &Alert{Customer: p.id, Detector: detectors.OutflowName, At: at, Expected: l.usual, ResolvedAt: p.backAt(at, l.usual)}
+		open = &Alert{Customer: p.id, Detector: detectors.OutflowName, At: at, Told: at, Alone: at, Expected: l.usual, ResolvedAt: p.backAt(at, l.usual)}
 		all = append(all, open)
 	}
 	return all

@@ -164,7 +164,7 @@ func TestAlertsAreCSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject"; got != want {
+	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject,told,within,changes,reason"; got != want {
 		t.Fatalf("columns %s", got)
 	}
 	count := map[string]int{}

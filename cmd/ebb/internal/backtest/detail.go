@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"ebb/alerts"
 	"ebb/detectors"
 	"ebb/stream/event"
 )
@@ -17,8 +18,8 @@ import (
 // Judged is an alert with what came of it.
 type Judged struct {
 	*Alert
-	// Verdict is right, wrong, open (its horizon goes beyond the end of the history, or there is nothing to compare with) or few_days (the customer had less than three
-	// active days); empty for alerts that tell what is, not what will be.
+	// Verdict is right, wrong, open (its horizon goes beyond the end of the history, or there is nothing to compare with), few_days (the customer had less than three
+	// active days) or held_back (nobody was told before its horizon was over); empty for alerts that tell what is, not what will be.
 	Verdict string
 	// LeadDays is how many days before the horizon of a departure was over it came, for the first alert that named it.
 	LeadDays *float64
@@ -32,6 +33,7 @@ type Departure struct {
 	Last     int64       // time of the last activity, or since when the account was as good as empty, ms
 	Money    event.Money // what was spent in the horizon up to it, or what had been usual on the account
 	Learning bool
+	Reason   string // why none did, one of those of silence; empty for an account
 }
 
 // judge holds every alert against what happened, and finds the departures that none names whose detector is switched on.
@@ -81,8 +83,11 @@ func (s *scorer) word(a *Alert) string {
 		return ""
 	}
 	v, few, _ := s.verdict(a, s.t.people[a.Customer])
-	if few {
+	switch {
+	case few:
 		return "few_days"
+	case !s.inTime(a):
+		return "held_back"
 	}
 	return verdictWords[v]
 }
@@ -93,13 +98,13 @@ var verdictWords = [...]string{undecided: "open", right: "right", wrong: "wrong"
 // known is empty.
 func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintln(b, "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject")
+	fmt.Fprintln(b, "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject,told,within,changes,reason")
 	wide := d.Wide
 	upTo := func(ms int64) {
 		for ; len(wide) != 0 && wide[0].At <= ms; wide = wide[1:] {
 			x := &wide[0]
-			fmt.Fprintf(b, ",%s,%s,%s,%s,,%s,%s,,,%s,%t,%s\n", x.Detector, x.Severity, timeText(x.At), timeText(x.ResolvedAt), amountText(x.AtRisk), currency, timeText(x.Since),
-				x.At < d.JudgedFrom, field(x.Subject))
+			fmt.Fprintf(b, ",%s,%s,%s,%s,,%s,%s,,,%s,%t,%s,%s,,%d,\n", x.Detector, x.Severity, timeText(x.At), timeText(x.ResolvedAt), amountText(x.AtRisk), currency, timeText(x.Since),
+				x.At < d.JudgedFrom, field(x.Subject), timeText(x.At), x.Changes)
 		}
 	}
 	for i := range d.Alerts {
@@ -112,8 +117,8 @@ func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 		if j.LeadDays != nil {
 			lead = strconv.FormatFloat(*j.LeadDays, 'f', 1, 64)
 		}
-		fmt.Fprintf(b, "%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%t,%s\n", field(j.Customer), j.Detector, j.Severity, timeText(j.At), timeText(j.ResolvedAt), probability,
-			amountText(j.AtRisk), currency, j.Verdict, lead, timeText(j.Since), j.Learning, field(j.Subject))
+		fmt.Fprintf(b, "%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%t,%s,%s,%s,%d,\n", field(j.Customer), j.Detector, j.severity(), timeText(j.At), timeText(j.ResolvedAt), probability,
+			amountText(j.AtRisk), currency, j.Verdict, lead, timeText(j.Since), j.Learning, field(j.Subject), timeText(j.Told), field(j.toldIn()), j.Changes)
 	}
 	upTo(math.MaxInt64)
 	for i := range d.Departures {
@@ -122,12 +127,28 @@ func WriteAlerts(w io.Writer, d *Detail, currency string) error {
 		if detector == detectors.SilenceName { // who left is a departure, whichever detector should have told
 			detector = ""
 		}
-		fmt.Fprintf(b, "%s,%s,,,,,%s,%s,missed,,%s,%t,\n", field(m.Customer), detector, amountText(m.Money), currency, timeText(m.Last), m.Learning)
+		fmt.Fprintf(b, "%s,%s,,,,,%s,%s,missed,,%s,%t,,,,,%s\n", field(m.Customer), detector, amountText(m.Money), currency, timeText(m.Last), m.Learning, m.Reason)
 	}
 	if err := b.Flush(); err != nil {
 		return fmt.Errorf("alerts: %w", err)
 	}
 	return nil
+}
+
+// severity is that as which people were told of an alert first or, of one that is none of its own, what its detector said.
+func (a *Alert) severity() alerts.Severity {
+	if a.Alone != 0 {
+		return a.ToldAs
+	}
+	return a.Severity
+}
+
+// toldIn names the alert within which one was told first, or the cohort for whose alert it was held back; empty: neither.
+func (a *Alert) toldIn() string {
+	if a.Within == "" && a.HeldFor != nil {
+		return alerts.CohortDropName + " " + a.HeldFor.String()
+	}
+	return a.Within
 }
 
 // amountText is an amount, empty for 0.

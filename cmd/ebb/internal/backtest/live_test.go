@@ -29,7 +29,7 @@ func TestAGroupTellsTheSame(t *testing.T) {
 		b := kafkatest.Virtual(t, kafkatest.Options{})
 		now := time.Now()
 		rows := backtest.AnOwnerLeaves(now.AddDate(0, 0, -301), false)
-		last := produce(t, b, rows)
+		last, _ := produce(t, b, rows)
 		_, out := backtest.Replayed(t, backtest.PlainOnly(t), rows, 1)
 		want := lives{}
 		for _, w := range out.Wide {
@@ -74,12 +74,11 @@ http: {listen: ""}
 	})
 }
 
-// produce produces the rows of a history. It returns the beginning of the day of its last event: what a backtest judges ends there.
-func produce(t *testing.T, b *kafkatest.Broker, rows []string) time.Time {
+// produce produces the rows of a history. It returns the beginning of the day of its last event, where what a backtest judges of many ends, and the time of that event.
+func produce(t *testing.T, b *kafkatest.Broker, rows []string) (day, last time.Time) {
 	t.Helper()
 	const parts = 3
 	topics := map[string][]kafkatest.Record{}
-	var last time.Time
 	for _, row := range rows {
 		var r struct {
 			Topic      string
@@ -100,7 +99,7 @@ func produce(t *testing.T, b *kafkatest.Broker, rows []string) time.Time {
 		b.CreateTopic(t, b.Name(topic), parts, nil)
 		b.Produce(t, b.Name(topic), records...)
 	}
-	return last.Truncate(24 * time.Hour)
+	return last.Truncate(24 * time.Hour), last
 }
 
 // lives are alerts by what they are, about whom, and when they fired; with when they were resolved, 0 for open ones. Times are in ms.

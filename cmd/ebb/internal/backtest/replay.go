@@ -35,7 +35,8 @@ type Rules struct {
 	MaxRecordBytes int
 }
 
-// Alert is one alert from its beginning to its end.
+// Alert is one alert from its beginning to its end, as its detector said it, and what people were told of it: within another alert it is told in the other's steps, and while it is held back
+// within one about a cohort nobody is told.
 type Alert struct {
 	ID       [16]byte
 	Customer string
@@ -52,9 +53,15 @@ type Alert struct {
 	// Probability that came with it, 0 to 1; 0 for a rule that reckons with none.
 	Probability float64
 	ResolvedAt  int64 // 0: open at the end of the history
-	Reason      alerts.Reason
 
-	told verdict       // what ebb itself found became of it, as it would live
+	Told    int64           // event time at which somebody was told first, ms; 0: nobody was
+	Alone   int64           // at which it was told as an alert of its own, ms; 0: it never was
+	ToldAs  alerts.Severity // of the step by which it was; that of two alerts at once is higher than that of each
+	Changes int             // how often it was told anew as an alert of its own
+	Within  string          // detector of the alert within which it was told first; empty: of none
+	HeldFor *cohorts.Key    // the cohort for whose alert it was held back; nil: it was not
+
+	came verdict       // what ebb itself found became of it, as it would live
 	of   []cohorts.Key // cohorts of the customer when it fired, without everybody
 }
 
@@ -75,7 +82,7 @@ type Outcome struct {
 type Task struct {
 	What     string // for the progress
 	Horizon  int    // days that the models look ahead
-	Learn    bool   // learn from the population and watch cohorts; otherwise learnt holds what was
+	Learn    bool   // learn from the population; otherwise learnt holds what was
 	Model    bool   // with Learn: make models of who stops, and look at all customers
 	learnt   learnt
 	ScoreAt  []int32 // UTC days at whose end every customer is scored, rising
@@ -119,8 +126,10 @@ type shard struct {
 	falls    []fall
 	rows     []Row
 
+	standing *cohorts.Standing // nil: nothing is held back
+	learns   bool              // the rules decide by what is learnt of all customers
+
 	alerts     []Alert
-	open       map[[16]byte]int
 	foretold   map[[16]byte]int // alerts whose prediction is judged by the record, by their places among the alerts
 	duplicates int
 	refused    int
@@ -131,6 +140,7 @@ type subject struct {
 	rec    customer.Record
 	hash   uint64 // population.Hash of his id
 	person int32  // index into Truth.list
+	open   []int  // his open alerts, by their places among those of the shard
 }
 
 // Run replays a history by the rules.
@@ -141,28 +151,29 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 	}
 	cfg.Horizon = task.Horizon
 	r := &replay{rules: rules, task: task, learnt: task.learnt, groups: population.NewGroups(), fold: population.NewFold(cfg)}
-	var watched *cohorts.Config
-	if rules.Cohorts != nil && task.Learn {
-		watched = rules.Cohorts
-		r.watch = stream.NewCohortWatch(*watched, rules.Policy, shards)
+	if rules.Cohorts != nil {
+		r.watch = stream.NewCohortWatch(*rules.Cohorts, rules.Policy, shards)
 	}
 	for i := range r.shards {
-		s, err := newShard(rules, h, i, watched)
+		s, err := newShard(rules, h, i)
 		if err != nil {
 			return nil, err
+		}
+		if r.holdsBack() {
+			s.standing = r.watch.Standing()
 		}
 		r.shards[i] = s
 	}
 	task.Progress.Begin(task.What, int64(h.Events))
 	defer task.Progress.End()
-	for day := dayOf(h.From) + 1; day <= dayOf(h.To); day++ {
-		if !task.wants(day) {
-			continue
-		}
-		if err := r.advance(ctx, int64(day)*dayMs, h.To); err != nil {
+	for _, m := range r.moments(h) {
+		if err := r.advance(ctx, m.at, h.To); err != nil {
 			return nil, err
 		}
-		if err := r.stop(ctx, day); err != nil {
+		if !m.begins {
+			continue
+		}
+		if err := r.stop(ctx, dayOf(m.at)); err != nil {
 			return nil, err
 		}
 	}
@@ -174,6 +185,32 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 	}
 	return r.outcome(), nil
 }
+
+// moment is when all shards wait for each other, in event time, ms: when a day begins, or when the judgement of one comes into force.
+type moment struct {
+	at     int64
+	begins bool
+}
+
+// moments are those of a history, in the order of time.
+func (r *replay) moments(h *History) (all []moment) {
+	for day := dayOf(h.From) + 1; day <= dayOf(h.To); day++ {
+		if r.task.wants(day) {
+			all = append(all, moment{int64(day) * dayMs, true})
+		}
+	}
+	if r.holdsBack() {
+		_, at := stream.JudgedDay(h.From, r.rules.MaxOutOfOrder)
+		for ; at <= h.To; _, at = stream.JudgedDay(at, r.rules.MaxOutOfOrder) {
+			all = append(all, moment{at, false})
+		}
+	}
+	slices.SortFunc(all, func(a, b moment) int { return cmp.Or(cmp.Compare(a.at, b.at), event.CompareBool(a.begins, b.begins)) })
+	return all
+}
+
+// holdsBack reports whether alerts are held back within those about cohorts: then what is decided depends on what was told of all customers on the day before.
+func (r *replay) holdsBack() bool { return r.watch != nil && r.rules.Cohorts.HoldBack }
 
 // wants reports whether all shards have to wait for each other when a day begins: an epoch is closed, a model comes into force, or
 // customers are scored.
@@ -267,11 +304,11 @@ func (r *replay) outcome() *Outcome {
 	return out
 }
 
-func newShard(rules *Rules, h *History, i int, watched *cohorts.Config) (*shard, error) {
+func newShard(rules *Rules, h *History, i int) (*shard, error) {
 	s := &shard{
-		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, open: map[[16]byte]int{}, foretold: map[[16]byte]int{},
+		rules: rules, truth: h.Truth, entries: h.shards[i], params: rules.Customer, customers: map[string]*subject{}, foretold: map[[16]byte]int{},
 		decider:   alerts.Decider{Detectors: rules.Detectors, Policy: rules.Policy, OutOfOrder: rules.MaxOutOfOrder},
-		headcount: stream.NewCohortCount(watched),
+		headcount: stream.NewCohortCount(rules.Cohorts), learns: rules.Detectors.Population() != nil,
 	}
 	s.params.Calendar = customer.NewCalendar(rules.Zone)
 	s.env.Calendar, s.env.Rates = s.params.Calendar, rules.Rates
@@ -302,8 +339,8 @@ func (s *shard) advance(to, end int64) error {
 // apply is what task.applyTo does with an event: what was due before it is decided before it.
 func (s *shard) apply(e *entry) error {
 	ev := &s.ev
-	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(s.next), Timestamp: e.time}, e.key, e.value, ev); err != nil {
-		return fmt.Errorf("a record that could be decoded before cannot be decoded again: %w", err)
+	if err := s.decode(e, s.next); err != nil {
+		return err
 	}
 	c := s.customers[string(ev.Customer)]
 	if c == nil {
@@ -319,6 +356,14 @@ func (s *shard) apply(e *entry) error {
 	return nil
 }
 
+// decode decodes the entry of an index into the shard's event.
+func (s *shard) decode(e *entry, i int) error {
+	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(i), Timestamp: e.time}, e.key, e.value, &s.ev); err != nil {
+		return fmt.Errorf("a record that could be decoded before cannot be decoded again: %w", err)
+	}
+	return nil
+}
+
 // applyTo is apply once the customer is found.
 func (s *shard) applyTo(c *subject, e *entry, ev *event.Event) {
 	at := ev.Time
@@ -327,6 +372,7 @@ func (s *shard) applyTo(c *subject, e *entry, ev *event.Event) {
 	} else {
 		alerts.Settle(&c.rec, ev.Time-s.rules.MaxOutOfOrder, func(at int64) { s.decide(c, at, nil) })
 	}
+	s.env.Now, s.env.Population = ev.Time, s.population(max(ev.Time, c.rec.Decided)) // what the record learns of the event depends on it
 	outcome := c.rec.Apply(ev, &s.params)
 	switch {
 	case outcome.Has(customer.SumOverflow):
@@ -366,8 +412,8 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 	s.know(at)
 	s.headcount.At(at)
 	d := s.decider.Decide(&c.rec, &s.env, trigger, alerts.Publish, s.clock)
-	for i := range d.Steps {
-		s.note(&c.rec, &d.Steps[i])
+	if d.Touched {
+		s.note(c, &d, at)
 	}
 	for i := range d.Verdicts {
 		s.judged(&d.Verdicts[i])
@@ -384,62 +430,45 @@ func (s *shard) decide(c *subject, at int64, trigger *event.Event) {
 		c.rec = customer.Record{ID: c.rec.ID}
 		return
 	}
-	next := d.Next
+	next := s.epochAfter(c, at, d.Next)
 	if due := s.headcount.Newcomer(&c.rec, at, trigger == nil); due != 0 {
 		next = min(next, due)
 	}
 	s.arm(c, next)
 }
 
+// epochAfter is when a customer is looked at next, who is to be looked at again at a time: at the next epoch at the latest where he is sampled then, because that asks the detectors too.
+func (s *shard) epochAfter(c *subject, at, next int64) int64 {
+	if !s.learns || c.rec.Closed() || c.rec.Rhythms() == nil || !s.env.Population.Sampled(c.hash) {
+		return next
+	}
+	return min(next, int64(population.Epoch(dayOf(at))+population.EpochDays)*dayMs)
+}
+
+// population is what decisions at an event time know of all customers, nil while that is nothing.
+func (s *shard) population(at int64) *population.Model {
+	if !s.learns {
+		return nil
+	}
+	return s.known.model(at)
+}
+
 // know says up to where each feed is complete for a decision at event time at: a replay has seen everything, but treats the last stretch
 // of a feed that is late by nature as not yet known, as a task does.
 func (s *shard) know(at int64) {
-	s.env.Now, s.env.Population, s.env.Misses = at, s.known.model(at), nil
-	if rates := s.known.missRates(at); rates != nil {
+	s.env.Now, s.env.Population, s.env.Misses = at, s.population(at), nil
+	if rates := s.known.missRates(at); rates != nil && s.learns {
 		s.env.Misses = rates
+	}
+	if s.standing != nil {
+		s.env.Cohorts = s.standing
+		s.env.CohortsDay, s.env.CohortsNext = stream.JudgedDay(at, s.rules.MaxOutOfOrder)
 	}
 	for f := range s.env.KnownUntil {
 		s.env.KnownUntil[f] = at
 	}
 	for _, f := range s.rules.Feeds {
 		s.env.KnownUntil[f.Feed] = max(0, at-f.Completeness.Milliseconds())
-	}
-}
-
-func (s *shard) note(r *customer.Record, st *alerts.Step) {
-	switch i, known := s.open[st.AlertID]; {
-	case st.Kind == alerts.StepFired:
-		sig := st.Signal()
-		s.open[st.AlertID] = len(s.alerts)
-		if st.Detector == detectors.PartialLapseName {
-			s.foretold[st.AlertID] = len(s.alerts)
-		}
-		s.alerts = append(s.alerts, Alert{
-			ID: st.AlertID, Customer: r.ID, Detector: st.Detector, Subject: st.Subject, At: st.At, Since: st.Since,
-			Severity: st.Severity, Highest: st.Severity, AtRisk: sig.AtRisk, Expected: sig.Expected, Observed: sig.Observed,
-			Horizon: int32(sig.HorizonDays), Probability: sig.Probability, of: s.headcount.Cohorts(r),
-		})
-	case !known:
-	case st.Kind == alerts.StepResolved:
-		s.alerts[i].ResolvedAt, s.alerts[i].Reason = st.At, st.Reason
-		delete(s.open, st.AlertID)
-	default:
-		s.alerts[i].Highest = max(s.alerts[i].Highest, st.Severity)
-	}
-}
-
-// judged notes what became of an alert of which the history itself does not tell. One that was told within another is not among the alerts.
-func (s *shard) judged(v *alerts.Verdict) {
-	i, known := s.foretold[v.AlertID]
-	if !known {
-		return
-	}
-	delete(s.foretold, v.AlertID)
-	switch v.Result {
-	case alerts.ResultRight:
-		s.alerts[i].told = right
-	case alerts.ResultWrong:
-		s.alerts[i].told = wrong
 	}
 }
 

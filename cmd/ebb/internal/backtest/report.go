@@ -77,7 +77,16 @@ type MethodReport struct {
 	Rules     map[string]string `json:"rules,omitempty"` // method by detector
 }
 
-// Week is how many alerts fired in the seven days from a date on.
+// HeldBack is what became of alerts that nobody was told of while one about a cohort of the customer was open, since ebb is not only learning.
+type HeldBack struct {
+	Alerts    int `json:"alerts"`
+	ToldLater int `json:"told_later"` // of them, when the cohort's alert was over: they count with the others, from that time on
+	Right     int `json:"right"`      // of all that were held back
+	Wrong     int `json:"wrong"`
+	Undecided int `json:"undecided"`
+}
+
+// Week is how many alerts were told in the seven days from a date on.
 type Week struct {
 	From   string         `json:"from"`
 	Alerts map[string]int `json:"alerts"`
@@ -99,7 +108,9 @@ type TierReport struct {
 
 // Score is how alerts did.
 type Score struct {
+	// Alerts are those that were told by themselves, Together those that were told within another alert of the customer only. The verdicts and the recall count both.
 	Alerts      int      `json:"alerts"`
+	Together    int      `json:"told_within_another,omitempty"`
 	PerWeek     float64  `json:"per_week"`
 	PerThousand *float64 `json:"per_1000_customer_months,omitempty"`
 
@@ -124,6 +135,8 @@ type Score struct {
 
 	// Learning is what is left out of the verdicts and of the recall above: alerts, and departures, before JudgedFrom.
 	Learning *Learning `json:"while_learning,omitempty"`
+	// HeldBack are alerts that count only as far, and from when on, they were told; absent where there are none.
+	HeldBack *HeldBack `json:"held_back,omitempty"`
 
 	Resolved       int      `json:"resolved"`
 	Warnings       int      `json:"warnings,omitempty"`       // complaint alerts that began as info, before the breach
@@ -163,9 +176,12 @@ type CohortReport struct {
 	Departures int      `json:"departures"`
 	Within     int      `json:"departures_within"`
 	LeadDays   *float64 `json:"median_lead_days,omitempty"`
-	// AlertsWithin are the alerts about single customers that fired while one about a cohort of theirs was open. With HoldBack they are not told in operation before that is over.
+	// AlertsWithin are the alerts about single customers that fired while one about a cohort of theirs was open. With HoldBack they are not told before that is over: of those that were HeldBack
+	// for it, ToldLater were told then, and the others had ended or are not told at the end of the history.
 	AlertsWithin int  `json:"single_alerts_within"`
 	HoldBack     bool `json:"hold_back"`
+	HeldBack     int  `json:"single_alerts_held_back"`
+	ToldLater    int  `json:"told_later"`
 }
 
 // WideAlert is one alert about more than one customer.

@@ -156,6 +156,7 @@ type tally struct {
 	hours        []float64
 	verdicts     [3]int
 	early        Learning
+	held         HeldBack
 	less         int
 	lapses       int
 	found        int
@@ -222,7 +223,7 @@ func (s *scorer) verdict(a *Alert, p *person) (v verdict, few, less bool) {
 	case detectors.OutflowName:
 		return s.outflow(p, a.At, a.Expected), false, false
 	case detectors.PartialLapseName: // what a payment is for is known to the record alone
-		return a.told, false, false
+		return a.came, false, false
 	}
 	if p.upTo(dayOf(a.At)) < leastDays {
 		return undecided, true, false
@@ -235,22 +236,33 @@ func (s *scorer) verdict(a *Alert, p *person) (v verdict, few, less bool) {
 }
 
 func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
-	to.Alerts++
 	learning := a.At < s.from
-	if learning {
-		to.early.Alerts++
+	switch {
+	case a.Alone != 0:
+		to.Alerts++
+		if learning {
+			to.early.Alerts++
+		}
+		if a.ResolvedAt != 0 {
+			to.Resolved++
+		}
+	case a.Told != 0:
+		to.Together++
 	}
-	if a.ResolvedAt != 0 {
-		to.Resolved++
+	v, few, less := undecided, false, false
+	if predicts(name) {
+		v, few, less = s.verdict(a, p)
+	}
+	if a.HeldFor != nil && !learning {
+		to.held.count(a, v)
 	}
 	switch {
 	case name == detectors.ComplaintUnresolvedName:
 		s.complaint(to, a)
 		return
-	case !predicts(name):
+	case !predicts(name) || !s.inTime(a):
 		return
 	}
-	v, few, less := s.verdict(a, p)
 	if less && !learning {
 		to.less++
 	}
@@ -263,6 +275,26 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 		to.early.Right++
 	case v == wrong:
 		to.early.Wrong++
+	}
+}
+
+// inTime reports whether somebody was told of an alert before the horizon that it foretells was over: then it counts.
+func (s *scorer) inTime(a *Alert) bool {
+	return a.Told != 0 && a.Told < a.At+int64(cmp.Or(a.Horizon, s.horizon))*dayMs
+}
+
+func (h *HeldBack) count(a *Alert, v verdict) {
+	h.Alerts++
+	if a.Told != 0 {
+		h.ToldLater++
+	}
+	switch v {
+	case right:
+		h.Right++
+	case wrong:
+		h.Wrong++
+	default:
+		h.Undecided++
 	}
 }
 
@@ -289,19 +321,23 @@ func (s *scorer) found(l *lapse, list []*Alert) (bool, float64) {
 	return false, 0
 }
 
-// namedBy is the first alert of a lapse before the horizon was over, nil if there is none.
-func (s *scorer) namedBy(l *lapse, list []*Alert) *Alert {
+// namedBy is the alert of a lapse of which somebody was told first, before the horizon was over; nil if there is none.
+func (s *scorer) namedBy(l *lapse, list []*Alert) (first *Alert) {
 	for _, a := range list { // in the order of time
-		early := l.last == nil && (a.ResolvedAt == 0 || a.ResolvedAt > l.from) // a balance falls before it is gone
-		if (a.At > l.from || early) && a.At <= l.from+s.ms {
-			return a
+		if s.about(l, a) && a.Told != 0 && a.Told <= l.from+s.ms && (first == nil || a.Told < first.Told) {
+			first = a
 		}
 	}
-	return nil
+	return first
 }
 
-// lead is how many days before the horizon was over an alert came.
-func (s *scorer) lead(l *lapse, a *Alert) float64 { return float64(l.from+s.ms-a.At) / dayMs }
+// about reports whether an alert is about a lapse: it fired after the last activity. A balance falls before it is gone.
+func (s *scorer) about(l *lapse, a *Alert) bool {
+	return a.At > l.from || l.last == nil && (a.ResolvedAt == 0 || a.ResolvedAt > l.from)
+}
+
+// lead is how many days before the horizon was over somebody was told.
+func (s *scorer) lead(l *lapse, a *Alert) float64 { return float64(l.from+s.ms-a.Told) / dayMs }
 
 func (e *Learning) lapse(found bool) {
 	e.Lapses++
@@ -324,6 +360,9 @@ func (t *tally) score(weeks, months float64) Score {
 	s := t.Score
 	if t.early != (Learning{}) {
 		s.Learning = &t.early
+	}
+	if t.held != (HeldBack{}) {
+		s.HeldBack = &t.held
 	}
 	s.PerWeek = round(float64(s.Alerts)/weeks, 2)
 	if months > 0 {
@@ -403,7 +442,8 @@ func (s *scorer) weeks(names []string, list []Alert) []Week {
 		}
 	}
 	for i := range list {
-		if w := int(dayOf(list[i].At)-s.t.FirstDay) / 7; w >= 0 && w < n {
+		at := list[i].Alone
+		if w := int(dayOf(at)-s.t.FirstDay) / 7; at != 0 && w >= 0 && w < n {
 			out[w].Alerts[list[i].Detector]++
 		}
 	}

@@ -3,10 +3,12 @@ package backtest
 import (
 	"bytes"
 	"math"
+	"reflect"
 	"testing"
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/stream/event"
 )
 
@@ -44,7 +46,8 @@ func every(from, to, step int32) (days []int32) {
 }
 
 func fires(customer, detector string, day int32) *Alert {
-	return &Alert{Customer: customer, Detector: detector, At: int64(day)*dayMs + 2, Since: int64(day-5) * dayMs, Severity: alerts.Warning, Highest: alerts.Warning}
+	at := int64(day)*dayMs + 2
+	return &Alert{Customer: customer, Detector: detector, At: at, Told: at, Alone: at, Since: int64(day-5) * dayMs, Severity: alerts.Warning, Highest: alerts.Warning}
 }
 
 func TestDepartures(t *testing.T) {
@@ -108,6 +111,50 @@ func TestSilenceAlertsAreJudged(t *testing.T) {
 	// Three purchases of 30 in the horizon up to day 100, and of the other twice 10 in (70, 100] and (120, 150].
 	if r.MoneyFound != "90.00" || r.MoneyLost != "140.00" {
 		t.Errorf("found %s of %s", r.MoneyFound, r.MoneyLost)
+	}
+}
+
+// What is told within another alert counts as if it had been told by itself, but for the number of alerts; what is told late counts from then on, and what is not told, or when its horizon is over,
+// not at all.
+func TestAlertsCountFromWhenTheyAreTold(t *testing.T) {
+	s := newScorer(historyOf(t, 300, told{"gone", every(0, 100, 10), 30}), testHorizon, 0)
+	s.from = 0
+	by := func(toldOn int32, alone bool) *Alert {
+		a := fires("gone", "silence", 110)
+		a.Told, a.Alone = int64(toldOn)*dayMs, 0
+		if alone {
+			a.Alone = a.Told
+		} else if toldOn != 0 {
+			a.Within = detectors.ComplaintUnresolvedName
+			return a
+		}
+		a.HeldFor = &cohorts.Key{By: cohorts.Owner, Value: "kim"}
+		return a
+	}
+	for name, c := range map[string]struct {
+		alert                          *Alert
+		alerts, together, right, found int
+		lead                           float64
+		held                           *HeldBack
+	}{
+		"at once":                          {fires("gone", "silence", 110), 1, 0, 1, 1, 20, nil},
+		"within another":                   {by(115, false), 0, 1, 1, 1, 15, nil},
+		"late":                             {by(125, true), 1, 0, 1, 1, 5, &HeldBack{Alerts: 1, ToldLater: 1, Right: 1}},
+		"after the horizon of the silence": {by(135, true), 1, 0, 1, 0, 0, &HeldBack{Alerts: 1, ToldLater: 1, Right: 1}},
+		"after the horizon of the alert":   {by(141, true), 1, 0, 0, 0, 0, &HeldBack{Alerts: 1, ToldLater: 1, Right: 1}},
+		"not":                              {by(0, false), 0, 0, 0, 0, 0, &HeldBack{Alerts: 1, Right: 1}},
+	} {
+		r := s.detector("silence", []*Alert{c.alert})
+		lead := 0.0
+		if r.LeadDays != nil {
+			lead = *r.LeadDays
+		}
+		if r.Alerts != c.alerts || r.Together != c.together || *r.Right != c.right || *r.Found != c.found || lead != c.lead || !reflect.DeepEqual(r.HeldBack, c.held) {
+			t.Errorf("%s: %+v, lead %v, held back %+v; want %+v", name, r.Score, lead, r.HeldBack, c)
+		}
+		if word := s.word(c.alert); (word == "held_back") != (c.right == 0) {
+			t.Errorf("%s: %s", name, word)
+		}
 	}
 }
 

@@ -50,6 +50,9 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 		for j := range list {
+			if s := list[j].ToldOtherwise(); s != "" {
+				fmt.Fprintln(t, s)
+			}
 			if d := &list[j]; d.Warnings > 0 {
 				fmt.Fprintf(t, "%s: %d were warnings, %d of them right; %d came with the miss\n", d.Detector, d.Warnings, d.WarningsRight, d.Unwarned)
 			}
@@ -134,7 +137,7 @@ func (r *Report) WithinCohorts() string {
 	}
 	s += fmt.Sprintf(". %d alerts about single customers fell into one", c.AlertsWithin)
 	if c.HoldBack {
-		s += ": in operation they are held back until it is over"
+		s += fmt.Sprintf("; %d were held back, and %d of these told when it was over", c.HeldBack, c.ToldLater)
 	}
 	return s + "."
 }
@@ -201,6 +204,25 @@ func (d *DetectorReport) HowMany() string {
 		return fmt.Sprintf("%d %s alerts in all", d.Alerts, words(d.Detector))
 	}
 	return fmt.Sprintf("%.1f %s alerts a week", d.PerWeek, words(d.Detector))
+}
+
+// ToldOtherwise says which alerts of the detector were not told by themselves, or not at once; empty where there are none.
+func (d *DetectorReport) ToldOtherwise() string {
+	var all []string
+	if d.Together > 0 {
+		all = append(all, fmt.Sprintf("%d more were told within another alert of the same customer only", d.Together))
+	}
+	if h := d.HeldBack; h != nil {
+		s := fmt.Sprintf("%d were held back while an alert about many customers was open, %d of these told when it was over", h.Alerts, h.ToldLater)
+		if h.Right+h.Wrong > 0 {
+			s += fmt.Sprintf("; of all held back %d were right and %d wrong", h.Right, h.Wrong)
+		}
+		all = append(all, s)
+	}
+	if all == nil {
+		return ""
+	}
+	return words(d.Detector) + ": " + strings.Join(all, "; ")
 }
 
 // Shown are the detectors of a method that are worth a row: all of the first, and of the others those that work in another way there.

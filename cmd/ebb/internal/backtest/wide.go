@@ -25,6 +25,7 @@ type Wide struct {
 	Severity   string // at which it fired
 	AtRisk     event.Money
 	Summary    string // as it fired
+	Changes    int    // how often it was told anew
 }
 
 // open reports whether the alert was open at some time of a stretch.
@@ -63,6 +64,8 @@ func (x *wides) note(step alerts.Wide, policy *alerts.Policy) error {
 	case !a.Firing():
 		x.list[i].ResolvedAt, x.list[i].Reason = a.Time.UnixMilli(), a.Reason
 		delete(x.of, a.AlertID)
+	case a.Step == alerts.StepChanged.String():
+		x.list[i].Changes++
 	}
 	return nil
 }
@@ -164,6 +167,11 @@ func (s *scorer) within(r *CohortReport, o *Outcome, leaving func(string) bool) 
 	r.LeadDays = median(leads)
 	for i := range o.Alerts {
 		a := &o.Alerts[i]
+		if a.HeldFor != nil {
+			if r.HeldBack++; a.Told != 0 {
+				r.ToldLater++
+			}
+		}
 		if leaving(a.Detector) && slices.ContainsFunc(drops, func(w *Wide) bool { return a.within(w) && w.open(a.At, a.At) }) {
 			r.AlertsWithin++
 		}

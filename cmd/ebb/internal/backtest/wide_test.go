@@ -135,14 +135,73 @@ func TestAlertsAboutManyCustomers(t *testing.T) {
 	}
 }
 
+// While an alert about an owner's customers is open, what tells of one of them that he leaves is held back: it counts from when it is told, or not at all. That is the same however many cores there are,
+// and wherever they wait for each other.
+func TestHeldBackIsReplayed(t *testing.T) {
+	rules, rows := plainOnly(t), anOwnerLeaves(time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC), false)
+	_, free := replayed(t, rules, rows, 1)
+	rules.Cohorts.HoldBack = true
+	h, out := replayed(t, rules, rows, 1)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	if _, again := replayed(t, rules, rows, 4, 19_790, 19_791, 19_900, 19_940); !reflect.DeepEqual(again.Alerts, out.Alerts) {
+		t.Error("another order of rows and more cores tell something else")
+	}
+	if !reflect.DeepEqual(out.Wide, free.Wide) || len(out.Alerts) != len(free.Alerts) {
+		t.Fatalf("%d and %d alerts: what is held back changes what there is to be told", len(out.Alerts), len(free.Alerts))
+	}
+	ended := func(a *Alert) int64 { // the alert that a was held back for
+		for i := range out.Wide {
+			if w := &out.Wide[i]; w.Detector == alerts.CohortDropName && w.Key == *a.HeldFor && w.open(a.At, a.At) {
+				return w.ResolvedAt
+			}
+		}
+		t.Fatalf("%+v is held back for nothing", a)
+		return 0
+	}
+	held, later := 0, 0
+	for i := range out.Alerts {
+		a, b := &out.Alerts[i], &free.Alerts[i]
+		switch {
+		case a.ID != b.ID || b.Told != b.At || b.HeldFor != nil:
+			t.Errorf("without holding back %+v", b)
+		case a.HeldFor == nil && (a.Told != a.At || a.Alone != a.At):
+			t.Errorf("%+v is told late", a)
+		case a.HeldFor == nil:
+			continue
+		case a.Told != 0 && (a.Told < ended(a) || a.Told > ended(a)+2*3_600_000):
+			t.Errorf("%+v is not told when the alert about the cohort ends", a)
+		case a.Told != 0:
+			later++
+		}
+		held++
+	}
+	s := newScorer(h, testHorizon, 0)
+	r, d := s.cohortsReport(rules.Cohorts, out, rules.Detectors.Leaving), s.detector(detectors.SilenceName, pointers(out.Alerts))
+	if held < 20 || later < 20 || r.HeldBack != held || r.ToldLater != later || d.HeldBack.Alerts != held || d.HeldBack.ToldLater != later {
+		t.Errorf("%d held back, %d told later; the report says %d, %d, and of silence %+v", held, later, r.HeldBack, r.ToldLater, d.HeldBack)
+	}
+	if before := s.detector(detectors.SilenceName, pointers(free.Alerts)); *before.Found <= *d.Found || before.Alerts != d.Alerts+held-later || *before.LeadDays < *d.LeadDays {
+		t.Errorf("with holding back %d departures are found by %d alerts, %v days before; without it %d by %d, %v days", *d.Found, d.Alerts, *d.LeadDays, *before.Found, before.Alerts, *before.LeadDays)
+	}
+}
+
+func pointers(list []Alert) (all []*Alert) {
+	for i := range list {
+		all = append(all, &list[i])
+	}
+	return all
+}
+
 // Alerts about many customers stand in the order of time among the others, and name what they are about instead of a customer.
 func TestAlertsAboutManyCustomersAreRows(t *testing.T) {
 	at := func(day int64) int64 { return day * dayMs }
 	d := &Detail{
 		JudgedFrom: at(15),
-		Alerts:     []Judged{{Alert: &Alert{Customer: "a", Detector: "complaint_unresolved", Subject: "T-1,2", At: at(10), Since: at(9)}}, {Alert: &Alert{Customer: "b", Detector: "silence", At: at(20), Since: at(5)}}},
+		Alerts: []Judged{{Alert: &Alert{Customer: "a", Detector: "complaint_unresolved", Subject: "T-1,2", At: at(10), Since: at(9), Told: at(11), Within: "silence"}}, {Alert: &Alert{
+			Customer: "b", Detector: "silence", At: at(20), Since: at(5), Told: at(31), Alone: at(31), ToldAs: alerts.Critical, Changes: 1, HeldFor: &cohorts.Key{By: cohorts.Owner, Value: "kim"},
+		}}},
 		Wide: []Wide{
-			{Detector: "cohort_drop", Subject: "owner=kim", Severity: "critical", At: at(12), Since: at(8), ResolvedAt: at(30), AtRisk: 12 * event.MoneyUnit},
+			{Detector: "cohort_drop", Subject: "owner=kim", Severity: "critical", At: at(12), Since: at(8), ResolvedAt: at(30), AtRisk: 12 * event.MoneyUnit, Changes: 2},
 			{Detector: "total_spend", Subject: "everybody", Severity: "warning", At: at(25), Since: at(18)},
 		},
 	}
@@ -152,11 +211,11 @@ func TestAlertsAboutManyCustomersAreRows(t *testing.T) {
 	}
 	lines := strings.Split(b.String(), "\n")
 	for i, want := range []string{
-		"customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject",
-		`a,complaint_unresolved,none,1970-01-11T00:00:00Z,,,,EUR,,,1970-01-10T00:00:00Z,false,"T-1,2"`,
-		",cohort_drop,critical,1970-01-13T00:00:00Z,1970-01-31T00:00:00Z,,12.00,EUR,,,1970-01-09T00:00:00Z,true,owner=kim",
-		"b,silence,none,1970-01-21T00:00:00Z,,,,EUR,,,1970-01-06T00:00:00Z,false,",
-		",total_spend,warning,1970-01-26T00:00:00Z,,,,EUR,,,1970-01-19T00:00:00Z,false,everybody",
+		"customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject,told,within,changes,reason",
+		`a,complaint_unresolved,none,1970-01-11T00:00:00Z,,,,EUR,,,1970-01-10T00:00:00Z,false,"T-1,2",1970-01-12T00:00:00Z,silence,0,`,
+		",cohort_drop,critical,1970-01-13T00:00:00Z,1970-01-31T00:00:00Z,,12.00,EUR,,,1970-01-09T00:00:00Z,true,owner=kim,1970-01-13T00:00:00Z,,2,",
+		"b,silence,critical,1970-01-21T00:00:00Z,,,,EUR,,,1970-01-06T00:00:00Z,false,,1970-02-01T00:00:00Z,cohort_drop owner=kim,1,",
+		",total_spend,warning,1970-01-26T00:00:00Z,,,,EUR,,,1970-01-19T00:00:00Z,false,everybody,1970-01-26T00:00:00Z,,0,",
 		"",
 	} {
 		if lines[i] != want {

@@ -1,0 +1,250 @@
+package backtest_test
+
+import (
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ebb/alerts"
+	"ebb/cmd/ebb/internal/app"
+	"ebb/cmd/ebb/internal/backtest"
+	"ebb/cmd/ebb/internal/cli"
+	"ebb/cmd/ebb/internal/config"
+	"ebb/stream/kafkatest"
+)
+
+// complains adds complaints to a history: of customers who come back and who do not, some are answered, some are left lying. Some customers spend far less from a day on.
+func complains(begin time.Time) []string {
+	const days = 300.0
+	rng := rand.New(rand.NewPCG(5, 6))
+	var rows []string
+	row := func(topic, id string, day float64, more string) {
+		at := begin.Add(time.Duration(day * 24 * float64(time.Hour))).Format(time.RFC3339)
+		rows = append(rows, fmt.Sprintf(`{"topic":"%s","id":"x-%d","customer_id":"%s","time":"%s",%s}`, topic, len(rows), id, at, more))
+	}
+	complaint := func(id string, day, resolved float64) {
+		n := len(rows)
+		row("complaints", id, day, fmt.Sprintf(`"type":"opened","complaint_id":"T-%d","priority":"high"`, n))
+		if resolved != 0 {
+			row("complaints", id, day+resolved, fmt.Sprintf(`"type":"resolved","complaint_id":"T-%d"`, n))
+		}
+	}
+	for i := range 40 {
+		id, falls := fmt.Sprintf("less-%02d", i), 120+rng.Float64()*100
+		for day := rng.Float64(); day < days; day += 1 + 2*rng.Float64() {
+			amount := 40 + rng.IntN(20)
+			if day > falls && i%2 == 0 {
+				amount /= 8
+			}
+			row("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
+		}
+		complaint(id, falls+rng.Float64()*40, float64(i%3)*30)
+		complaint(id, 20+rng.Float64()*200, 0.5+9*rng.Float64())
+	}
+	for _, owner := range []string{"kim", "lee", "max"} {
+		for i := range 20 {
+			complaint(fmt.Sprintf("%s-%02d", owner, i), 190+rng.Float64()*40, float64(i%2)*20)
+		}
+	}
+	return rows
+}
+
+// Where a complaint and a drop come together, and where an owner's customers leave at once, a backtest tells what a group tells that reads the same topics, step by step: what is told by itself
+// or within another alert, what is held back, when, and as how severe.
+func TestAGroupTellsTheSameSteps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads the same history twice")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		begin := time.Now().AddDate(0, 0, -301)
+		rows := append(backtest.AnOwnerLeaves(begin, false), complains(begin)...)
+		rows = slices.DeleteFunc(rows, func(row string) bool { return strings.Contains(row, `"new-`) && !strings.Contains(row, `0","time"`) }) // a tenth of the new ones will do
+		_, last := produce(t, b, rows)
+		path := write(t, "ebb.yaml", fmt.Sprintf(`
+group: %[1]s
+brokers: [%[2]q]
+feeds: {payments: {topic: %[3]s}, complaints: {topic: %[4]s}, customers: {topic: %[5]s}}
+topics: {create: true, replication_factor: 1, alerts: %[6]s, open_alerts: %[7]s, operations: %[8]s}
+detectors: {silence: {budget_percent: 0}}
+cohorts: {by: [region, owner]}
+alerts: {horizon: 30d}
+history: publish
+stall: {expected_records: 1000000}
+state: {dir: %[9]q}
+http: {listen: ""}
+`, b.Name("ebb"), b.Addrs[0], b.Name("payments"), b.Name("complaints"), b.Name("customers"), b.Name("alerts"), b.Name("open"), b.Name("ops"), t.TempDir()))
+		want := written(t, path, rows, b)
+		for kind, least := range map[string]int{"alone": 200, "within": 30, "told later": 2, "untold": 5, "silence": 40, "spend_drop": 10, "complaint_unresolved": 50} {
+			if want.kinds[kind] < least {
+				t.Fatalf("the history shows too little: %v", want.kinds)
+			}
+		}
+		cfg, err := config.Load(path, config.Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- app.Run(ctx, cfg, "test", app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler), Dial: b.Dial})
+		}()
+		kafkatest.Eventually(t, "what the backtest tells", func() error { return want.differ(published(t, b, last)) })
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// telling is how one alert was told: when first, within which other one or held back for which, as what, how often anew, until when. Times are in RFC 3339.
+type telling struct {
+	told, within, severity, resolved, changes string
+	alone                                     bool // the group told it by itself
+}
+
+// tellings are alerts by detector, customer, subject, and when they fired.
+type tellings struct {
+	all   map[string]telling
+	kinds map[string]int // how many of a kind there are
+}
+
+func (x *tellings) differ(got map[string]telling) error {
+	var all []string
+	for name, w := range x.all {
+		g, told := got[name]
+		if !g.alone { // how one ends that is told within others is not told
+			w.resolved = ""
+		}
+		w.alone = g.alone
+		if g != w {
+			all = append(all, fmt.Sprintf("%s: the backtest says %+v, the group (%t) %+v", name, w, told, g))
+		}
+	}
+	for name, g := range got {
+		if _, wanted := x.all[name]; !wanted {
+			all = append(all, fmt.Sprintf("%s: the group alone says %+v", name, g))
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	slices.Sort(all)
+	return fmt.Errorf("%d of %d differ:\n%s", len(all), len(x.all), strings.Join(all, "\n"))
+}
+
+// written is what ebb backtest --alerts writes about single customers, of a history in a file. Who was told nothing is counted only.
+func written(t *testing.T, path string, rows []string, b *kafkatest.Broker) tellings {
+	t.Helper()
+	text := strings.Join(rows, "\n")
+	for _, topic := range []string{"payments", "complaints", "customers"} {
+		text = strings.ReplaceAll(text, fmt.Sprintf(`"topic":"%s"`, topic), fmt.Sprintf(`"topic":"%s"`, b.Name(topic)))
+	}
+	file := filepath.Join(t.TempDir(), "alerts.csv")
+	o := cli.BacktestOptions{Config: path, Events: []string{"-"}, Stdin: strings.NewReader(text), Alerts: file, JSON: true, StopAtBad: true, MaxMemory: 1 << 30}
+	var report strings.Builder
+	if err := app.Backtest(t.Context(), o, cli.Streams{Stdout: &report, Stderr: io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	table, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := tellings{map[string]telling{}, map[string]int{}}
+	for _, row := range table[1:] {
+		x := map[string]string{}
+		for i, name := range table[0] {
+			x[name] = row[i]
+		}
+		switch {
+		case x["customer_id"] == "" || x["verdict"] == "missed":
+			continue
+		case x["told"] == "":
+			out.kinds["untold"]++
+			continue
+		case strings.HasPrefix(x["within"], "cohort_drop"):
+			out.kinds["told later"]++
+		case x["within"] != "":
+			out.kinds["within"]++
+		}
+		out.kinds[x["detector"]]++
+		out.all[fmt.Sprint(x["detector"], " ", x["customer_id"], " ", x["subject"], " ", x["fired"])] = telling{told: x["told"], within: x["within"], severity: x["severity"], resolved: x["resolved"], changes: x["changes"]}
+	}
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(report.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range r.Methods[0].Detectors {
+		out.kinds["alone"] += d.Alerts
+		out.kinds["told"] += d.Alerts + d.Together
+	}
+	if out.kinds["told"] != len(out.all) {
+		t.Errorf("the report counts %v, the table has %d that were told", out.kinds, len(out.all))
+	}
+	return out
+}
+
+// published is what a group told about single customers up to a time, in its topic of alerts.
+func published(t *testing.T, b *kafkatest.Broker, until time.Time) map[string]telling {
+	t.Helper()
+	out := map[string]telling{}
+	changes := map[string]int{}
+	for _, r := range b.ReadCommitted(t, b.Name("alerts")) {
+		a, err := alerts.Parse(r.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.CustomerID == "" || a.Time.After(until) {
+			continue
+		}
+		at := a.Time.Truncate(time.Second).Format(time.RFC3339)
+		name := func(detector string, s *alerts.Subject, fired time.Time) string {
+			about := ""
+			if s != nil {
+				about = s.ID
+			}
+			return fmt.Sprint(detector, " ", a.CustomerID, " ", about, " ", fired.Truncate(time.Second).Format(time.RFC3339))
+		}
+		for _, g := range a.Together {
+			k := name(g.Detector, g.Subject, g.FirstFiredAt)
+			if _, told := out[k]; !told {
+				out[k] = telling{told: at, within: a.Detector, severity: g.Severity, changes: "0"}
+			}
+		}
+		k := name(a.Detector, a.Subject, a.FirstFiredAt)
+		x := out[k]
+		switch a.Step {
+		case "fired":
+			if x.told == "" {
+				x.told = at
+			}
+			if a.HeldBackFor != nil {
+				x.within = "cohort_drop " + a.HeldBackFor.ID
+			}
+			x.severity, x.alone = a.Severity, true
+		case "changed":
+			changes[k]++
+		case "resolved":
+			x.resolved = at
+		}
+		x.changes = fmt.Sprint(changes[k])
+		out[k] = x
+	}
+	return out
+}
