@@ -309,6 +309,9 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if s.feed != event.Customers {
 		t.settleBefore(entry, ev.Time)
 	}
+	if s.feed != event.Customers {
+		t.sampleBefore(rec, ev.Time)
+	}
 	t.env.Now, t.env.Population = ev.Time, t.population(max(ev.Time, rec.Decided)) // what the record learns of the event depends on it
 	outcome := rec.Apply(ev, &t.params)
 	if ev.Notes != 0 || outcome != customer.Applied {

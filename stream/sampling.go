@@ -101,18 +101,40 @@ func (t *task) sample(rec *customer.Record, at, next int64, timer bool) int64 {
 	if !tells && next <= epoch+epochEvery { // the look before that will ask; a hash of every customer's id at every event costs
 		return next
 	}
-	if rec.Closed() || rec.Rhythms() == nil || !t.env.Population.Sampled(population.Hash(rec.ID)) {
+	if !sampled(rec, t.env.Population) {
 		return next
 	}
 	if tells {
-		if s, ok := population.SampleOf(rec, epochDay(at)); ok {
-			p.buffer = appendString(p.buffer, string(population.AppendSample(nil, &s)))
-			if len(p.buffer) >= samplesFact {
-				t.tellSamples(false)
-			}
-		}
+		t.takeSample(rec, at)
 	}
 	return min(next, epoch+epochEvery)
+}
+
+// sampled reports whether a customer is one of those from whom a model lets learn.
+func sampled(rec *customer.Record, m *population.Model) bool {
+	return !rec.Closed() && rec.Rhythms() != nil && m.Sampled(population.Hash(rec.ID))
+}
+
+// sampleBefore tells of a customer what he looked like at an epoch, before something that happens so shortly after it is applied that the deadline of the epoch is not decided yet. Without it nobody would be
+// in the sample who came in that time: of histories that tell dates only, all who came on the day of an epoch.
+func (t *task) sampleBefore(rec *customer.Record, at int64) {
+	epoch := epochOf(at)
+	if t.sampling.on && rec.Deadline != 0 && rec.Deadline <= epoch && rec.Latest < epoch && sampled(rec, t.population(epoch)) {
+		t.takeSample(rec, epoch)
+	}
+}
+
+// takeSample puts a customer's sample at an epoch into the next fact.
+func (t *task) takeSample(rec *customer.Record, epoch int64) {
+	p := &t.sampling
+	s, ok := population.SampleOf(rec, epochDay(epoch))
+	if !ok {
+		return
+	}
+	p.buffer = appendString(p.buffer, string(population.AppendSample(nil, &s)))
+	if len(p.buffer) >= samplesFact {
+		t.tellSamples(false)
+	}
 }
 
 // tellEpoch tells that all samples up to an epoch are told, when the deadlines up to it are decided. The facts are then due, because others wait for them.

@@ -73,7 +73,10 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 		return nil
 	}
 	current := r.fold.Model()
-	if err := r.each(ctx, func(s *shard) error { return s.sample(epoch, current) }); err != nil {
+	if err := r.each(ctx, func(s *shard) error {
+		s.sample(epoch, current)
+		return nil
+	}); err != nil {
 		return err
 	}
 	for _, s := range r.shards {
@@ -87,43 +90,16 @@ func (r *replay) learn(ctx context.Context, epoch int32) error {
 	return nil
 }
 
-// sample takes samples of the customers at an epoch. A task does so when nothing of the time before it can come any more; of whom something of the time after it has come by then it has none.
-func (s *shard) sample(epoch int32, current *population.Model) error {
+func (s *shard) sample(epoch int32, current *population.Model) {
 	s.samples = s.samples[:0]
-	came, err := s.comes(int64(epoch)*dayMs + s.rules.MaxOutOfOrder)
-	if err != nil {
-		return err
-	}
 	for _, c := range s.list {
-		if c.rec.Closed() || !current.Sampled(c.hash) || came[c] {
+		if c.rec.Closed() || !current.Sampled(c.hash) {
 			continue
 		}
 		if sample, ok := population.SampleOf(&c.rec, epoch); ok {
 			s.samples = append(s.samples, sample)
 		}
 	}
-	return nil
-}
-
-// comes are the customers of whom the next events before a time are, other than profiles.
-func (s *shard) comes(before int64) (map[*subject]bool, error) {
-	var all map[*subject]bool
-	for i := s.next; i < len(s.entries) && s.entries[i].time < before; i++ {
-		e := &s.entries[i]
-		if e.feed == event.Customers {
-			continue
-		}
-		if err := s.decode(e, i); err != nil {
-			return nil, err
-		}
-		if c := s.customers[string(s.ev.Customer)]; c != nil {
-			if all == nil {
-				all = map[*subject]bool{}
-			}
-			all[c] = true
-		}
-	}
-	return all, nil
 }
 
 // lookAt notes what the model says of all customers with a rhythm who are not gone, at the end of a day.

@@ -339,8 +339,8 @@ func (s *shard) advance(to, end int64) error {
 // apply is what task.applyTo does with an event: what was due before it is decided before it.
 func (s *shard) apply(e *entry) error {
 	ev := &s.ev
-	if err := s.decode(e, s.next); err != nil {
-		return err
+	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(s.next), Timestamp: e.time}, e.key, e.value, ev); err != nil {
+		return fmt.Errorf("a record that could be decoded before cannot be decoded again: %w", err)
 	}
 	c := s.customers[string(ev.Customer)]
 	if c == nil {
@@ -353,14 +353,6 @@ func (s *shard) apply(e *entry) error {
 	s.headcount.Out(&c.rec)
 	s.applyTo(c, e, ev)
 	s.headcount.In(&c.rec)
-	return nil
-}
-
-// decode decodes the entry of an index into the shard's event.
-func (s *shard) decode(e *entry, i int) error {
-	if err := s.decoders[e.feed].Decode(event.Position{Topic: "history", Offset: int64(i), Timestamp: e.time}, e.key, e.value, &s.ev); err != nil {
-		return fmt.Errorf("a record that could be decoded before cannot be decoded again: %w", err)
-	}
 	return nil
 }
 
