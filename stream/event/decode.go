@@ -585,7 +585,7 @@ func (d *Decoder) amount(s *source, e *Event) *Reject {
 }
 
 var amountMessages = map[Reason]string{
-	ReasonAmountInvalid:  "amount is not a decimal number",
+	ReasonAmountInvalid:  "amount is not a decimal number, such as 1234.50",
 	ReasonAmountOverflow: "amount is too large",
 	ReasonAmountNegative: "amount is negative, which the feed's mapping does not allow for this type",
 }

@@ -469,6 +469,40 @@ func TestBrokenRowsAreNamedAndCounted(t *testing.T) {
 	}
 }
 
+// A table may have names and a separator of its own, and no topic if a mapping of the only feed says where things lie. Without one, the columns that it has are told.
+func TestATableWithColumnsOfItsOwn(t *testing.T) {
+	config := write(t, "sales.yaml", `
+group: backtest
+brokers: [localhost:9092]
+feeds:
+  payments:
+    topic: payments
+    mapping:
+      fields: {customer_id: Kunde, time: 'Bestellt\.am', type: {const: purchase}, amount: Betrag}
+      time: {format: "02.01.2006", zone: UTC}
+`)
+	const rows = "Kunde;Bestellt.am;Betrag;Ort\nK1;01.02.2024;10.50;Ulm, Donau\nK1;05.02.2024;7.00;\nK2;06.02.2024;1.00;\n"
+	for _, table := range []string{rows, "\xef\xbb\xbf" + strings.ReplaceAll(rows, "\n", "\r\n"), strings.ReplaceAll(rows, ";", "\t")} {
+		o := with(config, write(t, "sales.csv", table))
+		o.StopAtBad = true
+		var r backtest.Report
+		if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.History.Events != 3 || r.History.Customers != 2 || r.History.Bad != 0 {
+			t.Errorf("%q: %+v", table, r.History)
+		}
+	}
+	_, _, err := run(t, options(t, write(t, "sales.csv", rows)))
+	if err == nil || !strings.Contains(err.Error(), "no column customer_id, but Kunde, Bestellt.am, Betrag, Ort;") {
+		t.Errorf("columns that no mapping reads: %v", err)
+	}
+	_, _, err = run(t, options(t, write(t, "sales.csv", "customer_id,time,amount\nK1,2024-02-01,1\n")))
+	if err == nil || !strings.Contains(err.Error(), "no column topic, but customer_id, time, amount;") {
+		t.Errorf("a table without topics for several feeds: %v", err)
+	}
+}
+
 // Acts of people are counted, whatever they say, also where no feed of them is configured.
 func TestActsAreCounted(t *testing.T) {
 	rows := "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\na,2024-01-02T00:00:00Z,control,acknowledge,,\na,2024-01-03T00:00:00Z,payment,purchase,10,\n"

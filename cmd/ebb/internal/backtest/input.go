@@ -120,21 +120,34 @@ func (r *rows) give(line int, topic string, value []byte) error {
 	return r.take(line, f, value)
 }
 
+// separatorOf is what stands between the columns of a table: the one of comma, semicolon and tab that its first line has most of. Spreadsheets
+// write semicolons where the comma is the decimal sign.
+func separatorOf(in *bufio.Reader) rune {
+	head, _ := in.Peek(1 << 12) // what is wrong with the reader, reading says
+	line, _, _ := bytes.Cut(head, []byte{'\n'})
+	best := ','
+	for _, c := range ";\t" {
+		if bytes.Count(line, []byte(string(c))) > bytes.Count(line, []byte(string(best))) {
+			best = c
+		}
+	}
+	return best
+}
+
 // table reads CSV with a line of names at the top, in any order. Columns beyond those of the contract become members of the record.
 func (r *rows) table(in *bufio.Reader) error {
 	c := csv.NewReader(in)
-	c.ReuseRecord, c.FieldsPerRecord = true, -1
+	c.ReuseRecord, c.FieldsPerRecord, c.Comma = true, -1, separatorOf(in)
 	head, err := c.Read()
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.file, err)
 	}
 	names := slices.Clone(head)
-	topic := slices.Index(names, "topic")
-	for _, want := range []string{"customer_id", "time", "topic"} {
-		if !slices.Contains(names, want) {
-			return fmt.Errorf("%s: no column %q; wanted is a first line with customer_id,time,topic,type,amount,extra, or JSON lines", r.file, want)
-		}
+	if missing := r.feeds.missing(names); missing != "" {
+		return fmt.Errorf("%s: no column %s, but %s; give its first line the names customer_id,time,topic,type,amount,extra, "+
+			"or name a configuration (-c) whose mapping reads these columns; docs/backtest.md has an example", r.file, missing, strings.Join(names, ", "))
 	}
+	topic := slices.Index(names, topicColumn)
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -163,6 +176,9 @@ func (r *rows) tableRow(c *csv.Reader, names []string, topic int, row []string) 
 	value, why := object(names, row)
 	if why != "" {
 		return r.bad(BadRow{r.file, line, reasonExtra, why})
+	}
+	if topic < 0 {
+		return r.take(line, r.feeds.only, value)
 	}
 	return r.give(line, row[topic], value)
 }
@@ -214,13 +230,67 @@ func appendText(b []byte, s string) []byte {
 type feedNames struct {
 	topics map[string]event.Feed
 	order  []string
+	// columns are those in which the mapping of some feed looks for what no row can do without, by the contract's name.
+	columns map[string][]string
+	// only is the feed of a table without topics, if lone: then it is the only one that is configured.
+	only event.Feed
+	lone bool
+}
+
+const topicColumn = "topic"
+
+// missing is the first column that a table has to have and does not, empty if it has all.
+func (n *feedNames) missing(names []string) string {
+	for _, field := range []string{"customer_id", "time"} {
+		wanted := n.columns[field]
+		if len(wanted) > 0 && !slices.ContainsFunc(wanted, func(c string) bool { return slices.Contains(names, c) }) {
+			return strings.Join(wanted, " or ")
+		}
+	}
+	if !n.lone && !slices.Contains(names, topicColumn) {
+		return topicColumn
+	}
+	return ""
+}
+
+// read notes where the mapping of a feed looks for a field: a path begins with a column's name.
+func (n *feedNames) read(m *event.Mapping, field string) {
+	paths := []string{field}
+	if m != nil && m.Fields != nil {
+		paths = m.Fields[field].Paths
+	}
+	if m != nil && m.CloudEvents {
+		paths = nil // it may lie in the envelope
+	}
+	for _, path := range paths {
+		if c := firstName(path); !slices.Contains(n.columns[field], c) {
+			n.columns[field] = append(n.columns[field], c)
+		}
+	}
+}
+
+// firstName is the first name of a path, in which a dot is written as "\.".
+func firstName(path string) string {
+	var name []byte
+	for i := 0; i < len(path) && path[i] != '.'; i++ {
+		if path[i] == '\\' && i+1 < len(path) {
+			i++
+		}
+		name = append(name, path[i])
+	}
+	return string(name)
 }
 
 // newFeedNames knows the topics that are configured, and the feeds' own names, singular and plural; that of the acts of people too where no feed of them is configured,
 // because a history may hold some.
 func newFeedNames(feeds []stream.FeedConfig) *feedNames {
-	n := &feedNames{topics: map[string]event.Feed{}}
+	n := &feedNames{topics: map[string]event.Feed{}, columns: map[string][]string{}}
+	if len(feeds) == 1 {
+		n.only, n.lone = feeds[0].Feed, true
+	}
 	for _, f := range feeds {
+		n.read(f.Mapping, "customer_id")
+		n.read(f.Mapping, "time")
 		n.topics[f.Topic] = f.Feed
 		n.order = append(n.order, f.Topic)
 	}
