@@ -153,7 +153,11 @@ func (c *ComplaintUnresolvedConfig) validateTargets(f *faults, calendars map[str
 	known := slices.Sorted(maps.Keys(calendars))
 	calendar := func(field, name string) {
 		if _, ok := calendars[name]; name != "" && !ok {
-			f.add(at+field, "%q is no calendar; allowed is one of calendars: %s", name, strings.Join(known, ", "))
+			mend := "allowed is one of calendars: " + strings.Join(known, ", ")
+			if len(known) == 0 {
+				mend = "none is defined; add it to calendars"
+			}
+			f.add(at+field, "%q is no calendar; %s", name, mend)
 		}
 	}
 	calendar("calendar", c.Calendar)
