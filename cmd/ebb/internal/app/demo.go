@@ -70,7 +70,7 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 		return cfg.Print(out.Stdout)
 	}
 	if n := clearDemos(os.TempDir()); n > 0 {
-		fmt.Fprintf(out.Stderr, "removed what killed demos had left: %d folders %s\n", n, filepath.Join(os.TempDir(), demoFolders))
+		fmt.Fprintf(out.Stderr, "removed what %d killed demos had left in %s\n", n, os.TempDir())
 	}
 	folder, err := openDemoFolder(os.TempDir())
 	if err != nil {

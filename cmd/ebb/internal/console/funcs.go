@@ -105,10 +105,10 @@ func stepText(a *Alert) string { return words(a.Kind) }
 // asOf is the day as of which an alert's sentence tells, if that is a day ago or longer; empty while it can be taken for now. The sentence
 // does not grow older with the alert.
 func asOf(a *Alert, now time.Time) template.HTML {
-	if a.Time.IsZero() || now.Sub(a.Time) < 24*time.Hour {
+	if a.AsOf.IsZero() || now.Sub(a.AsOf) < 24*time.Hour {
 		return ""
 	}
-	return timeTag(a.Time, "day", a.Time.UTC().Format("2 Jan"))
+	return timeTag(a.AsOf, "day", a.AsOf.UTC().Format("2 Jan"))
 }
 
 // workText is what people did about an alert so far, in a few words; empty if nobody did anything. A snooze that is over by event time

@@ -58,9 +58,11 @@ type Step struct {
 	Severity                                      Severity
 	Summary                                       string
 	Time, Since, FirstFired                       time.Time
-	Observed, Expected                            string
-	Probability                                   float64 // negative: not given
-	HorizonDays                                   int
+	// AsOf is as of when the sentence tells: Time, or when the youngest of what is told within the alert fired, if that is later.
+	AsOf               time.Time
+	Observed, Expected string
+	Probability        float64 // negative: not given
+	HorizonDays        int
 	// AtRisk is the money at risk; HasRisk says whether it was given.
 	AtRisk   event.Money
 	HasRisk  bool
@@ -123,6 +125,12 @@ func ParseStep(value []byte) (*Step, error) {
 	}
 	if s.FirstFired.IsZero() {
 		s.FirstFired = s.Time
+	}
+	s.AsOf = s.Time
+	for i := range a.Together {
+		if at := a.Together[i].FirstFiredAt; at.After(s.AsOf) {
+			s.AsOf = at
+		}
 	}
 	return s, nil
 }
