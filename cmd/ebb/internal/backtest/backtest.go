@@ -57,7 +57,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 	for i, v := range o.Variants {
 		task := Task{What: "replaying " + v.Name, Horizon: o.HorizonDays, Learn: i == 0, Model: !h.Truth.None, learnt: known, Progress: o.Progress}
 		if i == 0 {
-			task.ScoreAt = o.ScoreAt
+			task.ScoreAt, task.pauses = o.ScoreAt, s.pauses()
 		}
 		out, err := Run(ctx, h, v.Rules, &task)
 		if err != nil {
@@ -72,6 +72,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 		}
 		known, d.Rows = out.learnt, out.Rows
 		d.Alerts, d.Departures = s.judge(out.Alerts, names)
+		r.Methods[0].missed(d.Departures)
 		r.History.Duplicate, r.History.Refused = out.Duplicates, out.Refused
 		r.Model, r.Outflow = s.model(out), s.outflows(out)
 		r.Cohorts, d.Wide = s.cohortsReport(v.Rules.Cohorts, out, v.Rules.Detectors.Leaving), out.Wide

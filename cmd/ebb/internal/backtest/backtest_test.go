@@ -167,13 +167,16 @@ func TestAlertsAreCSV(t *testing.T) {
 	if got, want := strings.Join(rows[0], ","), "customer_id,detector,severity,fired,resolved,probability,at_risk,currency,verdict,lead_days,since,learning,subject,told,within,changes,reason"; got != want {
 		t.Fatalf("columns %s", got)
 	}
-	count := map[string]int{}
+	count, reasons := map[string]int{}, map[string]int{}
 	for _, row := range rows[1:] {
 		name := row[1] + "/" + row[8]
 		if row[11] == "true" {
 			name += "/learning"
 		}
 		count[name]++
+		if row[8] == "missed" && row[11] == "false" {
+			reasons[row[16]]++
+		}
 		if row[1] == detectors.SilenceName && row[9] != "" && row[11] == "false" {
 			count["leads"]++
 		}
@@ -190,6 +193,9 @@ func TestAlertsAreCSV(t *testing.T) {
 		if count[name] != n {
 			t.Errorf("%s: %d rows, the report says %d", name, count[name], n)
 		}
+	}
+	if !maps.Equal(reasons, s.Missed) || reasons["not_overdue"] == 0 {
+		t.Errorf("the table gives the reasons %v, the report %v", reasons, s.Missed)
 	}
 	if len(want) == 0 || *s.Right == 0 || *s.Lapses == *s.Found {
 		t.Error("the history shows too little")

@@ -33,7 +33,7 @@ type Departure struct {
 	Last     int64       // time of the last activity, or since when the account was as good as empty, ms
 	Money    event.Money // what was spent in the horizon up to it, or what had been usual on the account
 	Learning bool
-	Reason   string // why none did, one of those of silence; empty for an account
+	Reason   string // why none did: a detectors.Withheld, held_back or open_before; empty where that is not known, as of an account
 }
 
 // judge holds every alert against what happened, and finds the departures that none names whose detector is switched on.
@@ -58,7 +58,9 @@ func (s *scorer) judge(list []Alert, on []string) (judged []Judged, missed []Dep
 			case a != nil:
 				leads[a] = s.lead(l, a)
 			default:
-				missed = append(missed, Departure{Customer: l.p.id, Detector: detector, Last: l.from, Money: l.money, Learning: l.from < s.from})
+				missed = append(missed, Departure{
+					Customer: l.p.id, Detector: detector, Last: l.from, Money: l.money, Learning: l.from < s.from, Reason: s.reason(l, of[whose{l.p, detector}]),
+				})
 			}
 		}
 	}

@@ -85,7 +85,8 @@ type Task struct {
 	Learn    bool   // learn from the population; otherwise learnt holds what was
 	Model    bool   // with Learn: make models of who stops, and look at all customers
 	learnt   learnt
-	ScoreAt  []int32 // UTC days at whose end every customer is scored, rising
+	pauses   map[int32][]*pause // departures of whom it is asked why nobody is told, by customer
+	ScoreAt  []int32            // UTC days at whose end every customer is scored, rising
 	Progress *Progress
 }
 
@@ -127,7 +128,8 @@ type shard struct {
 	rows     []Row
 
 	standing *cohorts.Standing // nil: nothing is held back
-	learns   bool              // the rules decide by what is learnt of all customers
+	pauses   map[int32][]*pause
+	learns   bool // the rules decide by what is learnt of all customers
 
 	alerts     []Alert
 	foretold   map[[16]byte]int // alerts whose prediction is judged by the record, by their places among the alerts
@@ -140,7 +142,8 @@ type subject struct {
 	rec    customer.Record
 	hash   uint64 // population.Hash of his id
 	person int32  // index into Truth.list
-	open   []int  // his open alerts, by their places among those of the shard
+	pauses []*pause
+	open   []int // his open alerts, by their places among those of the shard
 }
 
 // Run replays a history by the rules.
@@ -159,6 +162,7 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 		if err != nil {
 			return nil, err
 		}
+		s.pauses = task.pauses
 		if r.holdsBack() {
 			s.standing = r.watch.Standing()
 		}
@@ -333,6 +337,9 @@ func (s *shard) advance(to, end int64) error {
 	}
 	s.runTimers(limit)
 	s.decided = limit
+	for _, c := range s.list {
+		s.ask(c, s.clock)
+	}
 	return nil
 }
 
@@ -346,10 +353,12 @@ func (s *shard) apply(e *entry) error {
 	if c == nil {
 		id := string(ev.Customer)
 		c = &subject{rec: customer.Record{ID: id}, hash: population.Hash(id), person: s.truth.people[id].index}
+		c.pauses = s.pauses[c.person]
 		s.customers[id] = c
 		s.list = append(s.list, c)
 	}
 	s.clock = max(s.clock, ev.Time)
+	s.ask(c, ev.Time)
 	s.headcount.Out(&c.rec)
 	s.applyTo(c, e, ev)
 	s.headcount.In(&c.rec)

@@ -125,13 +125,15 @@ type Score struct {
 	LeadDays    *float64 `json:"median_lead_days,omitempty"`
 
 	// Lapses are departures for silence, and accounts that ran down for outflow.
-	Lapses       *int     `json:"lapses,omitempty"`
-	Found        *int     `json:"found,omitempty"`
-	Recall       *float64 `json:"recall,omitempty"`
-	MoneyLost    string   `json:"spend_of_lapses,omitempty"`   // what those who left spent in the horizon before
-	MoneyFound   string   `json:"spend_found,omitempty"`       // of those who were alerted in time
-	BalanceLost  string   `json:"balance_of_lapses,omitempty"` // what was usual on the accounts that ran down
-	BalanceFound string   `json:"balance_found,omitempty"`     // on those that were alerted in time
+	Lapses *int `json:"lapses,omitempty"`
+	Found  *int `json:"found,omitempty"`
+	// Missed is why the others were not found, of the first method and of silence only: by what kept it nearest to an alert.
+	Missed       map[string]int `json:"missed_by_reason,omitempty"`
+	Recall       *float64       `json:"recall,omitempty"`
+	MoneyLost    string         `json:"spend_of_lapses,omitempty"`   // what those who left spent in the horizon before
+	MoneyFound   string         `json:"spend_found,omitempty"`       // of those who were alerted in time
+	BalanceLost  string         `json:"balance_of_lapses,omitempty"` // what was usual on the accounts that ran down
+	BalanceFound string         `json:"balance_found,omitempty"`     // on those that were alerted in time
 
 	// Learning is what is left out of the verdicts and of the recall above: alerts, and departures, before JudgedFrom.
 	Learning *Learning `json:"while_learning,omitempty"`

@@ -34,6 +34,7 @@ type lapse struct {
 	stated bool        // the customer said that he leaves
 	money  event.Money // spent in the horizon up to the last activity, or the usual balance of the account
 	tier   int
+	pause  *pause // what was asked about it, nil for nothing
 }
 
 // newScorer prepares a history for being held against alerts. Accounts of which less than a balance was usual are left out.

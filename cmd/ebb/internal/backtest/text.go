@@ -50,8 +50,10 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 		for j := range list {
-			if s := list[j].ToldOtherwise(); s != "" {
-				fmt.Fprintln(t, s)
+			for _, s := range []string{list[j].ToldOtherwise(), list[j].WhyMissed()} {
+				if s != "" {
+					fmt.Fprintln(t, s)
+				}
 			}
 			if d := &list[j]; d.Warnings > 0 {
 				fmt.Fprintf(t, "%s: %d were warnings, %d of them right; %d came with the miss\n", d.Detector, d.Warnings, d.WarningsRight, d.Unwarned)
