@@ -49,7 +49,10 @@ type timer struct {
 func (a timer) before(b timer) bool { return a.at < b.at || a.at == b.at && a.id < b.id }
 
 func (a timer) compare(b timer) int {
-	return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.id, b.id))
+	if a.at != b.at { // cmp.Or would compare the ids all the same
+		return cmp.Compare(a.at, b.at)
+	}
+	return strings.Compare(a.id, b.id)
 }
 
 const never = math.MaxInt64
