@@ -62,11 +62,20 @@ func (m BGNBD) logLikelihood(all []history, scale float64) float64 {
 		known      bool
 		head, left float64
 	}
-	most := 0.0
+	most, longest := 0.0, 0.0
 	for i := range all {
-		most = max(most, all[i].x)
+		most, longest = max(most, all[i].x), max(longest, all[i].t)
 	}
 	byGaps := make([]gapTerms, int(most)+1)
+	// So is the logarithm of a time, which is in whole days; 0 is not known yet.
+	byDays := make([]float64, int(longest)+1)
+	lnTime := func(days float64) float64 {
+		ln := &byDays[int(days)]
+		if *ln == 0 {
+			*ln = math.Log(m.Alpha + days*scale)
+		}
+		return *ln
+	}
 	sum := 0.0
 	for i := range all {
 		c := &all[i]
@@ -78,9 +87,9 @@ func (m BGNBD) logLikelihood(all []history, scale float64) float64 {
 				g.left = lnA - math.Log(m.B+c.x-1)
 			}
 		}
-		tail := -(m.R + c.x) * math.Log(m.Alpha+c.t*scale)
+		tail := -(m.R + c.x) * lnTime(c.t)
 		if c.x > 0 {
-			tail = logAddExp(tail, g.left-(m.R+c.x)*math.Log(m.Alpha+c.tx*scale))
+			tail = logAddExp(tail, g.left-(m.R+c.x)*lnTime(c.tx))
 		}
 		sum += g.head + tail
 	}

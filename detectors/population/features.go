@@ -37,7 +37,8 @@ func probability(logOdds float64) float64 { return 1 / (1 + math.Exp(-logOdds)) 
 func (m *Model) view(h *customer.Rhythm, day int32, horizon float64) view {
 	v := view{rhythm: h, history: historyOf(h, day)}
 	left, quiet := m.bg.predict(&v.history, horizon)
-	one, shaped := m.one.predict(&v.history, horizon), m.shaped.predict(&v.history, horizon)
+	ln := outlookAt{now: lnTime(v.since), then: lnTime(v.since + horizon)}
+	one, shaped := m.one.predict(&v.history, horizon, ln), m.shaped.predict(&v.history, horizon, ln)
 	v.left, v.bg, v.one, v.shaped = logOdds(left), logOdds(quiet), logOdds(one.quiet), logOdds(shaped.quiet)
 	v.prior = (v.bg + v.one + v.shaped) / 3
 	v.lnRate, v.lnShape, v.days = shaped.lnRate, shaped.lnShape, shaped.days

@@ -251,20 +251,27 @@ type outlook struct {
 // negligible is the logarithm of a likelihood, relative to the largest, that is left out.
 const negligible = -25
 
-// predict is the outlook of a customer for the next h days.
-func (m *Renewal) predict(c *history, h float64) outlook {
+// outlookAt are the logarithms of the silence so far, and of that at the end of the horizon.
+type outlookAt struct{ now, then float64 }
+
+// predict is the outlook of a customer for the next h days, whose logarithms are told.
+func (m *Renewal) predict(c *history, h float64, ln outlookAt) outlook {
 	var ll [maxCells]float64
 	most := m.logLikelihoods(c, &ll)
 	became := m.stayed(c.x)
-	ln, lnThen, i := lnTime(c.since), lnTime(c.since+h), -1
+	i := -1
 	var all, quiet, rate, shape, days float64
 	for r, lnRate := range m.lnRates {
-		now, then := placeOf(ln+lnRate), placeOf(lnThen+lnRate)
+		var now, then place
+		placed := false
 		for j := range m.shapes {
 			i++
 			l := ll[i] - most
 			if l < negligible { // most are
 				continue
+			}
+			if !placed {
+				now, then, placed = placeOf(ln.now+lnRate), placeOf(ln.then+lnRate), true
 			}
 			s, c := &m.shapes[j], &became[i] // left after the last purchase, or here still if silent for so long
 			e, silent := math.Exp(l), s.at(now)
