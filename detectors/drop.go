@@ -130,9 +130,10 @@ func (d *drop) mayFire(r *customer.Record, env *Env, test *customer.Drop, day in
 		(test.Fired() == 0 || day-test.Fired() >= rearmDays)
 }
 
-// nextLook is when the test can reach its threshold if nothing more is heard of the customer.
+// nextLook is when the test can reach its threshold if nothing more is heard of the customer. Where it is over already and something else holds it, such as that it did not last long
+// enough, that may end on any day: it is looked at on each, so that an alert does not depend on what else has the customer looked at. They are few.
 func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int64 {
-	next := day - day%pricedEvery + pricedEvery // it is over already, and something else holds it
+	next := day + 1
 	if !w.over() {
 		if next = d.nextDay(r, env, test, day, w); next == never {
 			return 0
