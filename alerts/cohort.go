@@ -13,7 +13,7 @@ import (
 
 // CohortDropName is the detector of alerts about a cohort of customers, TotalSpendName and TotalOutflowName those of alerts about what all of them do together.
 const (
-	CohortDropName   = "cohort_drop"
+	CohortDropName   = detectors.CohortDropName
 	TotalSpendName   = "total_spend"
 	TotalOutflowName = "total_outflow"
 	// PoorIntakeName is that of alerts about customers who came in one week from one source.
@@ -110,6 +110,8 @@ type Cohort struct {
 	WideStep
 	cohorts.Finding         // as it was told last
 	FalseAlarms     float64 // stated for all cohorts together, a year
+	// HoldsBack: while it is open, what tells of one of its customers that he leaves is held back. It stands for that, and is held to it.
+	HoldsBack bool
 }
 
 // cohortOf says in words whose customers they are.
@@ -152,7 +154,14 @@ func (c *Cohort) Copy() Wide { x := *c; return &x }
 func (c *Cohort) Subject() string { return c.Key.String() }
 
 func (c *Cohort) message(p *Policy) (alert, open Message) {
-	return p.wide(c, dayStart(c.Since), c.Summary(), func(o *detectors.Object) {
+	text, foretells := c.Summary(), c.HoldsBack && c.Step != StepResolved
+	if foretells {
+		text += fmt.Sprintf(" Who of them begins to leave while this is open is not alerted by himself; whether he did leave is checked after %d days.", p.horizonDays)
+	}
+	return p.wide(c, dayStart(c.Since), text, func(o *detectors.Object) {
+		if foretells {
+			o.Int("horizon_days", p.horizonDays)
+		}
 		if c.AtRisk != 0 {
 			o.Object("money_at_risk", func(o *detectors.Object) {
 				o.Money("amount", c.AtRisk)

@@ -99,6 +99,15 @@ func (p *Policy) foretell(r *customer.Record, env *detectors.Env, l *customer.Li
 	r.Predict(x)
 }
 
+// foretellOfCohort remembers what the alert about a cohort foretells of a customer whose own alert is held back for it. Of one customer it foretells one thing.
+func (p *Policy) foretellOfCohort(r *customer.Record, env *detectors.Env, l *customer.Lifecycle) {
+	id := p.cohortID(l.Cohort)
+	known := slices.ContainsFunc(r.Predictions(), func(x customer.Prediction) bool { return x.AlertID == id })
+	if x, ok := p.cfg.Detectors.ForetellOfCohort(r, env, l, p.cfg.Horizon, id); ok && !known && x.Due > env.Now {
+		r.Predict(x)
+	}
+}
+
 // permille is a probability as it is stored: at least 1 if there is one.
 func permille(p float64) uint16 {
 	if !(p > 0) {
@@ -116,10 +125,14 @@ func (p *Policy) Judge(r *customer.Record, env *detectors.Env, out []Verdict) []
 			i++
 			continue
 		}
-		out = append(out, Verdict{
+		v := Verdict{
 			AlertID: x.AlertID, Detector: x.Detector, Severity: Severity(x.Severity), Result: result, Probability: x.Probability,
 			LeadMs: max(0, x.Since+x.Due-2*x.At),
-		})
+		}
+		if v.Detector == CohortDropName { // it tells none: that of silence is kept for what counts as activity
+			v.Probability = 0
+		}
+		out = append(out, v)
 		r.DropPrediction(i)
 	}
 	return out

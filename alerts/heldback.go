@@ -11,6 +11,8 @@ import (
 // While an alert about a cohort of customers is open, what tells of one of them that he leaves is held back: it lives on in the record, is worse or over, and nobody
 // is told. What still fires when the cohort's alert is over is told then, by itself, and names what it was held back for. What was told before the cohort's alert began
 // goes on, and so does a drop that is told within a complaint: that is no case among many.
+//
+// The cohort's alert stands for what is held back, so it is held to that: of each customer it foretells what his own alert would have, whether that is told later or not.
 
 // holdBack holds the alert of index i back, which fires just now, if one is open about a cohort of the customer. It is false if there is none.
 func (p *Policy) holdBack(r *customer.Record, i int, env *detectors.Env) bool {
@@ -23,6 +25,7 @@ func (p *Policy) holdBack(r *customer.Record, i int, env *detectors.Env) bool {
 		return false
 	}
 	l.Cohort, l.Unpublished = &customer.Cohort{By: uint8(x.Key.By), Value: x.Key.Value, Opened: x.Opened}, true
+	p.foretellOfCohort(r, env, l)
 	return true
 }
 
@@ -44,6 +47,11 @@ func CohortKey(c *customer.Cohort) cohorts.Key {
 	return cohorts.Key{By: cohorts.Dimension(c.By), Value: c.Value}
 }
 
+// cohortID is the id of the alert within which one is held back.
+func (p *Policy) cohortID(c *customer.Cohort) [16]byte {
+	return p.alertID("", CohortDropName, CohortKey(c).String(), c.Opened)
+}
+
 // cohort writes within which alert about a cohort an alert was held back.
 func (p *Policy) cohort(o *detectors.Object, c *customer.Cohort) {
 	if c == nil {
@@ -52,7 +60,7 @@ func (p *Policy) cohort(o *detectors.Object, c *customer.Cohort) {
 	name := CohortKey(c).String()
 	o.Object("held_back_for", func(o *detectors.Object) {
 		o.Text("id", name)
-		id := p.alertID("", CohortDropName, name, c.Opened)
+		id := p.cohortID(c)
 		o.TextWith("alert_id", func(dst []byte) []byte { return hex.AppendEncode(dst, id[:]) })
 	})
 }

@@ -29,6 +29,31 @@ var verdictNames = [...]string{"pending", "right", "wrong", "unknown"}
 
 func (v Verdict) String() string { return enumName(verdictNames[:], uint8(v), "verdict") }
 
+// CohortDropName is the detector of alerts about a cohort of customers.
+const CohortDropName = "cohort_drop"
+
+// ForetellOfCohort is what an alert about a cohort foretells of a customer who begins to leave while it is open, and of whom nobody is told by himself: what the alert about him would have
+// foretold, of silence or of falling spend. The id is that of the alert about the cohort. It is false where nothing could be checked.
+func (s *Set) ForetellOfCohort(r *customer.Record, env *Env, l *customer.Lifecycle, horizon Duration, id [16]byte) (customer.Prediction, bool) {
+	if l.Detector != SilenceName && l.Detector != SpendDropName {
+		return customer.Prediction{}, false
+	}
+	p, ok := s.Foretell(r, env, l, horizon)
+	p.Detector, p.AlertID = CohortDropName, id
+	return p, ok
+}
+
+// about is the detector whose statement a prediction is held to. That of a cohort's alert about a customer is one of silence unless it says what he would have spent.
+func about(p *customer.Prediction) string {
+	switch {
+	case p.Detector != CohortDropName:
+		return p.Detector
+	case p.Expected != 0:
+		return SpendDropName
+	}
+	return SilenceName
+}
+
 // leastReference is how many local days before a fall say what was usual.
 const leastReference = 28
 
@@ -88,7 +113,8 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 	}
 	from, to := env.Calendar.DayOf(r, p.At)+1, env.Calendar.DayOf(r, p.Due)
 	held := env.Calendar.DayOf(r, r.LastActivity)-from < s.kept // the windows reach back to the first day of the horizon
-	if p.Detector == OutflowName {
+	kind := about(p)
+	if kind == OutflowName {
 		a, ok := r.Account(customer.WeekOf(to), 2)
 		if !ok || len(a.Weeks) == 0 {
 			return Unknown
@@ -96,10 +122,10 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 		balance, _ := env.Rates.Convert(a.Currency, a.Weeks[len(a.Weeks)-1].Peak)
 		return verdict(less(max(balance, 0), 100, p.Expected, outflowOver))
 	}
-	if p.Detector == PartialLapseName {
+	if kind == PartialLapseName {
 		return missed(r, env, p)
 	}
-	if p.Detector == SpendDropName {
+	if kind == SpendDropName {
 		if !held {
 			return Unknown
 		}

@@ -456,7 +456,7 @@ func (w *watching) live(f *cohorts.Finding, quiet bool) alerts.Wide {
 		return nil
 	}
 	since := a.Since
-	a.Severity, a.Finding = severity, *f
+	a.Severity, a.Finding, a.HoldsBack = severity, *f, w.cfg.HoldBack
 	a.Since = since
 	return w.next(a, kind, reason, at)
 }

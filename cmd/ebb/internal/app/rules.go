@@ -152,9 +152,13 @@ func cohortRules(c *config.Cohorts) []console.Rule {
 	if len(c.By) != 0 {
 		who = "those who share a " + strings.Join(c.By, ", ") + ", or of all"
 	}
+	held := ""
+	if c.HoldBack {
+		held = " Single alerts about them are held back while it is open: whether these customers leave is what it is judged by."
+	}
 	all := []console.Rule{{
 		Detector: alerts.CohortDropName, Version: alerts.WideVersion,
-		Sentence:   fmt.Sprintf("More customers of %s have begun to leave within 7 or 28 days than their own usual rate, and that of all others, explain.", who),
+		Sentence:   fmt.Sprintf("More customers of %s have begun to leave within 7 or 28 days than their own usual rate, and that of all others, explain.%s", who, held),
 		Thresholds: []console.Threshold{alarms, {Name: "customers at least", Value: strconv.Itoa(c.LeastMembers)}},
 	}}
 	if c.Totals {

@@ -184,6 +184,12 @@ type CohortReport struct {
 	HoldBack     bool `json:"hold_back"`
 	HeldBack     int  `json:"single_alerts_held_back"`
 	ToldLater    int  `json:"told_later"`
+	// Right, Wrong and Undecided are what cohort_drop foretold of the customers of alerts that were held back for it, since ebb is not only learning: of each what his own alert would have. They
+	// are absent where nothing is held back.
+	Right     *int     `json:"right,omitempty"`
+	Wrong     *int     `json:"wrong,omitempty"`
+	Undecided *int     `json:"undecided,omitempty"`
+	Precision *float64 `json:"precision,omitempty"`
 }
 
 // WideAlert is one alert about more than one customer.

@@ -140,6 +140,9 @@ func (r *Report) WithinCohorts() string {
 	s += fmt.Sprintf(". %d alerts about single customers fell into one", c.AlertsWithin)
 	if c.HoldBack {
 		s += fmt.Sprintf("; %d were held back, and %d of these told when it was over", c.HeldBack, c.ToldLater)
+		if c.Precision != nil {
+			s += fmt.Sprintf(". Of the customers for whom cohort drop stood then, %.0f %% left as it said (%d of %d)", 100**c.Precision, *c.Right, *c.Right+*c.Wrong)
+		}
 	}
 	return s + "."
 }

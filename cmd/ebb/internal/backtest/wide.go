@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ebb/alerts"
+	"ebb/detectors"
 	"ebb/detectors/cohorts"
 	"ebb/stream/event"
 )
@@ -152,6 +153,7 @@ func (s *scorer) within(r *CohortReport, o *Outcome, leaving func(string) bool) 
 			drops = append(drops, w)
 		}
 	}
+	s.stoodFor(r, o.Alerts, drops)
 	var leads []float64
 	for i := range s.lapses {
 		l := &s.lapses[i]
@@ -176,6 +178,39 @@ func (s *scorer) within(r *CohortReport, o *Outcome, leaving func(string) bool) 
 			r.AlertsWithin++
 		}
 	}
+}
+
+// stoodFor judges what the alerts about cohorts foretold of those whose own alerts were held back for them, as a live group does: of a customer one thing each.
+func (s *scorer) stoodFor(r *CohortReport, list []Alert, drops []*Wide) {
+	if !r.HoldBack {
+		return
+	}
+	type said struct {
+		by       *Wide
+		customer string
+	}
+	known := map[said]bool{}
+	var n [3]int
+	for i := range list {
+		a := &list[i]
+		if a.HeldFor == nil || a.At < s.from || a.Detector != detectors.SilenceName && a.Detector != detectors.SpendDropName {
+			continue
+		}
+		// It was in force for the alert, so it fired before; of several about one cohort the newest.
+		var by *Wide
+		for _, w := range drops {
+			if w.Key == *a.HeldFor && w.At <= a.At {
+				by = w
+			}
+		}
+		if x := (said{by, a.Customer}); !known[x] {
+			known[x] = true
+			v, _, _ := s.verdict(a, s.t.people[a.Customer])
+			n[v]++
+		}
+	}
+	r.Right, r.Wrong, r.Undecided = &n[right], &n[wrong], &n[undecided]
+	r.Precision = ratio(float64(n[right]), float64(n[right]+n[wrong]))
 }
 
 // has reports whether the customer belonged to a cohort when the lapse began.
