@@ -138,10 +138,12 @@ func TestOperational(t *testing.T) {
 	}
 	p := alerts.New(alerts.Config{Group: "ebb", Detectors: set, ConfigHash: "c0ffee"})
 	ids := map[string]bool{}
+	sch := readSchema(t, alerts.OperationalSchema)
 	for _, kind := range alerts.OperationalKinds() {
 		for _, step := range alerts.StepKinds() {
 			op := &alerts.Operational{Kind: kind, Subject: "feed/usage", Step: step, Severity: alerts.Critical, Revision: uint32(step), At: t0 + 5, Opened: t0 + 1, Since: t0, Partitions: []int32{0, 7}, Detail: `say "why"`}
 			m := p.OperationalMessage(op)
+			sch.conforms(t, m.Value)
 			a, err := alerts.Parse(m.Value)
 			if err != nil {
 				t.Fatal(err)

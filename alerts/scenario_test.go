@@ -72,6 +72,7 @@ func difference(got, want string) string {
 // script is a running scenario.
 type script struct {
 	t        *testing.T
+	schema   *schema
 	cfg      detectors.Config
 	loc      *time.Location
 	p        *pipeline // made by the first event or time
@@ -90,7 +91,7 @@ type script struct {
 
 func runScript(t *testing.T, text string) string {
 	t.Helper()
-	s := &script{t: t, misses: missRates{}, cfg: contract(), loc: time.UTC, open: map[string]string{}, ids: map[string]string{}}
+	s := &script{t: t, schema: readSchema(t, alerts.AlertSchema), misses: missRates{}, cfg: contract(), loc: time.UTC, open: map[string]string{}, ids: map[string]string{}}
 	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "=>") {
 			continue
@@ -540,6 +541,8 @@ func (s *script) complaintField(e *event.Event, word string) error {
 
 // step writes an alert step, as a subscriber reads it.
 func (s *script) step(_ *customer.Record, st *alerts.Step, m, open alerts.Message) {
+	s.schema.conforms(s.t, m.Value)
+	s.schema.conforms(s.t, open.Value)
 	a, err := alerts.Parse(m.Value)
 	if err != nil {
 		s.t.Fatalf("%v: %s", err, m.Value)

@@ -22,8 +22,29 @@ func (c *CLI) alerts() *cobra.Command {
 	return group(
 		"alerts", "See alerts, and say what is done about them",
 		"  ebb alerts tail -c ebb.yaml\n  ebb alerts tail --from-start --until-end --output json\n  ebb alerts ack 3f2a91 --note 'will call tomorrow'",
-		append([]*cobra.Command{c.alertsTail(), c.alertsShow(), c.alertsVerify()}, c.acts()...)...,
+		append([]*cobra.Command{c.alertsTail(), c.alertsShow(), c.alertsVerify(), c.alertsSchema()}, c.acts()...)...,
 	)
+}
+
+func (c *CLI) alertsSchema() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the steps of alerts, for subscribers",
+		Long: `schema prints what the header ce_dataschema of each step names: the JSON Schema of its
+value. It allows what later versions may add.`,
+		Example: "  ebb alerts schema > alert.v1.json\n  ebb alerts schema --operational > operational.v1.json",
+		Args:    cobra.NoArgs,
+	}
+	operational := cmd.Flags().Bool("operational", false, "that of operational alerts, about ebb itself")
+	cmd.RunE = work(func(*cobra.Command) error {
+		name := alerts.AlertSchema
+		if *operational {
+			name = alerts.OperationalSchema
+		}
+		_, err := c.deps.Stdout.Write(alerts.SchemaFile(name))
+		return err
+	})
+	return cmd
 }
 
 func (c *CLI) alertsTail() *cobra.Command {

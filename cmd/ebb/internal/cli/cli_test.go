@@ -87,6 +87,8 @@ func TestExitCodesAndStreams(t *testing.T) {
 		{"a group without a command says which there are", []string{"topics"}, nil, cli.Wrong, "", "ebb topics needs a command: check, create"},
 		{"a flag before the command of a group", []string{"alerts", "-c", "ebb.yaml"}, nil, cli.Wrong, "", "ebb alerts needs a command before its flags: ack, assign"},
 		{"a wrong command of a group is wrong usage", []string{"topics", "delete"}, nil, cli.Wrong, "", `unknown command "delete" for "ebb topics"`},
+		{"the schema of alerts", []string{"alerts", "schema"}, nil, cli.Done, `"$id": "urn:ebb:schema:alert:v1"`, ""},
+		{"the schema of operational alerts", []string{"alerts", "schema", "--operational"}, nil, cli.Done, `"$id": "urn:ebb:schema:operational:v1"`, ""},
 		{"a good configuration", []string{"config", "check"}, nil, cli.Done, "ebb.yaml: ok\n", ""},
 		{"a good configuration, for programs", []string{"config", "check", "-o", "json"}, nil, cli.Done, `{"ok":true,"faults":[]}`, ""},
 		{
@@ -151,7 +153,7 @@ func compare(t *testing.T, name, got, want string) {
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	for _, args := range []string{
 		"", "run", "demo", "config", "config check", "config print", "config schema", "topics", "topics check", "topics create", "alerts",
-		"alerts tail", "alerts show", "alerts ack", "alerts assign", "alerts unassign", "alerts contacted", "alerts snooze", "alerts unsnooze", "alerts outcome", "alerts reopen", "alerts verify",
+		"alerts tail", "alerts show", "alerts ack", "alerts assign", "alerts unassign", "alerts contacted", "alerts snooze", "alerts unsnooze", "alerts outcome", "alerts reopen", "alerts verify", "alerts schema",
 		"dlq", "dlq list", "state", "state show", "state grow", "state rewind", "state export", "state import", "version",
 	} {
 		p := newProgram()
