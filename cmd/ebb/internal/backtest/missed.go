@@ -122,5 +122,5 @@ func (d *DetectorReport) WhyMissed() string {
 	if all == nil {
 		return ""
 	}
-	return fmt.Sprintf("Of the customers of %s departures that no %s alert named in time, %s.", svg.Thousands(int64(n)), words(d.Detector), list(all, "and"))
+	return fmt.Sprintf("of the customers of %s departures that no alert named in time, %s", svg.Thousands(int64(n)), list(all, "and"))
 }

@@ -52,7 +52,7 @@ func (r *Report) Text(w io.Writer) error {
 		for j := range list {
 			for _, s := range []string{list[j].ToldOtherwise(), list[j].WhyMissed()} {
 				if s != "" {
-					fmt.Fprintln(t, s)
+					fmt.Fprintf(t, "%s: %s\n", list[j].Detector, s)
 				}
 			}
 			if d := &list[j]; d.Warnings > 0 {
@@ -215,7 +215,7 @@ func (d *DetectorReport) HowMany() string {
 func (d *DetectorReport) ToldOtherwise() string {
 	var all []string
 	if d.Together > 0 {
-		all = append(all, fmt.Sprintf("%d more were told within another alert of the same customer only", d.Together))
+		all = append(all, fmt.Sprintf("%d more were told only within another alert of the same customer", d.Together))
 	}
 	if h := d.HeldBack; h != nil {
 		s := fmt.Sprintf("%d were held back while an alert about many customers was open, %d of these told when it was over", h.Alerts, h.ToldLater)
@@ -224,10 +224,7 @@ func (d *DetectorReport) ToldOtherwise() string {
 		}
 		all = append(all, s)
 	}
-	if all == nil {
-		return ""
-	}
-	return words(d.Detector) + ": " + strings.Join(all, "; ")
+	return strings.Join(all, "; ")
 }
 
 // Shown are the detectors of a method that are worth a row: all of the first, and of the others those that work in another way there.
