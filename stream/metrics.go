@@ -50,6 +50,7 @@ type metrics struct {
 	stageFiring   *prometheus.GaugeVec
 	stageLag      *prometheus.GaugeVec
 	modelEpoch    prometheus.Gauge
+	modelGap      prometheus.Gauge
 	cycles        *prometheus.HistogramVec
 	modelsMissed  prometheus.Counter
 }
@@ -120,6 +121,7 @@ func newMetrics(reg prometheus.Registerer, feeds []FeedConfig) (*metrics, error)
 	m.stageFiring = gauge("ebb_operational_alerts_firing", "Operational alerts of the whole group that are open. Only the instance that runs the second stage has it.", "kind")
 	m.stageLag = gauge("ebb_facts_lag_records", "Offsets between what the second stage has folded and the end of the facts. Only the instance that runs it has it.")
 	m.modelEpoch = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_model_epoch_timestamp_seconds", Help: "Event time up to which the model of the population was learnt, 0 while there is none."})
+	m.modelGap = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_model_median_gap_days", Help: "Median of the customers' newest gaps between two days on which they came, in days, as the newest model knows it; 0 while there is none. alerts.horizon should be three times as long or longer."})
 	m.modelsMissed = prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_models_missed_total", Help: "Times that a task reading history no longer waited for what the second stage tells: the model of the population, or the judgement of cohorts."})
 	m.cycles = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "ebb_complaint_cycle_seconds",
@@ -135,7 +137,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.consumed, m.ignored, m.letters, m.notes, m.outcomes, m.gaps, m.rerouted, m.rerouteHeld, m.rerouteLag, m.rerouteForced, m.rerouteMissed, m.lagRecords, m.lagSeconds, m.steps, m.operations,
 		m.eventToAlert, m.timerLateness, m.timersFired, m.transactions, m.txnSeconds,
-		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag, m.modelEpoch, m.modelsMissed, m.cycles,
+		m.restore, m.restored, m.standbyLag, m.standbys, m.setAside, m.stopped, m.clock, m.stageFiring, m.stageLag, m.modelEpoch, m.modelGap, m.modelsMissed, m.cycles,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}

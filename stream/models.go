@@ -22,6 +22,7 @@ type models struct {
 	all atomic.Pointer[[]epochModel] // ascending; nil before what was there at the start has been read
 	// standing is nil likewise.
 	standing atomic.Pointer[cohorts.Standing]
+	warned   bool // of a horizon that is too short; belongs to the reader
 }
 
 // shared is what a reader of the changelog has come to know.
@@ -128,9 +129,25 @@ func (m *models) tell(all *shared) {
 		models := slices.Clone(all.models)
 		m.all.Store(&models)
 		m.e.m.modelEpoch.Set(float64(m.newest()) / 1000)
+		m.measure()
 	}
 	m.standing.Store(all.standing)
 	m.e.wakeAll()
+}
+
+// measure tells how often customers come, and warns once where the horizon is too short for them.
+func (m *models) measure() {
+	all := *m.all.Load()
+	if len(all) == 0 || all[len(all)-1].model == nil {
+		return
+	}
+	model := all[len(all)-1].model
+	m.e.m.modelGap.Set(float64(model.MedianGap()))
+	if fits := model.FittingHorizon(); fits > model.Horizon() && !m.warned {
+		m.warned = true
+		m.e.log.Warn("alerts.horizon is short for how often these customers come: three of their usual gaps suit them better",
+			"horizon_days", model.Horizon(), "median_gap_days", model.MedianGap(), "fitting_days", fits)
+	}
 }
 
 // judged is the newest day of which is known which alerts about cohorts were open at its end; 0 while none was judged, or unread.

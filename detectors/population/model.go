@@ -59,6 +59,16 @@ func (m *Model) Horizon() int { return m.horizon }
 // MedianGap is the median of the newest gaps of the sampled customers, in days, 0 where nobody has come twice.
 func (m *Model) MedianGap() int { return m.medianGap }
 
+// gapsAhead is how many of the population's median gaps a horizon should hold: within less, too many are silent because it is not yet their time.
+const gapsAhead = 3
+
+// longestHorizon is the longest that can be configured, in days.
+const longestHorizon = 366
+
+// FittingHorizon is the shortest horizon that suits how often the population comes, in days: three times its median gap, as far as one can be configured. It is 0 where nobody has
+// come twice. With a shorter one, whoever comes as rarely as that is never judged: see Verdict.Overdue.
+func (m *Model) FittingHorizon() int { return min(gapsAhead*m.medianGap, longestHorizon) }
+
 // Customers is how many customers the model was made of.
 func (m *Model) Customers() int { return m.customers }
 

@@ -129,6 +129,9 @@ func TestModelReport(t *testing.T) {
 	if m == nil {
 		t.Fatal("no model")
 	}
+	if m.MedianGap == 0 || (m.FittingDays != 0) != (3*m.MedianGap > r.HorizonDays) {
+		t.Errorf("usual gap %d days, horizon %d, fitting %d", m.MedianGap, r.HorizonDays, m.FittingDays)
+	}
 	looks := 0
 	for _, b := range m.Calibration {
 		looks += b.Looks

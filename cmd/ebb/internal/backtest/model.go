@@ -59,6 +59,11 @@ func (s *scorer) model(o *Outcome) *ModelReport {
 	r := &ModelReport{
 		From: date(dayOf(o.learnt.models[0].from)), LookDays: int(lookEvery(int(s.horizon))) * 7, Looks: len(list), BaseRate: round(base, 4),
 	}
+	newest := o.learnt.models[len(o.learnt.models)-1].what
+	r.MedianGap = newest.MedianGap()
+	if fits := newest.FittingHorizon(); fits > int(s.horizon) {
+		r.FittingDays = fits
+	}
 	r.Brier, r.Skill = brier(list, base)
 	r.Calibration, r.ECE = calibrate(list)
 	r.High = calibrateHigh(list)

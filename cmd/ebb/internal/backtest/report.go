@@ -158,6 +158,9 @@ type ModelReport struct {
 	Brier    float64  `json:"brier"`
 	Skill    *float64 `json:"brier_skill,omitempty"` // over always telling the base rate
 	ECE      float64  `json:"calibration_error"`
+	// MedianGap is the median of the customers' newest gaps in the newest model, in days, and FittingDays, where the horizon is shorter than that, how long it should be at least.
+	MedianGap   int `json:"median_gap_days"`
+	FittingDays int `json:"fitting_horizon_days,omitempty"`
 	// Calibration holds ten bins of as many looks each, by rising probability.
 	Calibration []Bin `json:"calibration"`
 	// High are the looks at which the probability was high enough for an alert, by what was told: from 35 %, 50 %, 65 % and 80 % on, as far as there are any.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 
 	"ebb/alerts"
@@ -270,5 +271,22 @@ func TestScoresAreCSV(t *testing.T) {
 	}
 	if want := "customer_id,at,p_stop,expected_value,value_at_risk\n\"a,\"\"b\"\"\",2024-01-01,0.250000,80.00,20.00\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+func TestAShortHorizonIsPointedOut(t *testing.T) {
+	r := &Report{HorizonDays: 60, Model: &ModelReport{MedianGap: 21, FittingDays: 63}}
+	if got, want := r.HorizonHint(), "for 21 days or more as a rule: a horizon of three times that, 63 days, suits them better than one of 60"; !strings.Contains(got, want) {
+		t.Errorf("%q, want %q in it", got, want)
+	}
+	r.Model = &ModelReport{MedianGap: 150, FittingDays: 366}
+	if got, want := r.HorizonHint(), "for 150 days or more as a rule: the longest horizon that can be configured, 366 days,"; !strings.Contains(got, want) {
+		t.Errorf("%q, want %q in it", got, want)
+	}
+	for _, m := range []*ModelReport{nil, {MedianGap: 20}} {
+		r.Model = m
+		if got := r.HorizonHint(); got != "" {
+			t.Errorf("%q of %+v", got, m)
+		}
 	}
 }

@@ -60,10 +60,26 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 	}
+	if line := r.HorizonHint(); line != "" {
+		fmt.Fprintf(t, "\n%s\n", line)
+	}
 	r.cohortText(t)
 	r.Migration.text(t)
 	fmt.Fprintf(t, "\nVerdicts are told from %s on; before, ebb was learning. What each figure means: docs/backtest.md\n", r.JudgedFrom)
 	return t.Flush()
+}
+
+// HorizonHint says that the horizon is short for these customers, nothing where it is not.
+func (r *Report) HorizonHint() string {
+	if r.Model == nil || r.Model.FittingDays == 0 {
+		return ""
+	}
+	what := "a horizon of three times that"
+	if r.Model.FittingDays < 3*r.Model.MedianGap {
+		what = "the longest horizon that can be configured"
+	}
+	return fmt.Sprintf("Half of these customers stay away for %d days or more as a rule: %s, %d days, suits them better than one of %d (--horizon, alerts.horizon).",
+		r.Model.MedianGap, what, r.Model.FittingDays, r.HorizonDays)
 }
 
 // cohortText writes what was told of many customers at once.

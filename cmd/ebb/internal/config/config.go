@@ -263,7 +263,8 @@ type Money struct {
 
 // Alerts is the life of an alert.
 type Alerts struct {
-	// Over how long a time money at risk is reckoned.
+	// How far ahead is looked: for so long nothing more is done with the probability that an alert names, by that it is judged afterwards, and for that time money at risk is reckoned. Who comes
+	// less often gets a longer one, half as long again as his mean gap. It should hold three of the usual gaps of your customers: `ebb backtest`, the log and the metric ebb_model_median_gap_days tell where it is too short.
 	Horizon Duration `yaml:"horizon" range:"1d..366d"`
 	// A condition that began longer than this before the end of the history, of a customer who did nothing since, is not
 	// published on a first start: who left last year is not news.
