@@ -32,7 +32,7 @@ func newSilenceModel(cfg SilenceConfig, horizon, lapse Duration) *silenceModel {
 var _ Detector = (*silenceModel)(nil)
 
 func (*silenceModel) Name() string    { return SilenceName }
-func (*silenceModel) Version() string { return "2" }
+func (*silenceModel) Version() string { return "3" }
 
 // Evaluate is asked at each event, and then only compares.
 func (d *silenceModel) Evaluate(r *customer.Record, env *Env, trigger *event.Event, out []Signal) ([]Signal, int64) {

@@ -3,6 +3,7 @@ package population
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -113,8 +114,12 @@ func TestOrderOfSamplesDoesNotMatter(t *testing.T) {
 			t.Fatalf("epoch %d: %v and %v", e, x, y)
 		}
 	}
-	if m := a.Model(); m == nil || m.Evidence() == 0 || !m.Purchases() || m.MedianGap() == 0 {
+	m := a.Model()
+	if m == nil || m.Evidence() == 0 || !m.Purchases() || m.MedianGap() == 0 {
 		t.Fatalf("%+v", m)
+	}
+	if got := m.FittingHorizon(); got != min(3*m.MedianGap(), 366) {
+		t.Errorf("a horizon of %d days fits gaps of %d", got, m.MedianGap())
 	}
 }
 
@@ -193,6 +198,35 @@ func TestScoresFollowTheRhythm(t *testing.T) {
 	}
 	if s := m.score(regular, Labels{}, int32(regular.Last), 60); s.Days < 3 || s.Days > 7 {
 		t.Errorf("%.1f days of purchase within 60 days, at one in ten days and one leaving of 25", s.Days)
+	}
+}
+
+// Who comes rarely is told a longer horizon, and takes his place among the others by the same as theirs.
+func TestEverybodyIsRankedByTheSameHorizon(t *testing.T) {
+	f := NewFold(Config{Horizon: 28})
+	for _, at := range crowd(4, 200, 14, 28) {
+		for _, s := range at {
+			f.Observe(s)
+		}
+		f.Close(at[0].Epoch)
+	}
+	m := f.Model()
+	for gap, longer := range map[int32]bool{7: false, 24: true} {
+		r := &customer.Record{ID: "x"}
+		p := customer.DefaultParams(customer.NewCalendar(nil))
+		p.Horizon, p.MaxSeen = 28, 0
+		last := int32(19_700)
+		for day := last - 6*gap; day <= last; day += gap {
+			r.Apply(&event.Event{Feed: event.Payments, Kind: event.KindPurchase, Time: int64(day) * dayMs, Amount: event.MoneyUnit}, &p)
+		}
+		silent := int(gap) + 2
+		v := m.Judge(m.Rhythm(r), Labels{}, last+int32(silent), silent)
+		if !v.Overdue || (v.Horizon > m.Horizon()) != longer {
+			t.Fatalf("every %d days: %+v", gap, v)
+		}
+		if same := math.Abs(probability(v.Rank)-v.P) < 1e-12; same == longer || probability(v.Rank) < v.P {
+			t.Errorf("every %d days: ranked by %.4f, told %.4f within %d days", gap, probability(v.Rank), v.P, v.Horizon)
+		}
 	}
 }
 

@@ -20,8 +20,9 @@ type Verdict struct {
 	P float64
 	// Horizon is the time that P is about, in days.
 	Horizon int
-	// Rank orders verdicts where there is room for few: see Model.Bar. It is the log-odds of P. What the customer pays is no part of it: weighed by that, the budget
-	// goes to customers who come often and pay much, of whom few leave.
+	// Rank orders verdicts where there is room for few: see Model.Bar. It is the log-odds of his doing nothing within the model's own horizon, the same for
+	// everybody: by P, who comes rarely would be behind others who are no likelier to have left, because more is asked of him. What the customer pays is no part
+	// of it: weighed by that, the budget goes to customers who come often and pay much, of whom few leave.
 	Rank float64
 }
 
@@ -41,10 +42,19 @@ func (m *Model) Judge(h *customer.Rhythm, of Labels, day int32, silent int) Verd
 		return v
 	}
 	v.Overdue = true
-	seen := m.view(h, int32(h.Last)+int32(silent), float64(v.Horizon))
-	v.Rank = m.corrected(m.logOdds(&seen, weekOf(day)), h, silent) + m.shift(of)
-	v.P = probability(v.Rank)
+	v.Rank = m.silentOdds(h, of, day, silent, m.horizon)
+	told := v.Rank
+	if v.Horizon != m.horizon {
+		told = m.silentOdds(h, of, day, silent, v.Horizon)
+	}
+	v.P = probability(told)
 	return v
+}
+
+// silentOdds are the log-odds that a customer who is overdue does nothing within a number of days.
+func (m *Model) silentOdds(h *customer.Rhythm, of Labels, day int32, silent, horizon int) float64 {
+	seen := m.view(h, int32(h.Last)+int32(silent), float64(horizon))
+	return m.corrected(m.logOdds(&seen, weekOf(day)), h, silent) + m.shift(of)
 }
 
 // Bar is the least Rank that the budget has room for. It is the lowest possible where there is room for all.
