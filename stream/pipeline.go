@@ -147,10 +147,14 @@ func (t *task) merge() (int, error) {
 	n := 0
 	for n < roundSize {
 		s, at := t.earliest()
-		if s != nil && !t.passes(at) && !t.passesOutOfOrder(at) {
+		l, next := t.before(at), at
+		if l != nil {
+			next = l.time()
+		}
+		if (s != nil || l != nil) && !t.passes(next) && !t.passesOutOfOrder(next) {
 			return n, nil
 		}
-		if l := t.before(at); l != nil {
+		if l != nil {
 			if err := t.takeParcel(l); err != nil {
 				return n, err
 			}

@@ -11,6 +11,7 @@ import (
 	"ebb/stream/event"
 	"ebb/stream/txn"
 
+	"ebb/detectors/cohorts"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream"
@@ -112,6 +113,43 @@ func TestMisplacedRecordsAreForwarded(t *testing.T) {
 		}
 		sameEntries(t, "customer", unarmed(t, got.customers), unarmed(t, want.customers))
 		sameKeys(t, got.alerts, want.alerts)
+	})
+}
+
+// What was forwarded goes before a record of the task's own that waits for the cohorts of a day to be judged: the clock waits for it, and with that the day would never be over.
+func TestForwardedRecordsGoBeforeWhatWaitsForTheSecondStage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const parts, days = 2, 20
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+		w.adjust = func(cfg *stream.Config) {
+			w.reroutes(cfg)
+			cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, HoldBack: true}
+		}
+		w.place = func(h happening) int32 {
+			if h.feed == "payments" {
+				return (w.partitionOf(h.customer) + 1) % parts
+			}
+			return w.partitionOf(h.customer)
+		}
+		var events []happening
+		begin := time.Now().Truncate(24*time.Hour).UnixMilli() - days*dayMs
+		for d := range int64(days) {
+			for c := range 8 {
+				id, at := fmt.Sprintf("c-%d", c), begin+d*dayMs+int64(c)
+				events = append(events,
+					happening{feed: "usage", customer: id, at: at + dayMs/12, kind: "session", id: fmt.Sprintf("%s-u%d", id, d)},
+					happening{feed: "payments", customer: id, at: at + dayMs - dayMs/48, kind: "purchase", cents: 1000, id: fmt.Sprintf("%s-p%d", id, d)})
+			}
+		}
+		w.produce(events)
+		r := w.start()
+		w.delivered(r)
+		if n := r.metric("ebb_models_missed_total"); n != 0 {
+			t.Errorf("%v times the second stage was waited for in vain", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
