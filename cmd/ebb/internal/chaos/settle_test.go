@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"ebb/stream/kafkatest"
@@ -33,6 +34,12 @@ func (r *round) judge(until int64) {
 	r.unwatch()
 	for _, s := range r.slots {
 		if !s.running() {
+			continue
+		}
+		if worked != nil { // what it waits for stands in its log then
+			if err := s.signal(syscall.SIGQUIT); err != nil {
+				r.t.Error(err)
+			}
 			continue
 		}
 		if _, err := s.stop(); err != nil {
