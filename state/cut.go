@@ -88,7 +88,7 @@ func (t *Table) Commit(c *Cut, next int64, task []byte) {
 	}
 	clear(c.items)
 	w.pinned += int64(cap(c.buf))
-	w.compact()
+	w.compact(t.o.PendingBytes)
 	w.timers = append(w.timers, c.timers...)
 	w.below = max(w.below, c.below)
 	w.next, w.moved = next, true

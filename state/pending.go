@@ -64,10 +64,12 @@ func (w *waiting) insert(id string, value []byte) {
 }
 
 // compact copies the values that count into one buffer when most of what the buffers hold has been
-// replaced: hot customers come with every cut, and one cold customer would keep a whole cut alive.
-func (w *waiting) compact() {
+// replaced: hot customers come with every cut, and one cold customer would keep a whole cut alive. It does so too when the buffers reach the budget of what waits, and
+// what counts does not: to copy that costs a hundredth of writing it to the store before its time.
+func (w *waiting) compact(budget int64) {
 	live := w.bytes - int64(len(w.ops))*opBytes
-	if w.pinned < 1<<20 || w.pinned < 2*live {
+	full := w.pinned >= budget && w.bytes < budget && 4*live <= 3*budget
+	if w.pinned < 1<<20 || w.pinned < 2*live && !full {
 		return
 	}
 	buf := make([]byte, 0, live)

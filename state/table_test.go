@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -685,5 +686,48 @@ func TestDamagedRecordIsAnErrorNotANewCustomer(t *testing.T) {
 	}
 	if _, err := tab.Get([]byte("b")); err != nil {
 		t.Errorf("another customer: %v", err)
+	}
+}
+
+// Customers who come with nearly every cut wait for the store once: what the cuts before held of them takes no room from what waits.
+func TestWhatIsReplacedDoesNotCallForAFlush(t *testing.T) {
+	const n = 10_000
+	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{CacheBytes: 1 << 30, PendingBytes: 2_400_000, FlushAge: time.Hour})
+	defer tab.Close()
+	ids := make([][]byte, n)
+	for i := range ids {
+		ids[i] = fmt.Appendf(nil, "c-%06d", i)
+	}
+	for round := range 5 {
+		for i := range ids {
+			if round != 0 && i%10 >= 6 {
+				continue
+			}
+			e, err := tab.Get(ids[i])
+			must(t, err)
+			if round == 0 {
+				fill(&e.Record, i)
+			}
+			e.Record.Latest++
+			tab.Changed(e)
+		}
+		tab.Commit(tab.BeginCut(), int64((round+1)*n), nil)
+		must(t, tab.Maintain(time.Unix(int64(round), 0)))
+		if tab.pending.bytes >= tab.o.PendingBytes || tab.pending.bytes < tab.o.PendingBytes/2 {
+			t.Fatalf("%d of %d bytes wait: nothing is put to the test", tab.pending.bytes, tab.o.PendingBytes)
+		}
+		if tab.flushing != nil {
+			t.Fatalf("after cut %d all is written, of which %d bytes count", round+1, tab.pending.bytes)
+		}
+		if w := tab.waitingBytes(); w > tab.o.PendingBytes {
+			t.Errorf("after cut %d what waits holds %d bytes, of %d", round+1, w, tab.o.PendingBytes)
+		}
+		for i, id := range ids {
+			e, err := tab.Get(id)
+			must(t, err)
+			if value, ok := tab.pending.get(id); !ok || !bytes.Equal(value, customer.AppendRecord(nil, &e.Record)) {
+				t.Fatalf("customer %d waits with another record", i)
+			}
+		}
 	}
 }
