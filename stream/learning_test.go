@@ -106,6 +106,39 @@ func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
 	})
 }
 
+// A history that tells dates only has everything at the beginning of the day. Who comes on the day on which samples are taken is sampled all the same, as he was before.
+func TestWhoComesAtAnEpochIsSampled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const customers, weeks = 40, 12
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.group, w.adjust = "group", func(cfg *stream.Config) {
+			learns(cfg)
+			cfg.Time.MaxOutOfOrder = 10 * time.Minute // deadlines run so far behind
+		}
+		newest := population.Epoch(int32(time.Now().UnixMilli() / dayMs))
+		var events []happening
+		for week := range int32(weeks) {
+			for c := range customers {
+				at := int64(newest-population.EpochDays*(weeks-1-week)) * dayMs
+				events = append(events, happening{feed: "payments", customer: fmt.Sprintf("c-%02d", c), at: at, kind: "purchase", cents: 2000, id: fmt.Sprintf("%d-%d", week, c)})
+			}
+		}
+		w.produce(events)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		got := w.models()
+		for week := range int32(weeks - 2) { // before that nobody had come twice
+			m, err := population.DecodeModel([]byte(got[fmt.Sprint(int64(newest-population.EpochDays*week)*dayMs)]))
+			if err != nil || m.Customers() != customers {
+				t.Fatalf("%d weeks before the newest epoch: %+v, %v; want a model of %d customers", week, m, err, customers)
+			}
+		}
+	})
+}
+
 // Profiles come before anything that happens: they call for no decisions, and the history that follows is read on as fast as models come.
 func TestProfilesAloneAreNotAskedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -12,8 +12,11 @@
 // The result does not depend on the order of the rows, the number of cores, or the time at which it is made: shards are a fixed number,
 // their results are merged in the order of time, customer and alert, and nothing here asks a clock.
 //
-// Cohorts of customers are counted in every shard as a task counts those of its partition, and watched by what the second stage watches with (stream.CohortWatch); but each alert is
-// told by itself, within a cohort's as beside one, so that every detector is held to what it says.
+// Cohorts of customers are counted in every shard as a task counts those of its partition, and watched by what the second stage watches with (stream.CohortWatch). Where alerts are held back within those about
+// cohorts, all shards wait for each other when the judgement of a day comes into force, as tasks do that read history.
+//
+// Every detector is held to what it says itself, by its signals; the steps and lifecycles say whether and when people hear of it: by itself, within another alert, later, or not at all (telling.go). What it says
+// counts from then on. A test holds all of it against a group that reads the same history.
 //
 // It does not do what concerns ebb itself (feeds that stall, tasks, operational alerts), and it carries out no acts of people.
 package backtest
