@@ -102,10 +102,10 @@ func Demo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version str
 		return errors.Join(fmt.Errorf("configuration for other terminals: %w", err), l.Close())
 	}
 	welcome(out, broker.Addrs()[0], beside, listen, opt)
-	return runDemo(ctx, opt, out, version, o, cfg, broker, l)
+	return runDemo(ctx, opt, out, version, o, cfg, broker, l, beside)
 }
 
-func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside, cfg *config.Config, broker *demo.Broker, l net.Listener) error {
+func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version string, o Outside, cfg *config.Config, broker *demo.Broker, l net.Listener, config string) error {
 	cluster, err := conn.New(cfg.Connection())
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func runDemo(ctx context.Context, opt cli.DemoOptions, out cli.Streams, version 
 	book := console.NewBook()
 	engine := &demoEngine{cfg: cfg, version: version}
 	d := demo.New(demo.Options{
-		Seed: opt.Seed, Crowd: simulate.New(opt.Seed, simulate.Options{Start: demoStart()}), Producer: broker, Engine: engine, Book: book, For: opt.For, Tick: o.Tick,
+		Seed: opt.Seed, Crowd: simulate.New(opt.Seed, simulate.Options{Start: demoStart()}), Producer: broker, Engine: engine, Book: book, For: opt.For, Tick: o.Tick, Config: config,
 		Topics: map[simulate.Feed]string{
 			simulate.Usage: cfg.Feeds.Usage.Topic, simulate.Payments: cfg.Feeds.Payments.Topic,
 			simulate.Complaints: cfg.Feeds.Complaints.Topic, simulate.Customers: cfg.Feeds.Customers.Topic,

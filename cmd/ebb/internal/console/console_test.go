@@ -339,6 +339,19 @@ func TestStatesAreSaid(t *testing.T) {
 	}
 }
 
+// The command that the page of a demo names works as it stands there.
+func TestThePageOfADemoNamesItsConfiguration(t *testing.T) {
+	w := tiny(t)
+	w.crowd = simulate.New(1, simulate.Options{Customers: 1, Start: noon.AddDate(0, -4, 0)})
+	w.demo = &fakeDemo{w: w}
+	s := w.add(t, "c-1", "gold", "ann", "silence", "critical", 1, "Nothing for 15 days.")
+	for demo, want := range map[bool]string{false: "ebb alerts ack " + s.AlertID + "</code>", true: "ebb alerts ack " + s.AlertID + " -c /tmp/ebb-demo-1/ebb.yaml</code>"} {
+		if body := get(t, w.console(demo), "/customers/c-1").Body.String(); !strings.Contains(body, want) {
+			t.Errorf("demo %t: the page lacks %s", demo, want)
+		}
+	}
+}
+
 // In the demo a day goes by in a second: rates are told by the simulated day, and the page says whose time all of it is.
 func TestFeedsOfADemoAreToldInItsTime(t *testing.T) {
 	w := tiny(t)

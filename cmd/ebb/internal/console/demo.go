@@ -42,6 +42,8 @@ type DemoState struct {
 	Currency    string
 	Days        []ScoreDay
 	Acts        []Act
+	// Config is the configuration file with which commands of another terminal work on the demo; empty: there is none.
+	Config string
 }
 
 // Score counts alerts against the truth.

@@ -243,7 +243,7 @@ type fakeDemo struct {
 func (d *fakeDemo) State() DemoState {
 	s := DemoState{
 		Seed: 1, Phase: PhaseLive, Progress: 1, Start: d.w.crowd.Start(), LiveStart: d.w.crowd.LiveStart(), Now: d.w.now, Speed: 1,
-		Speeds: []float64{0, 0.25, 1, 3}, ShowTruth: !d.hidden, Leavers: 131, HorizonDays: 60, Currency: "EUR", UsualRule: "7 against 28",
+		Speeds: []float64{0, 0.25, 1, 3}, ShowTruth: !d.hidden, Leavers: 131, HorizonDays: 60, Currency: "EUR", UsualRule: "7 against 28", Config: "/tmp/ebb-demo-1/ebb.yaml",
 		Ebb:   Score{Alerts: 180, Found: 96, Missed: 12, Pending: 23, Right: 110, FalseAlarms: 70, DaysAhead: 43, MoneyFound: 1234567, ByDetector: []DetectorScore{{"silence", 90, 60, 30}}},
 		Usual: Score{Alerts: 2310, Found: 104, Missed: 9, Right: 190, FalseAlarms: 2120, DaysAhead: 49, MoneyFound: 1324567},
 		Acts: []Act{

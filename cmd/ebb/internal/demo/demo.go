@@ -50,6 +50,8 @@ type Options struct {
 	For time.Duration
 	// Tick is the clock of the process.
 	Tick func() time.Time
+	// Config is the configuration file for commands of other terminals, which the page names; empty: it names none.
+	Config string
 }
 
 // MaxStep is by how much the simulated clock steps at most, so how far ahead of the engine's wall clock an event's time may be.
@@ -370,6 +372,6 @@ func (d *Demo) State() console.DemoState {
 		Seed: d.o.Seed, Phase: d.phase, Progress: d.progress, Start: d.o.Crowd.Start(), LiveStart: d.live, Now: now,
 		Speed: speed, Speeds: speeds(), ShowTruth: d.truth, Leavers: d.leavers, Ebb: d.ebbScore, Usual: d.naiveScore,
 		UsualRule: usualText, HorizonDays: horizonDays, Currency: d.o.Crowd.Currency(), Days: slices.Clone(d.days),
-		Acts: d.acts.list(d.phase == console.PhaseLive, now, &d.steps),
+		Config: d.o.Config, Acts: d.acts.list(d.phase == console.PhaseLive, now, &d.steps),
 	}
 }
