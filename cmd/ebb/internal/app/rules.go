@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
@@ -84,12 +85,12 @@ func customerRules(cfg *config.Config) []console.Rule {
 	if d := cfg.Detectors.PaymentTrouble; d.Enabled {
 		all = append(all, console.Rule{
 			Detector: detectors.PaymentTroubleName,
-			Sentence: fmt.Sprintf("A payment failed and nothing was paid for %s after the last announced try, or an invoice is overdue for %s.", d.Wait, d.OverdueAfter),
+			Sentence: fmt.Sprintf("A payment failed and nothing was paid for %s after the last announced try, or an invoice is overdue for %s.", spelled(d.Wait), spelled(d.OverdueAfter)),
 			Thresholds: []console.Threshold{
-				{Name: "after a failure", Value: d.Wait.String()},
-				{Name: "after the date of an invoice", Value: d.OverdueAfter.String()},
-				{Name: "critical after the date of an invoice", Value: d.CriticalOverdue.String()},
-				{Name: "nobody waits any more after", Value: d.ExpireAfter.String()},
+				{Name: "after a failure", Value: spelled(d.Wait)},
+				{Name: "after the date of an invoice", Value: spelled(d.OverdueAfter)},
+				{Name: "critical after the date of an invoice", Value: spelled(d.CriticalOverdue)},
+				{Name: "nobody waits any more after", Value: spelled(d.ExpireAfter)},
 			},
 		})
 	}
@@ -120,8 +121,8 @@ func customerRules(cfg *config.Config) []console.Rule {
 	if d := cfg.Detectors.TierDrop; d.Enabled && len(cfg.Tiers) != 0 {
 		all = append(all, console.Rule{
 			Detector: detectors.TierDropName, Version: "1",
-			Sentence:   fmt.Sprintf("A customer who was in one of the best two of the tiers %s has been in a lower one for %s.", strings.Join(cfg.Tiers, ", "), d.Wait),
-			Thresholds: []console.Threshold{{Name: "in the lower tier for", Value: d.Wait.String()}},
+			Sentence:   fmt.Sprintf("A customer who was in one of the best two of the tiers %s has been in a lower one for %s.", strings.Join(cfg.Tiers, ", "), spelled(d.Wait)),
+			Thresholds: []console.Threshold{{Name: "in the lower tier for", Value: spelled(d.Wait)}},
 		})
 	}
 	return all
@@ -184,7 +185,7 @@ func silenceModelRule(d detectors.SilenceConfig, horizon detectors.Duration) con
 	r := console.Rule{
 		Detector: detectors.SilenceName,
 		Sentence: fmt.Sprintf("A customer is overdue by his own rhythm, and by what is learnt of all customers he does nothing for another %s with a probability of at least %s. Until enough is learnt: nothing for %s.",
-			horizon, percent(int(math.Round(100*d.LeastProbability))), d.After),
+			spelled(horizon), percent(int(math.Round(100*d.LeastProbability))), spelled(d.After)),
 		Thresholds: []console.Threshold{{Name: "least probability", Value: percent(int(math.Round(100 * d.LeastProbability)))}},
 	}
 	if d.BudgetPercent != 0 {
@@ -196,18 +197,18 @@ func silenceModelRule(d detectors.SilenceConfig, horizon detectors.Duration) con
 func silenceRule(d detectors.SilenceConfig) console.Rule {
 	r := console.Rule{
 		Detector:   detectors.SilenceName,
-		Sentence:   fmt.Sprintf("A customer did not use or buy anything for %s.", d.After),
-		Thresholds: []console.Threshold{{Name: "silent for", Value: d.After.String()}},
+		Sentence:   fmt.Sprintf("A customer did not use or buy anything for %s.", spelled(d.After)),
+		Thresholds: []console.Threshold{{Name: "silent for", Value: spelled(d.After)}},
 	}
 	if d.GapMultiple == 0 {
 		return r
 	}
 	multiple := strconv.FormatFloat(d.GapMultiple, 'f', -1, 64)
 	r.Sentence = fmt.Sprintf("A customer did not use or buy anything for %s times his usual gap, at least %s and at most %s; for %s where too few gaps are known.",
-		multiple, d.MinAfter, d.MaxAfter, d.After)
+		multiple, spelled(d.MinAfter), spelled(d.MaxAfter), spelled(d.After))
 	r.Thresholds = append(r.Thresholds,
 		console.Threshold{Name: "times the usual gap", Value: multiple}, console.Threshold{Name: "gaps needed", Value: strconv.Itoa(d.MinGaps)},
-		console.Threshold{Name: "at least", Value: d.MinAfter.String()}, console.Threshold{Name: "at most", Value: d.MaxAfter.String()})
+		console.Threshold{Name: "at least", Value: spelled(d.MinAfter)}, console.Threshold{Name: "at most", Value: spelled(d.MaxAfter)})
 	return r
 }
 
@@ -240,3 +241,26 @@ func targets(what string, t detectors.Targets) []console.Threshold {
 
 func days(n int) string    { return strconv.Itoa(n) + " days" }
 func percent(n int) string { return strconv.Itoa(n) + " %" }
+
+// spelled is a duration in words: 60 days, 2 days 12 hours.
+func spelled(d detectors.Duration) string {
+	rest := time.Duration(d)
+	var parts []string
+	for _, u := range []struct {
+		length time.Duration
+		name   string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		n := rest / u.length
+		rest %= u.length
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+u.name)
+		case n != 0:
+			parts = append(parts, strconv.FormatInt(int64(n), 10)+" "+u.name+"s")
+		}
+	}
+	if parts == nil {
+		return "no time"
+	}
+	return strings.Join(parts, " ")
+}

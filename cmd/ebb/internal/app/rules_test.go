@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ebb/alerts"
 	"ebb/cmd/ebb/internal/config"
@@ -44,6 +45,16 @@ func TestRulesTellOfEveryDetector(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("told of %v, configured are %v", got, want)
+		}
+	}
+}
+
+func TestDurationsAreSpelledForPeople(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "no time", 60 * 24 * time.Hour: "60 days", 24 * time.Hour: "1 day", 60 * time.Hour: "2 days 12 hours", 90 * time.Minute: "1 hour 30 minutes", time.Second: "1 second",
+	} {
+		if got := spelled(detectors.Duration(d)); got != want {
+			t.Errorf("%s is spelled %q, want %q", d, got, want)
 		}
 	}
 }
