@@ -22,9 +22,13 @@ type tab struct {
 	in      *bufio.Reader
 	session string
 	calls   int
+	// watchdog ends the browser when no command has been sent for that long.
+	watchdog *time.Timer
 	// complaints are exceptions, console errors, refused resources and violations of the policy.
 	complaints []string
 }
+
+const hangs = 60 * time.Second
 
 // openTab starts a browser; the test is skipped where there is none.
 func openTab(t *testing.T) *tab {
@@ -58,9 +62,9 @@ func openTab(t *testing.T) *tab {
 	}
 	fromUs.Close()
 	toUs.Close()
-	// Nothing here takes a minute: a browser that hangs is ended, and the read that waits for it fails.
-	watchdog := time.AfterFunc(90*time.Second, func() { cmd.Process.Kill() })
-	b := &tab{t: t, out: toBrowser, in: bufio.NewReaderSize(fromBrowser, 1<<20)}
+	// No single command takes half a minute: a browser that hangs is ended, and the read that waits for it fails.
+	watchdog := time.AfterFunc(hangs, func() { cmd.Process.Kill() })
+	b := &tab{t: t, out: toBrowser, in: bufio.NewReaderSize(fromBrowser, 1<<20), watchdog: watchdog}
 	t.Cleanup(func() {
 		b.send("Browser.close", nil)
 		watchdog.Stop()
@@ -100,6 +104,7 @@ func (b *tab) send(method string, params any) int {
 // call sends a command and returns its answer; what the page complains of meanwhile is kept.
 func (b *tab) call(method string, params any) map[string]any {
 	b.t.Helper()
+	b.watchdog.Reset(hangs)
 	id := b.send(method, params)
 	for {
 		raw, err := b.in.ReadBytes(0)
