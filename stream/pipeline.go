@@ -312,8 +312,6 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	ev, rec := &sl.ev, &entry.Record
 	if s.feed != event.Customers {
 		t.settleBefore(entry, ev.Time)
-	}
-	if s.feed != event.Customers {
 		t.sampleBefore(rec, ev.Time)
 	}
 	t.env.Now, t.env.Population = ev.Time, t.population(max(ev.Time, rec.Decided)) // what the record learns of the event depends on it
