@@ -17,6 +17,10 @@ func TestPromisesToAnEarlierLife(t *testing.T) {
 		if k.lookAtLanes(); r.passes(1) || r.clock > 1 {
 			t.Fatalf("read up to %d of 9, a record may be applied, and the clock go to %d", r.read, r.clock)
 		}
+		k.overdue = false
+		if n, err := k.timers(); n != 0 || err != nil || !k.overdue { // there is no table to ask
+			t.Fatalf("read up to %d of 9, %d deadlines are decided (%v), which would be put off", r.read, n, err)
+		}
 	}
 	r.ended = true
 	if k.lookAtLanes(); !r.passes(1000) || r.passes(1001) {

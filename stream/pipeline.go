@@ -377,6 +377,9 @@ func (t *task) timers() (int, error) {
 			return 0, nil
 		}
 	}
+	if t.reroute.rereads() { // likewise what other tasks had forwarded: who is waited for would be put off, and never be silent if he comes meanwhile
+		return 0, nil
+	}
 	limit := t.timerLimit()
 	n := 0
 	for n < roundSize && !t.heavy() {

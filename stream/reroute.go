@@ -438,13 +438,16 @@ func (t *task) lookAtLanes() {
 			t.missing(s)
 		}
 	}
-	if r.read < r.settled { // the promises were given to an earlier life, and what it held by then is not all here again
+	if r.rereads() { // the promises were given to an earlier life
 		r.hold = 0
 	}
 	if !r.ended { // what lies behind is not known
 		r.clock = min(r.clock, max(t.clock, 1))
 	}
 }
+
+// rereads is true while what an earlier life held is not all here again.
+func (r *reroute) rereads() bool { return r != nil && r.read < r.settled }
 
 // wait counts the time in which a promise could have come: at the end of the topic, and in small portions, so that a
 // paused process does not count.
