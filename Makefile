@@ -30,10 +30,10 @@ REPORT = $(GO) run ./cmd/ebb/internal/testreport -require '$(REQUIRE)' -allow '$
 build: ## the program, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ebb ./cmd/ebb
 
-# Two passes: everything without the race detector, then the quick tests (-short leaves out what starts a broker or
-# takes long) under it. A test that either pass ran was run; what neither ran is listed with its reason.
-test: vet ## vet, all tests, the quick ones under the race detector too
-	@if [ -n "$(CC_FOUND)" ]; then race=1; else race=; echo "no C compiler: the race detector is left out"; fi; \
+# With EBB_LONG=1, as .ci/run has it, two passes: everything without the race detector, then the quick tests (-short leaves out what starts a
+# broker or takes long) under it. A test that either pass ran was run; what neither ran is listed with its reason.
+test: vet ## vet, all tests, with EBB_LONG=1 the quick ones under the race detector too
+	@race=; case "$(EBB_LONG)/$(CC_FOUND)" in 1/?*) race=1;; 1/) echo "no C compiler: the race detector is left out";; *) echo "the race detector is left out: EBB_LONG=1, or make race";; esac; \
 	passes() { rc=0; \
 	  $(GO) test -json -timeout $(TIMEOUT) $(PKGS) || rc=1; \
 	  if [ -n "$$race" ]; then echo; echo "-- under the race detector --"; CGO_ENABLED=1 $(GO) test -json -race -short -timeout $(TIMEOUT) $(PKGS) || rc=1; fi; \
