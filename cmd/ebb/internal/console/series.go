@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"ebb/detectors"
 	"ebb/stream/event"
 )
 
@@ -103,7 +104,7 @@ func around(c *Customer, a *Alert, end Date, n int) (v *Customer, last Date, wee
 
 // withSeries adds to a copy of a customer the days that his record does not cover any more and the evidence of an alert still tells: what was spent on each.
 func withSeries(c *Customer, a *Alert) *Customer {
-	if a.Detector != spendDrop { // others have no series, or one of something else
+	if a.Detector != detectors.SpendDropName { // others have no series, or one of something else
 		return c
 	}
 	for _, s := range a.Steps { // the earliest tells of the earliest days
@@ -125,8 +126,6 @@ func withSeries(c *Customer, a *Alert) *Customer {
 	}
 	return c
 }
-
-const spendDrop = "spend_drop"
 
 // evidenceSeries reads what was spent on each day from a day on, where an alert's evidence tells it.
 func evidenceSeries(evidence json.RawMessage) (from Date, series []event.Money, ok bool) {
