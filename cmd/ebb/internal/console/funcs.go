@@ -102,8 +102,8 @@ func severityIcons(n [3]int) []severityCount {
 // stepText is where an alert stands, in the word that the filter has for it. How old it is stands beside it.
 func stepText(a *Alert) string { return words(a.Kind) }
 
-// asOf is the day as of which an alert's sentence tells, if that is a day ago or longer; empty while it can be taken for now. The sentence
-// does not grow older with the alert.
+// asOf is the date that stands beside an alert's sentence: the day of AsOf. The sentence tells how things stood then, and is not rewritten
+// as time goes on. A sentence that is less than 24 hours old needs no date, and asOf returns the empty string for it.
 func asOf(a *Alert, now time.Time) template.HTML {
 	if a.AsOf.IsZero() || now.Sub(a.AsOf) < 24*time.Hour {
 		return ""
