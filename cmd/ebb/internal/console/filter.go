@@ -74,14 +74,6 @@ const textMax = 200
 
 // parseFilter reads a filter from an address's query. snoozed is what becomes of snoozed alerts where the address does not say.
 func parseFilter(q url.Values, snoozed Snoozed) Filter {
-	switch q.Get("snoozed") {
-	case snoozedShow:
-		snoozed = SnoozedShown
-	case string(SnoozedHidden):
-		snoozed = SnoozedHidden
-	case string(SnoozedOnly):
-		snoozed = SnoozedOnly
-	}
 	order := ByRisk
 	if q.Get("order") == string(Newest) {
 		order = Newest
@@ -93,8 +85,19 @@ func parseFilter(q url.Values, snoozed Snoozed) Filter {
 	return Filter{
 		Detector: q.Get("detector"), Tier: q.Get("tier"), Segment: q.Get("segment"), Owner: q.Get("owner"), Region: q.Get("region"),
 		Severity: q.Get("severity"), Step: q.Get("step"), Text: text,
-		Snoozed: snoozed, Order: order,
+		Snoozed: parseSnoozed(q.Get("snoozed"), snoozed), Order: order,
 	}
+}
+
+// parseSnoozed reads what an address says of snoozed alerts: show, hide or only; otherwise is taken where it says nothing of the kind.
+func parseSnoozed(word string, otherwise Snoozed) Snoozed {
+	switch word {
+	case snoozedShow:
+		return SnoozedShown
+	case string(SnoozedHidden), string(SnoozedOnly):
+		return Snoozed(word)
+	}
+	return otherwise
 }
 
 // value is what the filter asks of one facet; empty: anything.

@@ -220,10 +220,7 @@ type choice struct {
 // WithSnoozed is the address of the same list, from its begin on, with snoozed alerts treated as named: show, hide or only.
 func (r rows) WithSnoozed(how string) string {
 	f := r.Filter
-	f.Snoozed = Snoozed(how)
-	if how == snoozedShow {
-		f.Snoozed = SnoozedShown
-	}
+	f.Snoozed = parseSnoozed(how, f.Snoozed)
 	return queueURL(&f, 0)
 }
 
