@@ -224,12 +224,15 @@ func (w *world) tend(over chan struct{}) {
 	}
 }
 
+// putOff is by how much a deadline is put off that a record asked for before all feeds were known up to it, ms.
+const putOff = 60_000
+
 // settle waits until all is done that is due by the end.
 func (w *world) settle() {
 	if !slices.ContainsFunc(w.instances, func(in *instance) bool { return !in.left }) {
 		w.join() // all have left
 	}
-	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds())
+	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds() + putOff)
 	var why error
 	for range 1200 {
 		if why = w.unsettled(); why == nil {
@@ -352,8 +355,33 @@ func (w *world) refuses(in *instance, part int32) bool {
 	return false
 }
 
+// halted says what is stopped on an instance. Where the weather stops something for good, somebody has mended it by now, and starts the instance again.
+func (w *world) halted(in *instance) (err error) {
+	_, engine, ok := in.current()
+	if !ok {
+		return nil
+	}
+	if s := engine.SecondStage(); s != nil && s.State == "stopped" {
+		err = fmt.Errorf("the second stage is stopped on instance %d: %s", in.id, s.Error)
+	}
+	for _, s := range engine.Status() {
+		if s.State == "stopped" {
+			err = fmt.Errorf("partition %d is stopped on instance %d: %s", s.Partition, in.id, s.Error)
+		}
+	}
+	if err != nil && w.plan.weather.fatal {
+		in.tell(true)
+	}
+	return err
+}
+
 // unsettled says what is still to be done.
 func (w *world) unsettled() error {
+	for _, in := range w.instances { // first of all: the others may wait for what is stopped
+		if err := w.halted(in); err != nil {
+			return err
+		}
+	}
 	running := map[int32]bool{}
 	firing := 0
 	for _, in := range w.instances {
@@ -362,21 +390,10 @@ func (w *world) unsettled() error {
 			continue
 		}
 		if s := engine.SecondStage(); s != nil {
-			if s.State == "stopped" {
-				if w.plan.weather.fatal { // somebody has mended it
-					in.tell(true)
-				}
-				return fmt.Errorf("the second stage is stopped on instance %d: %s", in.id, s.Error)
-			}
 			firing = s.Firing
 		}
 		for _, s := range engine.Status() {
 			switch {
-			case s.State == "stopped" && w.plan.weather.fatal: // somebody has mended it
-				in.tell(true)
-				return fmt.Errorf("instance %d is started again", in.id)
-			case s.State == "stopped":
-				return fmt.Errorf("partition %d is stopped: %s", s.Partition, s.Error)
 			case s.State == "running" && s.Quiet:
 				return fmt.Errorf("partition %d applies its history quietly", s.Partition)
 			case s.State == "running" && s.Clock.UnixMilli() > w.end+w.plan.mixed():
