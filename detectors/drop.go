@@ -105,9 +105,14 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 		return out, 0
 	}
 	day := d.judgedDay(r, env)
+	if from := d.armed(r, env); day < from { // nothing is weighed before it can be told
+		ask := d.lookOn(r, env, from)
+		r.PlanDrop(d.feed, customer.Plan{Ask: planned(ask), Model: modelOf(env)})
+		return out, ask
+	}
 	test, _ := r.Drop(d.feed, day, env.DropParams())
 	w := d.weigh(r, env, &test, day)
-	if w.over() && d.mayFire(r, env, &test, day) {
+	if w.over() && d.mayFire(r) {
 		v := d.value(r, env, &test, day)
 		if d.matters(v) && !d.blind(r, env, v.from) && env.Calendar.DayOf(r, r.LastActivity) >= v.from { // else it is silence
 			s := d.signal(Firing, env, r, day, v)
@@ -123,11 +128,18 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 	return out, ask
 }
 
-// mayFire reports whether an alert may begin: nothing says that he is gone, he is known for long enough, and the alert before is long enough ago.
-func (d *drop) mayFire(r *customer.Record, env *Env, test *customer.Drop, day int32) bool {
-	return !r.Lapsed && r.Lifecycle(SilenceName, "") < 0 &&
-		day-env.Calendar.DayOf(r, r.First) >= d.minHistory &&
-		(test.Fired() == 0 || day-test.Fired() >= rearmDays)
+// mayFire reports whether an alert may begin: nothing says that he is gone.
+func (d *drop) mayFire(r *customer.Record) bool {
+	return !r.Lapsed && r.Lifecycle(SilenceName, "") < 0
+}
+
+// armed is the first judged day on which an alert may begin: he is known for long enough, and the alert before is long enough ago.
+func (d *drop) armed(r *customer.Record, env *Env) int32 {
+	from := env.Calendar.DayOf(r, r.First) + d.minHistory
+	if fired := r.Drops().Of(d.feed).Fired(); fired != 0 {
+		from = max(from, fired+rearmDays)
+	}
+	return from
 }
 
 // nextLook is when the test can reach its threshold if nothing more is heard of the customer. Where it is over already and something else holds it, such as that it did not last long
@@ -139,7 +151,12 @@ func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day i
 			return 0
 		}
 	}
-	due := env.Calendar.StartOf(r, next, env.Now)
+	return d.lookOn(r, env, next)
+}
+
+// lookOn is when a local day can be the judged one.
+func (d *drop) lookOn(r *customer.Record, env *Env, day int32) int64 {
+	due := env.Calendar.StartOf(r, day, env.Now)
 	if due <= env.Now {
 		return env.again(due, env.Now-d.missing(env))
 	}
@@ -150,34 +167,26 @@ const never = math.MaxInt32
 
 // nextDay is the first local day after the judged one on which the test can be over its threshold, never if it will not be.
 func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int32 {
-	all := *test
-	r.ExtendDrop(&all, d.feed, never, env.DropParams())
-	if !all.Ready() {
-		return never
-	}
-	if all.Last()-day > pendingDays { // a feed that stands still, or is complete late
+	last := r.DropLast(d.feed, test, env.DropParams())
+	if last-day > pendingDays { // a feed that stands still, or is complete late
 		return day + 1
 	}
 	ahead := *test
-	for next := day + 1; next <= all.Last()+1; next++ { // what is known already of days that are not over
-		if next > all.Last() {
-			ahead = all
-		} else {
-			r.ExtendDrop(&ahead, d.feed, next, env.DropParams())
-		}
+	for next := day + 1; next <= last+1; next++ { // what is known already of days that are not over
+		r.ExtendDrop(&ahead, d.feed, next, env.DropParams())
 		if w = d.weigh(r, env, &ahead, next); w.over() {
 			return next
 		}
 	}
-	quiet := all.Quiet(w.threshold) // all is what was weighed last
+	quiet := ahead.Quiet(w.threshold) // it is what was weighed last
 	if quiet >= customer.DropNever {
 		return never
 	}
-	next := max(all.Last()+1, day) + 1
+	next := max(last+1, day) + 1
 	next += (pricedEvery - next%pricedEvery) % pricedEvery
 	for ; ; next += pricedEvery {
-		silent := env.elapsed(r, d.feed, all.Last(), next-1) // the day before is the last one that is priced
-		if all.Absent(silent) {
+		silent := env.elapsed(r, d.feed, last, next-1) // the day before is the last one that is priced
+		if ahead.Absent(silent) {
 			return never
 		}
 		if silent >= quiet {

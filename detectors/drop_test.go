@@ -13,11 +13,13 @@ func TestADropIsToldOnTheSameDayHoweverOftenSomebodyLooks(t *testing.T) {
 	cfg := Defaults()
 	cfg.SpendDrop.FalseAlarms = 0.1
 	cfg.Silence.Enabled, cfg.ComplaintUnresolved.Enabled, cfg.Friction.Enabled, cfg.PaymentTrouble.Enabled = false, false, false, false
-	set, err := NewSet(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fires := func(begin, every int64, often bool) int32 {
+	fires := func(begin, every int64, history int, often bool) int32 {
+		cfg := cfg
+		cfg.SpendDrop.MinHistoryDays = history
+		set, err := NewSet(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
 		env := &Env{Calendar: customer.NewCalendar(nil), Rates: MustRates("EUR", nil)}
 		p := customer.DefaultParams(env.Calendar)
 		set.Keep(&p, env)
@@ -69,9 +71,15 @@ func TestADropIsToldOnTheSameDayHoweverOftenSomebodyLooks(t *testing.T) {
 	for every := int64(1); every <= 5; every++ {
 		for phase := range int64(3) { // of the days on which silence is priced
 			begin := t0 - t0%dayMs + phase*dayMs
-			seldom, often := fires(begin, every, false), fires(begin, every, true)
-			if seldom == 0 || seldom != often {
-				t.Errorf("a payment every %d days, phase %d: told as of day %d, and of day %d when he is looked at often", every, phase, seldom, often)
+			known := int(60*every) + 30 // the drop is plain for long before he is known for long enough
+			for _, history := range []int{cfg.SpendDrop.MinHistoryDays, known} {
+				seldom, often := fires(begin, every, history, false), fires(begin, every, history, true)
+				if seldom == 0 || seldom != often {
+					t.Errorf("a payment every %d days, phase %d, %d days of history: told as of day %d, and of day %d when he is looked at often", every, phase, history, seldom, often)
+				}
+				if first := int32(begin/dayMs) + int32(history); seldom < first {
+					t.Errorf("a payment every %d days, phase %d: told as of day %d, before day %d", every, phase, seldom, first)
+				}
 			}
 		}
 	}

@@ -44,7 +44,8 @@ func (r *Record) Apply(e *event.Event, p *Params) Outcome {
 	}
 	at := max(e.Time, 1)
 	if r.First == 0 || at < r.First {
-		r.First, r.tendency = at, tendency{}
+		r.beginAt(at)
+		r.tendency = tendency{}
 	}
 	r.Latest = max(r.Latest, at)
 	if r.bills != nil {

@@ -38,7 +38,8 @@ type Plan struct {
 	Model int32
 }
 
-// DropPlan returns the plan of a test. It is void once the customer does something of its kind, or an alert of its begins or ends.
+// DropPlan returns the plan of a test. It is void once the customer does something of its kind, an alert of its begins or ends, or the
+// record begins earlier than was known.
 func (r *Record) DropPlan(f event.Feed) Plan {
 	if r.drops == nil {
 		return Plan{}
@@ -67,6 +68,13 @@ func (r *Record) forgetPlan(f event.Feed) {
 	}
 }
 
+// beginAt sets when the record begins.
+func (r *Record) beginAt(at int64) {
+	r.First = at
+	r.forgetPlan(event.Usage)
+	r.forgetPlan(event.Payments)
+}
+
 const (
 	// DropSettles is for how many days a payment or a use may come late and still count in the tests on the day to which it belongs. What comes later is
 	// in the windows only.
@@ -89,7 +97,7 @@ func (r *Record) Drop(f event.Feed, before int32, p *DropParams) (Drop, bool) {
 	if r.drops == nil {
 		return Drop{}, false
 	}
-	d := *r.drops.of(f)
+	d := *r.drops.Of(f)
 	r.ExtendDrop(&d, f, before, p)
 	return d, true
 }
@@ -99,12 +107,19 @@ func (r *Record) ExtendDrop(d *Drop, f event.Feed, before int32, p *DropParams) 
 	r.observations(f, d.last, before, p, func(day int32, amount float64) { r.take(d, f, day, amount, p) })
 }
 
+// DropLast is the newest local day on which something was bought, or used: one that a test has taken in, or a later one of the windows. 0 is none.
+func (r *Record) DropLast(f event.Feed, d *Drop, p *DropParams) int32 {
+	last := int32(d.last)
+	r.observations(f, d.last, math.MaxInt32, p, func(day int32, _ float64) { last = day })
+	return last
+}
+
 // DropRuns reports whether a test can run once it has taken in all that the windows hold.
 func (r *Record) DropRuns(f event.Feed, p *DropParams) bool {
 	if r.drops == nil {
 		return false
 	}
-	d := r.drops.of(f)
+	d := r.drops.Of(f)
 	weight := d.weight
 	if weight < dropReady { // each day adds 1 at most
 		r.observations(f, d.last, math.MaxInt32, p, func(int32, float64) { weight++ })
@@ -115,7 +130,7 @@ func (r *Record) DropRuns(f event.Feed, p *DropParams) bool {
 // BeginDrop notes that an alert of a drop began on a local day: another one has to wait.
 func (r *Record) BeginDrop(f event.Feed, day int32) {
 	if r.drops != nil {
-		r.drops.of(f).fired = dropDay(day)
+		r.drops.Of(f).fired = dropDay(day)
 		r.forgetPlan(f)
 	}
 }
@@ -126,14 +141,15 @@ func (r *Record) EndDrop(f event.Feed, settled bool) {
 		return
 	}
 	r.forgetPlan(f)
-	d := r.drops.of(f)
+	d := r.drops.Of(f)
 	d.restart()
 	if settled {
 		d.fade(dropFaded)
 	}
 }
 
-func (s *Drops) of(f event.Feed) *Drop {
+// Of is the test of a feed, Payments or Usage.
+func (s *Drops) Of(f event.Feed) *Drop {
 	if f == event.Usage {
 		return &s.Usage
 	}

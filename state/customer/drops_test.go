@@ -277,3 +277,34 @@ func BenchmarkDrop(b *testing.B) {
 		}
 	})
 }
+
+// A plan counts from when the record begins: what shows that it begins earlier makes it void, of whatever feed.
+func TestPlansOfAnEarlierBeginning(t *testing.T) {
+	const from = 20000
+	p := dropParams()
+	begun := func() *Record {
+		r := &Record{}
+		for i := range 20 {
+			r.Apply(purchase(from+i, event.MoneyUnit, uint64(i+1)), &p)
+		}
+		if r.Drops() == nil {
+			t.Fatal("no test is kept")
+		}
+		r.PlanDrop(event.Payments, Plan{Ask: math.MaxInt64})
+		return r
+	}
+	r := begun()
+	r.Apply(session(from+20, 1, 100), &p)
+	if r.DropPlan(event.Payments) == (Plan{}) {
+		t.Error("a use of today makes the plan of payments void")
+	}
+	r.Apply(session(from-1, 1, 101), &p)
+	if r.DropPlan(event.Payments) != (Plan{}) {
+		t.Error("the record begins a day earlier, and the plan stands")
+	}
+	r, o := begun(), &Record{}
+	o.Apply(session(from-1, 1, 102), &p)
+	if r.Join(o, &p); r.DropPlan(event.Payments) != (Plan{}) {
+		t.Error("joined with who came a day earlier, and the plan stands")
+	}
+}

@@ -63,9 +63,10 @@ func (r *Record) joinTimes(o *Record) {
 	case o.First == 0:
 		return
 	case r.First == 0:
-		r.First, r.Cancelled, r.Lapsed = o.First, o.Cancelled, o.Lapsed
+		r.beginAt(o.First)
+		r.Cancelled, r.Lapsed = o.Cancelled, o.Lapsed
 	default:
-		r.First = min(r.First, o.First)
+		r.beginAt(min(r.First, o.First))
 		if both := r.Cancelled != 0 && o.Cancelled != 0; both {
 			r.Cancelled = max(r.Cancelled, o.Cancelled)
 		} else {
