@@ -65,15 +65,8 @@ func TestLabelsAreCorrected(t *testing.T) {
 // withLabels is a model that can be stored, with the corrections of another.
 func withLabels(t *testing.T, of *Model) *Model {
 	t.Helper()
-	f := NewFold(Config{Horizon: 60})
 	samples := crowd(5, 60, 6, 60)
-	for _, at := range samples {
-		for _, s := range at {
-			f.Observe(s)
-		}
-		f.Close(at[0].Epoch)
-	}
-	m := *f.Model()
+	m := *learnt(60, samples)
 	m.tiers, m.segments = of.tiers, of.segments
 	m.late, m.lateGate = of.late, of.lateGate
 	return &m

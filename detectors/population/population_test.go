@@ -163,16 +163,21 @@ func TestModelsAreStored(t *testing.T) {
 	}
 }
 
-// Who is silent for longer is less likely to come back, a regular customer sooner than an irregular one.
-func TestScoresFollowTheRhythm(t *testing.T) {
-	f := NewFold(Config{Horizon: 60})
-	for _, at := range crowd(5, 400, 12, 60) {
+// learnt is the model that follows from the samples of some epochs.
+func learnt(horizon int, epochs [][]Sample) *Model {
+	f := NewFold(Config{Horizon: horizon})
+	for _, at := range epochs {
 		for _, s := range at {
 			f.Observe(s)
 		}
 		f.Close(at[0].Epoch)
 	}
-	m := f.Model()
+	return f.Model()
+}
+
+// Who is silent for longer is less likely to come back, a regular customer sooner than an irregular one.
+func TestScoresFollowTheRhythm(t *testing.T) {
+	m := learnt(60, crowd(5, 400, 12, 60))
 	rhythm := func(gaps ...int) *customer.Rhythm {
 		p := customer.DefaultParams(customer.NewCalendar(nil))
 		p.Horizon = 60
@@ -203,14 +208,7 @@ func TestScoresFollowTheRhythm(t *testing.T) {
 
 // Who comes rarely is told a longer horizon, and takes his place among the others by the same as theirs.
 func TestEverybodyIsRankedByTheSameHorizon(t *testing.T) {
-	f := NewFold(Config{Horizon: 28})
-	for _, at := range crowd(4, 200, 14, 28) {
-		for _, s := range at {
-			f.Observe(s)
-		}
-		f.Close(at[0].Epoch)
-	}
-	m := f.Model()
+	m := learnt(28, crowd(4, 200, 14, 28))
 	for gap, longer := range map[int32]bool{7: false, 24: true} {
 		r := &customer.Record{ID: "x"}
 		p := customer.DefaultParams(customer.NewCalendar(nil))
@@ -231,15 +229,8 @@ func TestEverybodyIsRankedByTheSameHorizon(t *testing.T) {
 }
 
 func BenchmarkScore(b *testing.B) {
-	f := NewFold(Config{Horizon: 60})
 	samples := crowd(5, 600, 30, 60)
-	for _, at := range samples {
-		for _, s := range at {
-			f.Observe(s)
-		}
-		f.Close(at[0].Epoch)
-	}
-	m, last := f.Model(), samples[len(samples)-1]
+	m, last := learnt(60, samples), samples[len(samples)-1]
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		s := &last[i%len(last)]

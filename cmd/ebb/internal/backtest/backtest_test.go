@@ -218,7 +218,7 @@ func TestScoresDoNotSeeTheFuture(t *testing.T) {
 		}
 		return string(b)
 	}
-	head, rows := table(t)
+	head, rows := table(t, history)
 	var past [][]string
 	column := slices.Index(head, "time")
 	for _, row := range rows {
@@ -306,7 +306,7 @@ func wholeReport(t *testing.T) string {
 // or as JSON lines.
 func TestSameHistorySameBytes(t *testing.T) {
 	want := wholeReport(t)
-	head, rows := table(t)
+	head, rows := table(t, history)
 	t.Run("four cores, shuffled, in two files", func(t *testing.T) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 		r := rand.New(rand.NewPCG(1, 2))
@@ -352,7 +352,7 @@ func TestSameHistorySameBytes(t *testing.T) {
 // A history in Kafka gives the same report as in a file, whatever partitions it lies in; nothing before --from counts, nor from --until on.
 func TestHistoryFromTopics(t *testing.T) {
 	b := kafkatest.Fake(t, kafkatest.Options{})
-	head, rows := table(t)
+	head, rows := table(t, history)
 	byTopic := map[string][]kafkatest.Record{}
 	var inTime [][]string
 	for _, row := range rows {
@@ -411,9 +411,9 @@ func same(t *testing.T, want, got string) {
 	}
 }
 
-func table(t *testing.T) (head []string, rows [][]string) {
+func table(t *testing.T, path string) (head []string, rows [][]string) {
 	t.Helper()
-	f, err := os.Open(history)
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

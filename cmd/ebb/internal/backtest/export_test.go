@@ -1,6 +1,8 @@
 package backtest
 
 // For tests that run ebb beside a backtest.
+type Story = story
+
 var (
 	AnOwnerLeaves = anOwnerLeaves
 	PlainOnly     = plainOnly

@@ -2,13 +2,11 @@ package backtest_test
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,16 +26,12 @@ import (
 func complains(begin time.Time) []string {
 	const days = 300.0
 	rng := rand.New(rand.NewPCG(5, 6))
-	var rows []string
-	row := func(topic, id string, day float64, more string) {
-		at := begin.Add(time.Duration(day * 24 * float64(time.Hour))).Format(time.RFC3339)
-		rows = append(rows, fmt.Sprintf(`{"topic":"%s","id":"x-%d","customer_id":"%s","time":"%s",%s}`, topic, len(rows), id, at, more))
-	}
+	rows := backtest.Story{Begin: begin}
 	complaint := func(id string, day, resolved float64) {
-		n := len(rows)
-		row("complaints", id, day, fmt.Sprintf(`"type":"opened","complaint_id":"T-%d","priority":"high"`, n))
+		n := len(rows.Lines)
+		rows.Add("complaints", id, day, fmt.Sprintf(`"type":"opened","complaint_id":"T-%d","priority":"high"`, n))
 		if resolved != 0 {
-			row("complaints", id, day+resolved, fmt.Sprintf(`"type":"resolved","complaint_id":"T-%d"`, n))
+			rows.Add("complaints", id, day+resolved, fmt.Sprintf(`"type":"resolved","complaint_id":"T-%d"`, n))
 		}
 	}
 	for i := range 40 {
@@ -47,7 +41,7 @@ func complains(begin time.Time) []string {
 			if day > falls && i%2 == 0 {
 				amount /= 8
 			}
-			row("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
+			rows.Add("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
 		}
 		complaint(id, falls+rng.Float64()*40, float64(i%3)*30)
 		complaint(id, 20+rng.Float64()*200, 0.5+9*rng.Float64())
@@ -57,7 +51,7 @@ func complains(begin time.Time) []string {
 			complaint(fmt.Sprintf("%s-%02d", owner, i), 190+rng.Float64()*40, float64(i%2)*20)
 		}
 	}
-	return rows
+	return rows.Lines
 }
 
 // Where a complaint and a drop come together, and where an owner's customers leave at once, a backtest tells what a group tells that reads the same topics, step by step: what is told by itself
@@ -157,19 +151,11 @@ func written(t *testing.T, path string, rows []string, b *kafkatest.Broker) tell
 	if err := app.Backtest(t.Context(), o, cli.Streams{Stdout: &report, Stderr: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	table, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	head, lines := table(t, file)
 	out := tellings{map[string]telling{}, map[string]int{}}
-	for _, row := range table[1:] {
+	for _, row := range lines {
 		x := map[string]string{}
-		for i, name := range table[0] {
+		for i, name := range head {
 			x[name] = row[i]
 		}
 		switch {

@@ -38,36 +38,44 @@ func plainOnly(t *testing.T) *Rules {
 	}
 }
 
+// story is a history as it is made up, in JSON lines.
+type story struct {
+	Begin time.Time
+	Lines []string
+}
+
+// Add tells what happens to a customer so many days after the begin. more are the fields of its kind.
+func (s *story) Add(topic, customer string, day float64, more string) {
+	at := s.Begin.Add(time.Duration(day * 24 * float64(time.Hour))).Format(time.RFC3339)
+	s.Lines = append(s.Lines, fmt.Sprintf(`{"topic":"%s","id":"%s-%d","customer_id":"%s","time":"%s",%s}`, topic, topic, len(s.Lines), customer, at, more))
+}
+
 // anOwnerLeaves is a history of six account owners with twenty customers each, who buy every four days or so. Now and then somebody leaves; from day 200 on most of kim's customers do, who
 // may get another owner on day 240. Every week ten new customers come from ads, of whom those of the last months do not stay. All spend a quarter from day 270 on.
 func anOwnerLeaves(begin time.Time, reassigned bool) []string {
 	const days = 300.0
 	rng := rand.New(rand.NewPCG(3, 4))
-	var rows []string
-	row := func(topic, id string, day float64, more string) {
-		at := begin.Add(time.Duration(day * 24 * float64(time.Hour))).Format(time.RFC3339)
-		rows = append(rows, fmt.Sprintf(`{"topic":"%s","id":"%d","customer_id":"%s","time":"%s",%s}`, topic, len(rows), id, at, more))
-	}
+	rows := story{Begin: begin}
 	buys := func(id string, from, until float64) {
 		for day := from; day < until; day += 2 + 4*rng.Float64() {
 			amount := 20 + rng.IntN(20)
 			if day >= 270 {
 				amount /= 4
 			}
-			row("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
+			rows.Add("payments", id, day, fmt.Sprintf(`"type":"purchase","currency":"EUR","amount":%d`, amount))
 		}
 	}
 	for o, owner := range []string{"kim", "lee", "max", "noa", "pat", "sam"} {
 		for i := range 20 {
 			id, until := fmt.Sprintf("%s-%02d", owner, i), days
-			row("customers", id, 0, fmt.Sprintf(`"owner":"%s"`, owner))
+			rows.Add("customers", id, 0, fmt.Sprintf(`"owner":"%s"`, owner))
 			switch {
 			case i < 4:
 				until = float64(30 + 70*i + 11*o)
 			case owner == "kim" && i < 18:
 				until = 200 + float64(i)/2
 				if reassigned {
-					row("customers", id, 240, `"owner":"lee"`)
+					rows.Add("customers", id, 240, `"owner":"lee"`)
 				}
 			}
 			buys(id, 3*rng.Float64(), until)
@@ -79,11 +87,11 @@ func anOwnerLeaves(begin time.Time, reassigned bool) []string {
 			if rng.IntN(10) < 2 || week >= 30 {
 				until = day + 10
 			}
-			row("customers", id, day, `"source":"ads"`)
+			rows.Add("customers", id, day, `"source":"ads"`)
 			buys(id, day, until)
 		}
 	}
-	return rows
+	return rows.Lines
 }
 
 // replayed is a history in JSON lines, replayed on so many cores, which wait for each other at the ends of some days.
