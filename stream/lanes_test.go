@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -13,8 +14,9 @@ func TestPromisesToAnEarlierLife(t *testing.T) {
 	k.cfg, k.now = &Config{Reroute: RerouteConfig{Interval: time.Second, Buffer: 1}}, func() time.Time { return wall }
 	r := k.newReroute(&rerouteRecord{topic: "reroute", position: 3, read: 9, promises: []promiseRecord{{from: 1, promise: 1000}}})
 	k.reroute = r
+	live := wall.UnixMilli()
 	for r.read = 3; r.read < 9; r.read++ {
-		if k.lookAtLanes(); r.passes(1) || r.clock > 1 {
+		if k.lookAtLanes(); r.passes(1) || r.passes(live) || r.clock > 1 {
 			t.Fatalf("read up to %d of 9, a record may be applied, and the clock go to %d", r.read, r.clock)
 		}
 		k.overdue = false
@@ -22,7 +24,17 @@ func TestPromisesToAnEarlierLife(t *testing.T) {
 			t.Fatalf("read up to %d of 9, %d deadlines are decided (%v), which would be put off", r.read, n, err)
 		}
 	}
-	r.ended = true
+	r.read, k.cfg.Time.FeedUnreachableAfter = 8, 30*time.Second
+	for after, passes := range map[time.Duration]bool{0: false, 30 * time.Second: false, 31 * time.Second: true} {
+		r.status.Trouble, r.status.Answered = errors.New("no broker"), wall.Add(-after)
+		if k.lookAtLanes(); r.passes(live) != passes || r.passes(1) {
+			t.Errorf("%v after the last answer, a live record passes: %v", after, !passes)
+		}
+	}
+	r.read, r.status.Trouble, r.ended = 9, nil, true
+	if k.lookAtLanes(); !r.passes(live) {
+		t.Error("all is here again, and a live record waits")
+	}
 	if k.lookAtLanes(); !r.passes(1000) || r.passes(1001) {
 		t.Errorf("up to the promise, 1000, records may be applied, not up to %d", r.hold)
 	}

@@ -202,7 +202,7 @@ func (t *task) before(at int64) *lane {
 	switch {
 	case first <= at && r.passes(first):
 		return l
-	case r.bytes < r.room || r.passes(min(at, first)):
+	case r.bytes < r.room || r.rereads() || r.passes(min(at, first)): // there is room to read again what was held
 		return nil
 	}
 	t.m.rerouteForced.Inc() // there is no room to read what it waits for
