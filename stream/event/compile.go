@@ -83,6 +83,9 @@ func (c *compiler) compile(m *Mapping) {
 	c.d.initiators = enumTable(c, "initiators", m.Initiators, initiatorNames, func(i uint8) Initiator { return Initiator(i) })
 	c.d.actors = enumTable(c, "actors", m.Actors, actorNames, func(i uint8) Actor { return Actor(i) })
 	c.timeForm(m.Time)
+	if c.d.decimalComma = m.DecimalComma; m.DecimalComma && c.feed == Control {
+		c.fault("the control feed has no decimal numbers", "decimal_comma")
+	}
 	c.amountForm(m.Amount)
 }
 

@@ -70,6 +70,9 @@ type Decoder struct {
 	zone              *time.Location // of times that name none; nil = refused
 	timestampFallback bool
 
+	decimalComma bool
+	digits       []byte // scratch: the number that was read last, with a point
+
 	signed     bool
 	minorUnits bool
 	decimals   int // of minor units; -1 = those of the currency
@@ -237,6 +240,31 @@ func (d *Decoder) slot(slot int8) ([]byte, state) {
 		b = d.unescaped(b)
 	}
 	return b, present
+}
+
+// decimal is text for a decimal number, in the form that parseDecimal reads.
+func (d *Decoder) decimal(s *source) ([]byte, state) {
+	if !d.decimalComma || d.found&s.mask == 0 {
+		return d.text(s)
+	}
+	for _, slot := range s.slots {
+		if b, st := d.decimalSlot(slot); st != absent {
+			return b, st
+		}
+	}
+	return nil, absent
+}
+
+func (d *Decoder) decimalSlot(slot int8) ([]byte, state) {
+	b, st := d.slot(slot)
+	if st != present || !d.decimalComma || d.spans[slot&(maxSlots-1)].kind != valueString {
+		return b, st
+	}
+	var ok bool
+	if d.digits, ok = appendPointed(d.digits[:0], b); !ok {
+		return nil, invalid
+	}
+	return d.digits, present
 }
 
 const arenaBytes = 4096
@@ -535,7 +563,7 @@ func (d *Decoder) paymentDetails(p *plan, e *Event) {
 
 // balance reads what is on the account, written as amounts are, but of either sign.
 func (d *Decoder) balance(s *source, e *Event) (Money, bool) {
-	b, st := d.text(s)
+	b, st := d.decimal(s)
 	if st == absent {
 		return 0, false
 	}
@@ -553,7 +581,7 @@ func (d *Decoder) balance(s *source, e *Event) (Money, bool) {
 
 // amount reads the amount of a payment.
 func (d *Decoder) amount(s *source, e *Event) *Reject {
-	b, st := d.text(s)
+	b, st := d.decimal(s)
 	if st == absent {
 		if e.Kind.needsAmount() {
 			return refuse(ReasonAmountMissing, "amount is missing, null or empty")
@@ -566,7 +594,7 @@ func (d *Decoder) amount(s *source, e *Event) *Reject {
 	}
 	amount, reason := d.parseAmount(b, st, scale, e)
 	if reason == "" && s.minus >= 0 {
-		if b, st := d.slot(s.minus); st != absent {
+		if b, st := d.decimalSlot(s.minus); st != absent {
 			var minus Money
 			minus, reason = d.parseAmount(b, st, scale, e)
 			var ok bool
@@ -585,7 +613,7 @@ func (d *Decoder) amount(s *source, e *Event) *Reject {
 }
 
 var amountMessages = map[Reason]string{
-	ReasonAmountInvalid:  "amount is not a decimal number, such as 1234.50",
+	ReasonAmountInvalid:  "amount is not a decimal number, such as 1234.50; for 1.234,50 set decimal_comma: true in the feed's mapping",
 	ReasonAmountOverflow: "amount is too large",
 	ReasonAmountNegative: "amount is negative, which the feed's mapping does not allow for this type",
 }
@@ -673,7 +701,7 @@ func (d *Decoder) name(s *source, e *Event) []byte {
 
 // score reads a number that may be absent.
 func (d *Decoder) score(s *source, e *Event) (Money, bool) {
-	b, st := d.text(s)
+	b, st := d.decimal(s)
 	if st == absent {
 		return 0, false
 	}
@@ -741,7 +769,7 @@ func (d *Decoder) flag(s *source, e *Event) bool {
 
 // optionalMoney reads a decimal that may be absent.
 func (d *Decoder) optionalMoney(s *source, e *Event) Money {
-	b, st := d.text(s)
+	b, st := d.decimal(s)
 	if st == absent {
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -58,7 +59,7 @@ func FuzzDecode(f *testing.F) {
 		all = append(all, mustDecoder(f, feed, nil, Limits{}), mustDecoder(f, feed, &Mapping{CloudEvents: true, Key: "customer"}, Limits{}))
 	}
 	loose := mappedPayments()
-	loose.Key, loose.Time.Missing, loose.Amount.Signed = "ignore", "record_timestamp", true
+	loose.Key, loose.Time.Missing, loose.Amount.Signed, loose.DecimalComma = "ignore", "record_timestamp", true, true
 	all = append(all, mustDecoder(f, Payments, mappedPayments(), Limits{}), mustDecoder(f, Payments, loose, Limits{}))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		before := bytes.Clone(value)
@@ -120,6 +121,18 @@ func checkPromises(t *testing.T, d *Decoder, e *Event, key, value []byte) {
 }
 
 // FuzzMoney: never a panic, and what is read is written back the same.
+// grouped writes a whole number with something between thousands.
+func grouped(whole, gap string) string {
+	digits, sign := strings.TrimPrefix(whole, "-"), ""
+	if digits != whole {
+		sign = "-"
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + gap + digits[i:]
+	}
+	return sign + digits
+}
+
 func FuzzMoney(f *testing.F) {
 	for _, s := range []string{"49.90", "-4.99e1", "1e400", "0.00005", "922337203685477.58075", "1e-400", "+.5"} {
 		f.Add(s)
@@ -131,6 +144,14 @@ func FuzzMoney(f *testing.F) {
 		}
 		if back, rounded, err := ParseMoney(m.String()); back != m || rounded || err != nil {
 			t.Errorf("%q = %d, written %s, read %d, %v", s, int64(m), m, back, err)
+		}
+		for _, gap := range []string{"", ".", "\u00a0"} { // as others write it
+			whole, decimals, _ := strings.Cut(m.String(), ".")
+			foreign := grouped(whole, gap) + "," + decimals
+			pointed, ok := appendPointed(nil, []byte(foreign))
+			if back, _, err := ParseMoney(string(pointed)); !ok || back != m || err != nil {
+				t.Errorf("%s, written %s, read %s, %v, %v", m, foreign, back, ok, err)
+			}
 		}
 	})
 }

@@ -44,6 +44,10 @@ type Mapping struct {
 	Actors map[string]string `yaml:"actors,omitempty"`
 	// Time is how all times of the record are written.
 	Time TimeForm `yaml:"time,omitempty"`
+	// DecimalComma reads texts of decimal numbers (amounts, balances, quantities, scores, margins) with a comma before the
+	// decimals: "10,84", "1.234,56", "1 234,56". A point then stands between thousands only; where it does not, the text is
+	// refused. JSON numbers are read as they are.
+	DecimalComma bool `yaml:"decimal_comma,omitempty"`
 	// Amount is how amounts are written. Numbers and texts are both read.
 	Amount AmountForm `yaml:"amount,omitempty"`
 }

@@ -54,6 +54,42 @@ func TestMapping(t *testing.T) {
 			want:    "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z Customer=c Amount=49.90 Currency=ISK Notes=no_id",
 		},
 		{
+			rule: "a comma before the decimals", feed: Payments,
+			mapping: mapPayments + "decimal_comma: true",
+			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":"1.234,56","cur":"EUR"}`,
+			want:    "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z Customer=c Amount=1234.56 Currency=EUR Notes=no_id",
+		},
+		{
+			rule: "is one of texts: a number of JSON has its point before the decimals", feed: Payments,
+			mapping: mapPayments + "decimal_comma: true",
+			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":1.234,"cur":"EUR"}`,
+			want:    "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z Customer=c Amount=1.234 Currency=EUR Notes=no_id",
+		},
+		{
+			rule: "and a text with a point there is refused", feed: Payments,
+			mapping: mapPayments + "decimal_comma: true",
+			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":"10.84","cur":"EUR"}`,
+			want:    string(ReasonAmountInvalid),
+		},
+		{
+			rule: "as is a comma without it", feed: Payments,
+			mapping: mapPayments,
+			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":"10,84","cur":"EUR"}`,
+			want:    string(ReasonAmountInvalid),
+		},
+		{
+			rule: "it holds for what is taken off and for balances", feed: Payments,
+			mapping: strings.Replace(mapPayments, "amount: sum", "amount: {path: sum, minus: off}\n  balance_after: left", 1) + "decimal_comma: true",
+			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":"12,5","off":"0,75","left":"-1 000,25","cur":"EUR"}`,
+			want:    "Feed=payments Kind=purchase Time=2026-01-05T10:00:00Z Customer=c Amount=11.75 Currency=EUR Balance=-1000.25 Balanced=true Notes=no_id",
+		},
+		{
+			rule: "and for quantities", feed: Usage,
+			mapping: "decimal_comma: true",
+			record:  `{"customer_id":"c","time":"2026-01-05T10:00:00Z","type":"session","quantity":"12,5"}`,
+			want:    "Feed=usage Kind=usage Time=2026-01-05T10:00:00Z Customer=c Quantity=12.50 Notes=no_id",
+		},
+		{
 			rule: "or for all", feed: Payments,
 			mapping: mapPayments + "amount: {minor_units: true, decimals: 8}",
 			record:  `{"user":{"id":"c"},"at":"2026-01-05T10:00:00Z","what":"purchase","sum":123456789,"cur":"BTC"}`,

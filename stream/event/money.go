@@ -149,6 +149,45 @@ func parseDecimal[T string | []byte](s T, scale int) (v int64, rounded bool, err
 	return scaleDecimal(mantissa, shift, next, sticky, neg)
 }
 
+// appendPointed writes a number with a comma before its decimals in the form that parseDecimal reads. Points, spaces (the narrow and the
+// unbreakable too) and apostrophes may stand between thousands. It is false where they stand elsewhere: 10.84 is not 1084.
+func appendPointed(dst, s []byte) ([]byte, bool) {
+	run, grouped, comma := 0, false, false // digits since the last sign, whether thousands are told apart, whether the decimals have begun
+	for len(s) != 0 {
+		c, size := s[0], 1
+		switch gap := thousands(s); {
+		case c >= '0' && c <= '9':
+			run++
+			dst = append(dst, c)
+		case c == ',':
+			if comma || grouped && run != 3 {
+				return dst, false
+			}
+			comma, grouped, run = true, false, 0
+			dst = append(dst, '.')
+		case gap != 0:
+			if comma || run == 0 || run > 3 || grouped && run != 3 {
+				return dst, false
+			}
+			grouped, run, size = true, 0, gap
+		default: // a sign, or what parseDecimal finds wrong
+			dst = append(dst, c)
+		}
+		s = s[size:]
+	}
+	return dst, !grouped || run == 3
+}
+
+// thousands is the length of the sign between thousands that a text begins with, 0 if it begins with none.
+func thousands(s []byte) int {
+	for _, gap := range [...]string{".", " ", "'", "\u00a0", "\u202f", "\u2019"} {
+		if len(s) >= len(gap) && string(s[:len(gap)]) == gap {
+			return len(gap)
+		}
+	}
+	return 0
+}
+
 // maxExponent bounds the exponents that are told apart: beyond it every number overflows or is nothing.
 const maxExponent = 1 << 40
 

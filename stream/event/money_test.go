@@ -185,3 +185,17 @@ func TestMoneyAdd(t *testing.T) {
 		}
 	}
 }
+
+// A comma stands before the decimals, and what tells thousands apart stands between thousands or nowhere.
+func TestAppendPointed(t *testing.T) {
+	for text, want := range map[string]string{
+		"0": "0", "10,84": "10.84", "-10,84": "-10.84", "+1,5": "+1.5", "1234,5": "1234.5", "1.234": "1234", "1.234,50": "1234.50", "12.345.678,9": "12345678.9",
+		"1 234,50": "1234.50", "1'234": "1234", "1\u00a0234,5": "1234.5", "1\u202f234\u202f567": "1234567", "1\u2019234": "1234", "1,5e3": "1.5e3",
+		"10.84": "", "1.2345": "", "1234.567": "", "1.23,4": "", "1,234.5": "", "1,2,3": "", ".123": "", "1..234": "", "1.": "", "1.234.": "", "1, 5": "",
+	} {
+		got, ok := appendPointed(nil, []byte(text))
+		if ok != (want != "") || ok && string(got) != want {
+			t.Errorf("%q: %q, %v; want %q", text, got, ok, want)
+		}
+	}
+}
