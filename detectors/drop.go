@@ -15,6 +15,7 @@ type drop struct {
 	name           string
 	feed           event.Feed
 	falseAlarms    float64     // per customer and year
+	least          float64     // of all thresholds: customer.LeastThreshold
 	leastFall      float64     // share of the usual
 	critical       float64     // of the usual is left, at most; 0 for never
 	criticalAtRisk event.Money // 0 for never
@@ -112,7 +113,7 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 	}
 	test, _ := r.Drop(d.feed, day, env.DropParams())
 	w := d.weigh(r, env, &test, day)
-	if w.over() && d.mayFire(r) {
+	if w.over && d.mayFire(r) {
 		v := d.value(r, env, &test, day)
 		if d.matters(v) && !d.blind(r, env, v.from) && env.Calendar.DayOf(r, r.LastActivity) >= v.from { // else it is silence
 			s := d.signal(Firing, env, r, day, v)
@@ -121,8 +122,8 @@ func (d *drop) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int
 			return append(out, s), r.LastActivity + d.lapse
 		}
 	}
-	ask := d.nextLook(r, env, &test, day, w)
-	if !w.over() { // else anything that happens may let it be told
+	ask := d.nextLook(r, env, &test, day, w.over)
+	if !w.over { // else anything that happens may let it be told
 		r.PlanDrop(d.feed, customer.Plan{Ask: planned(ask), Model: modelOf(env)})
 	}
 	return out, ask
@@ -144,10 +145,10 @@ func (d *drop) armed(r *customer.Record, env *Env) int32 {
 
 // nextLook is when the test can reach its threshold if nothing more is heard of the customer. Where it is over already and something else holds it, such as that it did not last long
 // enough, that may end on any day: it is looked at on each, so that an alert does not depend on what else has the customer looked at. They are few.
-func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int64 {
+func (d *drop) nextLook(r *customer.Record, env *Env, test *customer.Drop, day int32, over bool) int64 {
 	next := day + 1
-	if !w.over() {
-		if next = d.nextDay(r, env, test, day, w); next == never {
+	if !over {
+		if next = d.nextDay(r, env, test, day); next == never {
 			return 0
 		}
 	}
@@ -166,7 +167,7 @@ func (d *drop) lookOn(r *customer.Record, env *Env, day int32) int64 {
 const never = math.MaxInt32
 
 // nextDay is the first local day after the judged one on which the test can be over its threshold, never if it will not be.
-func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32, w weighed) int32 {
+func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day int32) int32 {
 	last := r.DropLast(d.feed, test, env.DropParams())
 	if last-day > pendingDays { // a feed that stands still, or is complete late
 		return day + 1
@@ -174,11 +175,11 @@ func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day in
 	ahead := *test
 	for next := day + 1; next <= last+1; next++ { // what is known already of days that are not over
 		r.ExtendDrop(&ahead, d.feed, next, env.DropParams())
-		if w = d.weigh(r, env, &ahead, next); w.over() {
+		if d.weigh(r, env, &ahead, next).over {
 			return next
 		}
 	}
-	quiet := ahead.Quiet(w.threshold) // it is what was weighed last
+	quiet := ahead.Quiet(d.threshold(env, &ahead))
 	if quiet >= customer.DropNever {
 		return never
 	}
@@ -195,13 +196,12 @@ func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day in
 	}
 }
 
-// weighed is the evidence of a test on a day, and what it takes.
+// weighed is the evidence of a test on a day.
 type weighed struct {
-	statistic, threshold float64
-	silent               float64 // days without a payment that are priced
+	statistic float64
+	silent    float64 // days without a payment that are priced
+	over      bool    // it is more than the threshold
 }
-
-func (w *weighed) over() bool { return w.statistic > w.threshold }
 
 // threshold is the larger of two: that which is fitted to simulated customers, and that which the population sets by its own peaks. The latter cannot tell false
 // alarms from true ones, so it does not raise the threshold without bounds.
@@ -220,9 +220,9 @@ func (d *drop) threshold(env *Env, test *customer.Drop) float64 {
 // weigh prices what is known before a day.
 func (d *drop) weigh(r *customer.Record, env *Env, test *customer.Drop, day int32) weighed {
 	if !test.Ready() {
-		return weighed{threshold: math.Inf(1)}
+		return weighed{}
 	}
-	w := weighed{statistic: test.Statistic(), threshold: d.threshold(env, test)}
+	w := weighed{statistic: test.Statistic()}
 	if to := day - day%pricedEvery - 1; to > test.Last() {
 		w.silent = env.elapsed(r, d.feed, test.Last(), to)
 		w.statistic = test.Silent(w.silent)
@@ -230,6 +230,7 @@ func (d *drop) weigh(r *customer.Record, env *Env, test *customer.Drop, day int3
 			w.statistic = math.Inf(-1)
 		}
 	}
+	w.over = w.statistic > d.least && w.statistic > d.threshold(env, test) // most is far below
 	return w
 }
 
@@ -331,7 +332,7 @@ func (d *drop) goesOn(r *customer.Record, env *Env, trigger *event.Event, l *cus
 		}
 	}
 	w := d.weigh(r, env, &test, day)
-	if v, back := d.back(r, env, &test, l, day); back && !w.over() {
+	if v, back := d.back(r, env, &test, l, day); back && !w.over {
 		return append(out, d.ends(Recovered, env, r, l, v, day)), 0
 	}
 	return out, ask
@@ -393,7 +394,7 @@ func (d *drop) refuted(r *customer.Record, env *Env, l *customer.Lifecycle) (val
 		return v, false // the test has gone on since
 	}
 	w := d.weigh(r, env, &test, l.Day)
-	return v, v.observed > l.Observed && !w.over()
+	return v, v.observed > l.Observed && !w.over
 }
 
 // Remember keeps in the record when an alert began, and that the evidence of one that ended counts no more.
@@ -454,7 +455,7 @@ func (d *drop) explainTest(r *customer.Record, env *Env, sig *Signal, to *Object
 	if !math.IsInf(w.statistic, 0) {
 		to.Number("log_evidence", w.statistic, 2)
 	}
-	to.Number("log_evidence_needed", w.threshold, 2)
+	to.Number("log_evidence_needed", d.threshold(env, &test), 2)
 	if env.Population != nil {
 		to.Object("model", func(to *Object) { to.Text("version", env.Population.Version()) })
 	}

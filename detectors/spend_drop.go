@@ -1,6 +1,9 @@
 package detectors
 
-import "ebb/stream/event"
+import (
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
 
 // SpendDropName is the name of the detector of customers that are still active and spend far less than they used to.
 const SpendDropName = "spend_drop"
@@ -70,7 +73,7 @@ func newSpendDrop(cfg SpendDropConfig, horizon, lapse Duration) Detector {
 		return newPlainSpendDrop(cfg, horizon, lapse)
 	}
 	return &drop{
-		name: SpendDropName, feed: event.Payments, falseAlarms: cfg.FalseAlarms, leastFall: float64(cfg.LeastFallPercent) / 100,
+		name: SpendDropName, feed: event.Payments, falseAlarms: cfg.FalseAlarms, least: customer.LeastThreshold(cfg.FalseAlarms), leastFall: float64(cfg.LeastFallPercent) / 100,
 		critical: float64(cfg.CriticalBelowPercent) / 100, criticalAtRisk: event.Money(cfg.CriticalAtRisk), minWeekly: event.Money(cfg.MinWeekly),
 		minHistory: int32(cfg.MinHistoryDays), horizon: horizon, lapse: lapse.Ms(),
 	}

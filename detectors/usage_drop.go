@@ -1,6 +1,9 @@
 package detectors
 
-import "ebb/stream/event"
+import (
+	"ebb/state/customer"
+	"ebb/stream/event"
+)
 
 // UsageDropName is the name of the detector of customers that still use the product, and far less than they used to.
 const UsageDropName = "usage_drop"
@@ -34,7 +37,7 @@ func (c *UsageDropConfig) validate(f *faults) {
 
 func newUsageDrop(cfg UsageDropConfig, horizon, lapse Duration) Detector {
 	return &drop{
-		name: UsageDropName, feed: event.Usage, falseAlarms: cfg.FalseAlarms, leastFall: float64(cfg.LeastFallPercent) / 100,
+		name: UsageDropName, feed: event.Usage, falseAlarms: cfg.FalseAlarms, least: customer.LeastThreshold(cfg.FalseAlarms), leastFall: float64(cfg.LeastFallPercent) / 100,
 		critical: float64(cfg.CriticalBelowPercent) / 100, minHistory: int32(cfg.MinHistoryDays), horizon: horizon, lapse: lapse.Ms(),
 	}
 }

@@ -308,3 +308,19 @@ func TestPlansOfAnEarlierBeginning(t *testing.T) {
 		t.Error("joined with who came a day earlier, and the plan stands")
 	}
 }
+
+// No threshold is below the least one: what does not reach that need not be weighed against its own.
+func TestLeastThreshold(t *testing.T) {
+	g := rand.New(rand.NewPCG(7, 7))
+	for range 2000 {
+		d, perYear := Drop{}, math.Exp(g.Float64()*7-4.5)
+		least := LeastThreshold(perYear)
+		usual, spread := math.Exp(g.Float64()*11), g.Float64()*3
+		for range 3 + g.IntN(80) {
+			d.Take(max(1, math.Round(math.Min(usual*math.Exp(spread*g.NormFloat64()), 1<<16-1))), math.Exp(g.Float64()*spread))
+			if got := d.Threshold(perYear); got < least {
+				t.Fatalf("%v with a usual gap of %.1f days: %v, below %v", perYear, d.Gap(), got, least)
+			}
+		}
+	}
+}

@@ -2,6 +2,7 @@ package customer
 
 import (
 	"math"
+	"sync/atomic"
 
 	"ebb/stream/event"
 )
@@ -91,7 +92,56 @@ func halfLives(horizon int) [3]float64 {
 }
 
 // lnDays is ln(gap) in units of 1/LnUnit.
-func lnDays(gap int32) uint32 { return uint32(math.Log(float64(max(gap, 1)))*LnUnit + 0.5) }
+func lnDays(gap int32) uint32 { return uint32(ln(max(gap, 1))*LnUnit + 0.5) }
+
+// shortGaps are told apart in tables: most gaps are that short, and a logarithm costs more than all else that an event changes.
+const shortGaps = 64
+
+var lnShort = func() (t [shortGaps]float64) {
+	for gap := range t {
+		t[gap] = math.Log(float64(gap))
+	}
+	return t
+}()
+
+func ln(gap int32) float64 {
+	if gap >= 0 && gap < shortGaps {
+		return lnShort[gap]
+	}
+	return math.Log(float64(gap))
+}
+
+// fadings is what is left of each Decayed after a gap, for a horizon.
+type fadings struct {
+	horizon int
+	short   [shortGaps][3]float32
+}
+
+// faded is for the horizon that was asked for last; a process has one.
+var faded atomic.Pointer[fadings]
+
+// left is what is left of each Decayed after a gap in days.
+func left(gap int32, horizon int) (l [3]float32) {
+	if gap >= 0 && gap < shortGaps {
+		if t := faded.Load(); t != nil && t.horizon == horizon {
+			return t.short[gap]
+		}
+		t := &fadings{horizon: horizon}
+		for days := range t.short {
+			t.short[days] = leftAfter(days, horizon)
+		}
+		faded.Store(t)
+		return t.short[gap]
+	}
+	return leftAfter(int(gap), horizon)
+}
+
+func leftAfter(days, horizon int) (l [3]float32) {
+	for j, half := range halfLives(horizon) {
+		l[j] = float32(decay(float64(days), half))
+	}
+	return l
+}
 
 // add counts what was paid, 0 for nothing, on a day. near tells the neighbours of a day before Last; it is not asked for others.
 func (h *Rhythm) add(day int32, amount event.Money, horizon int, near func() neighbours) {
@@ -111,7 +161,7 @@ func (h *Rhythm) add(day int32, amount event.Money, horizon int, near func() nei
 		h.LastAmount += paid
 		h.DecayedSpend += paid
 	default:
-		h.DecayedSpend += paid * float32(decay(float64(last-day), float64(horizon)))
+		h.DecayedSpend += paid * left(last-day, horizon)[1]
 		if n := near(); !n.known {
 			h.insert(day, n, horizon)
 		}
@@ -125,13 +175,11 @@ func (h *Rhythm) advance(day int32, horizon int) {
 	h.LongestBefore = h.LongestGap()
 	h.Gap, h.GapBefore = uint16(gap), h.Gap
 	h.LnGap = h.LnGap*LnGapDecay + lnGap(gap)
-	for j, half := range halfLives(horizon) {
-		left := float32(decay(float64(gap), half))
-		h.Decayed[j] = h.Decayed[j]*left + 1
-		if j == 1 { // the half-life of money too
-			h.DecayedSpend *= left
-		}
+	l := left(gap, horizon)
+	for j := range h.Decayed {
+		h.Decayed[j] = h.Decayed[j]*l[j] + 1
 	}
+	h.DecayedSpend *= l[1] // the half-life of money too
 	h.Last = uint16(day)
 	h.Count += min(1, math.MaxUint16-h.Count)
 }
@@ -148,8 +196,9 @@ func (h *Rhythm) insert(day int32, n neighbours, horizon int) {
 	if day == first {
 		return // it counts, whatever the windows still hold
 	}
-	for j, half := range halfLives(horizon) {
-		h.Decayed[j] += float32(decay(float64(last-day), half))
+	l := left(last-day, horizon)
+	for j := range h.Decayed {
+		h.Decayed[j] += l[j]
 	}
 	if day < first {
 		h.countGap(first-day, 1)
@@ -214,4 +263,4 @@ func (h *Rhythm) split(before, day, after int32) {
 	}
 }
 
-func lnGap(gap int32) float32 { return float32(math.Log(float64(gap))) }
+func lnGap(gap int32) float32 { return float32(ln(gap)) }
