@@ -1,11 +1,8 @@
 package backtest_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -13,9 +10,7 @@ import (
 	"time"
 
 	"ebb/alerts"
-	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/backtest"
-	"ebb/cmd/ebb/internal/config"
 	"ebb/stream/kafkatest"
 	"ebb/stream/partition"
 )
@@ -55,20 +50,11 @@ state: {dir: %[8]q}
 http: {listen: ""}
 `, b.Name("ebb"), b.Addrs[0], b.Name("payments"), b.Name("customers"), b.Name("alerts"), b.Name("open"), b.Name("ops"), t.TempDir()))
 
-		cfg, err := config.Load(path, config.Source{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() {
-			done <- app.Run(ctx, cfg, "test", app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler), Dial: b.Dial})
-		}()
+		l := live(t, b, path, 0)
 		kafkatest.Eventually(t, "what the backtest tells", func() error {
 			return want.differ(told(t, b, last))
 		})
-		cancel()
-		if err := <-done; err != nil {
+		if err := l.stop(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -7,9 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,10 +58,10 @@ func complains(begin time.Time) []string {
 }
 
 // Where a complaint and a drop come together, and where an owner's customers leave at once, a backtest tells what a group tells that reads the same topics, step by step: what is told by itself
-// or within another alert, what is held back, when, and as how severe.
+// or within another alert, what is held back, when, and as how severe. The rules are those of the model; how many instances there are, and who dies on the way, makes no difference.
 func TestAGroupTellsTheSameSteps(t *testing.T) {
 	if testing.Short() {
-		t.Skip("reads the same history twice")
+		t.Skip("reads the same history three times")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := kafkatest.Virtual(t, kafkatest.Options{})
@@ -66,40 +69,143 @@ func TestAGroupTellsTheSameSteps(t *testing.T) {
 		rows := append(backtest.AnOwnerLeaves(begin, false), complains(begin)...)
 		rows = slices.DeleteFunc(rows, func(row string) bool { return strings.Contains(row, `"new-`) && !strings.Contains(row, `0","time"`) }) // a tenth of the new ones will do
 		_, last := produce(t, b, rows)
-		path := write(t, "ebb.yaml", fmt.Sprintf(`
-group: %[1]s
-brokers: [%[2]q]
-feeds: {payments: {topic: %[3]s}, complaints: {topic: %[4]s}, customers: {topic: %[5]s}}
-topics: {create: true, replication_factor: 1, alerts: %[6]s, open_alerts: %[7]s, operations: %[8]s}
-detectors: {silence: {budget_percent: 0}}
-cohorts: {by: [region, owner]}
-alerts: {horizon: 30d}
-history: publish
-stall: {expected_records: 1000000}
-state: {dir: %[9]q}
-http: {listen: ""}
-`, b.Name("ebb"), b.Addrs[0], b.Name("payments"), b.Name("complaints"), b.Name("customers"), b.Name("alerts"), b.Name("open"), b.Name("ops"), t.TempDir()))
-		want := written(t, path, rows, b)
+		alone := configured(t, b, "alone")
+		want := written(t, alone, rows, b)
 		for kind, least := range map[string]int{"alone": 200, "within": 30, "told later": 2, "untold": 5, "silence": 40, "spend_drop": 10, "complaint_unresolved": 50} {
 			if want.kinds[kind] < least {
 				t.Fatalf("the history shows too little: %v", want.kinds)
 			}
 		}
-		cfg, err := config.Load(path, config.Source{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() {
-			done <- app.Run(ctx, cfg, "test", app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler), Dial: b.Dial})
-		}()
-		kafkatest.Eventually(t, "what the backtest tells", func() error { return want.differ(published(t, b, last)) })
-		cancel()
-		if err := <-done; err != nil {
+		l := live(t, b, alone, 0)
+		kafkatest.Eventually(t, "what the backtest tells", func() error { return want.differ(published(t, b, "alone", last)) })
+		if err := l.stop(); err != nil {
 			t.Error(err)
 		}
+
+		paths := []string{configured(t, b, "mortal"), configured(t, b, "mortal")}
+		rng, lives := rand.New(rand.NewPCG(3, 4)), make([]*life, len(paths))
+		mortal := func() int64 { return 1 + rng.Int64N(l.wire.sent.Load()/(2*deaths)) }
+		for i, path := range paths {
+			lives[i] = live(t, b, path, mortal())
+		}
+		for i := range deaths {
+			i %= len(lives)
+			<-lives[i].wire.dead
+			if want.differ(published(t, b, "mortal", last)) == nil {
+				t.Fatal("nothing was left to tell when somebody died")
+			}
+			_ = lives[i].stop()
+			time.Sleep(time.Duration(rng.IntN(15_000)) * time.Millisecond) // the others notice, or it is back before
+			lives[i] = live(t, b, paths[i], mortal())
+		}
+		for i := range lives {
+			<-lives[i].wire.dead
+			_ = lives[i].stop()
+			lives[i] = live(t, b, paths[i], 0)
+		}
+		kafkatest.Eventually(t, "what the backtest tells, whoever died", func() error { return want.differ(published(t, b, "mortal", last)) })
+		for _, l := range lives {
+			if err := l.stop(); err != nil {
+				t.Error(err)
+			}
+		}
 	})
+}
+
+// deaths is how often an instance dies while a history is told.
+const deaths = 8
+
+// configured is the configuration of an instance of a group that reads the topics of produce, with the rules of the model.
+func configured(t *testing.T, b *kafkatest.Broker, group string) string {
+	t.Helper()
+	return write(t, "ebb.yaml", fmt.Sprintf(`
+group: %[1]s
+brokers: [%[2]q]
+feeds: {payments: {topic: %[3]s}, complaints: {topic: %[4]s}, customers: {topic: %[5]s}}
+topics: {create: true, replication_factor: 1, alerts: %[1]s-alerts, open_alerts: %[1]s-open, operations: %[1]s-ops}
+detectors: {silence: {budget_percent: 0}}
+cohorts: {by: [region, owner]}
+alerts: {horizon: 30d}
+history: publish
+stall: {expected_records: 1000000}
+state: {dir: %[6]q}
+http: {listen: ""}
+`, b.Name(group), b.Addrs[0], b.Name("payments"), b.Name("complaints"), b.Name("customers"), t.TempDir()))
+}
+
+// life is one life of an instance.
+type life struct {
+	cancel context.CancelFunc
+	done   chan error
+	wire   *wire
+}
+
+// live starts an instance, that is parted from the brokers after so many writes on its connections; 0: it is not.
+func live(t *testing.T, b *kafkatest.Broker, path string, writes int64) *life {
+	t.Helper()
+	cfg, err := config.Load(path, config.Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &life{cancel: cancel, done: make(chan error, 1), wire: &wire{dial: b.Dial, most: writes, dead: make(chan struct{})}}
+	go func() {
+		l.done <- app.Run(ctx, cfg, "test", app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler), Dial: l.wire.Dial})
+	}()
+	return l
+}
+
+func (l *life) stop() error {
+	l.cancel()
+	return <-l.done
+}
+
+// wire are the connections of one life.
+type wire struct {
+	dial kafkatest.DialFunc
+	most int64
+	sent atomic.Int64  // writes
+	dead chan struct{} // closed when no connection is left, nor is to be had
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (w *wire) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := w.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, c)
+	return &strand{c, w}, nil
+}
+
+func (w *wire) cut() {
+	close(w.dead)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		_ = c.Close()
+	}
+}
+
+// strand is one connection of a wire.
+type strand struct {
+	net.Conn
+	wire *wire
+}
+
+func (s *strand) Write(b []byte) (int, error) {
+	switch n, most := s.wire.sent.Add(1), s.wire.most; {
+	case most == 0 || n < most:
+		return s.Conn.Write(b)
+	case n == most:
+		s.wire.cut()
+	}
+	_ = s.Conn.Close()
+	return 0, net.ErrClosed
 }
 
 // telling is how one alert was told: when first, within which other one or held back for which, as what, how often anew, until when. Times are in RFC 3339.
@@ -187,14 +293,18 @@ func written(t *testing.T, path string, rows []string, b *kafkatest.Broker) tell
 }
 
 // published is what a group told about single customers up to a time, in its topic of alerts.
-func published(t *testing.T, b *kafkatest.Broker, until time.Time) map[string]telling {
+func published(t *testing.T, b *kafkatest.Broker, group string, until time.Time) map[string]telling {
 	t.Helper()
 	out := map[string]telling{}
 	changes := map[string]int{}
-	for _, r := range b.ReadCommitted(t, b.Name("alerts")) {
+	revisions := map[string]uint32{}
+	for _, r := range b.ReadCommitted(t, b.Name(group)+"-alerts") {
 		a, err := alerts.Parse(r.Value)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if revisions[a.AlertID]++; revisions[a.AlertID] != a.Revision {
+			t.Fatalf("alert %s: revision %d is the %dth of its steps", a.AlertID, a.Revision, revisions[a.AlertID])
 		}
 		if a.CustomerID == "" || a.Time.After(until) {
 			continue
