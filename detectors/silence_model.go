@@ -81,10 +81,13 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 		return out, env.Calendar.StartOf(r, ripe, env.Now)
 	}
 	silent := d.silence(r, env, from, today)
-	switch {
-	case silent >= int32(m.Horizon()):
-		return out, 0 // gone, and not asked about while he was going: a restart of his own rhythm is needed first
-	case silent < patience:
+	if silent >= int32(m.Horizon()) { // gone, and not asked about while he was going: a restart of his own rhythm is needed first
+		if from := d.toldAnew(r, env, h); from == 0 || env.Now < from {
+			return out, from
+		}
+		silent = int32(m.Horizon()) - 1 // as far as the model was taught: longer makes him no likelier to come back
+	}
+	if silent < patience {
 		return out, env.Calendar.StartOf(r, today+patience-silent, env.Now)
 	}
 	begun := env.Calendar.StartOf(r, today, env.Now)
@@ -111,6 +114,16 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 // tells reports whether a verdict is worth an alert.
 func (d *silenceModel) tells(m *population.Model, v population.Verdict) bool {
 	return v.Overdue && v.P >= d.cfg.LeastProbability && (d.cfg.BudgetPercent == 0 || v.Rank >= m.Bar())
+}
+
+// toldAnew is from when on a silence is told again of which an alert was closed by a person: the quiet after an outcome is over then, or the outcome was taken back. It is 0 if it is
+// not to be told again.
+func (d *silenceModel) toldAnew(r *customer.Record, env *Env, h *customer.Rhythm) int64 {
+	i := r.Closing(SilenceName, "")
+	if i < 0 || r.Closings()[i].At < d.since(r, env, h) {
+		return 0
+	}
+	return r.Closings()[i].Until
 }
 
 // lastSeen is the local day from which the silence is counted: the last that counts, or one on which something could not be read.

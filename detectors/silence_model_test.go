@@ -116,6 +116,36 @@ func TestSilenceModelIsQuiet(t *testing.T) {
 	}
 }
 
+// A person closed an alert: the silence goes on beyond the horizon, and is told again once that is due, not before, and not if he came back meanwhile and is gone again.
+func TestSilenceIsToldAnewAfterAnOutcome(t *testing.T) {
+	for name, c := range map[string]struct {
+		quiet, back int64 // days after the closing; 0: never
+		told        bool
+	}{
+		"reopened":                     {quiet: 100, told: true},
+		"closed for good":              {},
+		"back, and gone again, unseen": {quiet: 100, back: 20},
+	} {
+		w := newSilenceWorld(t, 12)
+		fired, _ := w.run(t, w.r.LastActivity)
+		closing := customer.Closing{Detector: SilenceName, At: fired.At + dayMs}
+		if c.quiet != 0 {
+			closing.Until = closing.At + c.quiet*dayMs
+		}
+		w.r.Close(closing)
+		if c.back != 0 {
+			w.buy(closing.At + c.back*dayMs)
+		}
+		s, next := w.run(t, closing.At+90*dayMs)
+		switch {
+		case !c.told && (s.State == Firing || next != 0):
+			t.Errorf("%s: %+v, asked again at %v", name, s, next)
+		case c.told && (s.State != Firing || s.At < closing.Until-dayMs || s.At > closing.Until):
+			t.Errorf("%s: %+v, want one of the day of %v", name, s, time.UnixMilli(closing.Until).UTC())
+		}
+	}
+}
+
 // A feed that stands still holds the judgement, and the time is not counted against the customer.
 func TestSilenceModelHolds(t *testing.T) {
 	w := newSilenceWorld(t, 12)

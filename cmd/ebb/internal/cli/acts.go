@@ -59,7 +59,8 @@ func (c *CLI) actCommand(use, short, long, example string, fill func(a *act, now
 
 ID is the alert's id, or as much of its begin as no other open alert has. The act is
 written to the topic of feeds.control; the command waits until ebb has carried it out,
-and prints the step that came of it.`,
+and prints the step that came of it. Nothing comes of what is said of an alert that is
+over, but for reopen.`,
 	}
 	f := actFlags{path: file(cmd), json: output(cmd), patience: &length{actWait}}
 	user, _ := c.env("USER")
@@ -347,11 +348,19 @@ func (c *CLI) carryOut(ctx context.Context, id string, a *act, f *actFlags) erro
 		if err := write(ctx, cfg, cluster, a, c.deps.Now()); err != nil {
 			return err
 		}
-		// An act on an alert that is over leads to no step of that alert.
-		if !*f.wait || !k.Firing() {
+		r := reply{cluster, cfg.Topics.Alerts, from, f.patience.value}
+		var after *known
+		switch {
+		case *f.wait && k.Firing():
+			after, err = r.await(ctx, k.Alert, a)
+		case *f.wait && a.Type == "reopen":
+			if after, err = r.anew(ctx, k.Alert); errors.Is(err, errPatience) {
+				fmt.Fprintf(c.deps.Stderr, "nothing fired anew within %s: it does not hold any more, or ebb does not run or is behind\n", f.patience.value)
+				return c.written(a, f.json())
+			}
+		default: // what else is done about an alert that is over leads to no step
 			return c.written(a, f.json())
 		}
-		after, err := await(ctx, cluster, cfg.Topics.Alerts, from, k.Alert, a, f.patience.value)
 		if err != nil {
 			return err
 		}
@@ -452,35 +461,73 @@ func (c *CLI) written(a *act, asJSON bool) error {
 	return err
 }
 
-// errFound ends a search.
-var errFound = errors.New("found")
+// Errors of looking for a step: it ends the search, or there was none in the time for it.
+var (
+	errFound    = errors.New("found")
+	errPatience = errors.New("no step within the time")
+)
 
-// await waits for the step that an act leads to, among the steps from the given offsets on.
-func await(ctx context.Context, cluster *conn.Cluster, topic string, from map[int32]int64, before *alerts.Alert, a *act, patience time.Duration) (*known, error) {
-	limited, cancel := context.WithTimeout(ctx, patience)
+// reply is where the step is looked for that an act leads to: in the topic of alerts, from some offsets on, for a time.
+type reply struct {
+	cluster  *conn.Cluster
+	topic    string
+	from     map[int32]int64
+	patience time.Duration
+}
+
+// first returns the first step that is wanted; errPatience if none comes in time.
+func (r *reply) first(ctx context.Context, wanted func(*alerts.Alert) bool) (*known, error) {
+	limited, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
-	var after *known
-	err := tail.Read(limited, cluster, tail.Options{Topic: topic, Offsets: from}, func(r tail.Record) error {
-		x, err := alerts.Parse(r.Value)
-		if err != nil || x.AlertID != a.Alert || x.Revision <= before.Revision || !answers(x, a) {
+	var found *known
+	err := tail.Read(limited, r.cluster, tail.Options{Topic: r.topic, Offsets: r.from}, func(rec tail.Record) error {
+		x, err := alerts.Parse(rec.Value)
+		if err != nil || !wanted(x) {
 			return nil //nolint:nilerr // what others wrote to the topic is no answer
 		}
-		after = &known{x, bytes.Clone(r.Value)}
+		found = &known{x, bytes.Clone(rec.Value)}
 		return errFound
 	})
 	switch {
-	case errors.Is(err, errFound) && !after.Firing() && a.Type != "outcome":
-		return nil, fmt.Errorf("alert %s was resolved meanwhile: %s", a.Alert, after.Reason)
-	case errors.Is(err, errFound) && !after.Firing() && after.Reason != string(detectors.ClosedByOutcome):
-		return nil, fmt.Errorf("alert %s was resolved meanwhile: %s; the outcome counts when precision is measured", a.Alert, after.Reason)
 	case errors.Is(err, errFound):
-		return after, nil
+		return found, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case limited.Err() != nil:
-		return nil, fmt.Errorf("it is written, but no step came of it within %s: ebb does not run, is behind, or somebody else was faster; ebb alerts show %s tells how the alert stands", patience, a.Alert)
+		return nil, errPatience
 	}
 	return nil, err
+}
+
+// await waits for the step of an open alert that an act leads to.
+func (r *reply) await(ctx context.Context, before *alerts.Alert, a *act) (*known, error) {
+	after, err := r.first(ctx, func(x *alerts.Alert) bool {
+		return x.AlertID == a.Alert && x.Revision > before.Revision && answers(x, a)
+	})
+	switch {
+	case errors.Is(err, errPatience):
+		return nil, fmt.Errorf("it is written, but no step came of it within %s: ebb does not run, is behind, or somebody else was faster; ebb alerts show %s tells how the alert stands", r.patience, a.Alert)
+	case err != nil || after.Firing():
+		return after, err
+	case a.Type != "outcome":
+		return nil, fmt.Errorf("alert %s was resolved meanwhile: %s", a.Alert, after.Reason)
+	case after.Reason != string(detectors.ClosedByOutcome):
+		return nil, fmt.Errorf("alert %s was resolved meanwhile: %s; the outcome counts when precision is measured", a.Alert, after.Reason)
+	}
+	return after, nil
+}
+
+// anew waits for what is told again of the customer, or the subject, of an alert that was closed.
+func (r *reply) anew(ctx context.Context, closed *alerts.Alert) (*known, error) {
+	subject := func(a *alerts.Alert) string {
+		if a.CustomerID != "" || a.Subject == nil {
+			return ""
+		}
+		return a.Detector + "/" + a.Subject.ID
+	}
+	return r.first(ctx, func(x *alerts.Alert) bool {
+		return x.Step == alerts.StepFired.String() && x.CustomerID == closed.CustomerID && subject(x) == subject(closed)
+	})
 }
 
 // answers reports whether a step may be what an act led to: its own, or the end of the alert.
