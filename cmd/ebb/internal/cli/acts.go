@@ -127,7 +127,7 @@ func (c *CLI) alertsAssign() *cobra.Command {
 		"assign", "Put somebody in charge", "assign says who works on the alert.", "  ebb alerts assign 3f2a91 --to lee",
 		func(a *act, _ time.Time) error {
 			if a.Assignee = cmp.Or(to, a.By); a.Assignee == "" {
-				return errors.New("say who with --to")
+				return errors.New("say who with --to, or who you are with --by to take it yourself")
 			}
 			return nil
 		},

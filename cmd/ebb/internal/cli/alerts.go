@@ -56,18 +56,25 @@ the alert's id, the step, detector, customer, money at risk, and why. It sees co
 steps only, each once. With --output json it prints the data object of each step, one a line.`,
 		Example: `  ebb alerts tail
   ebb alerts tail --from-start --until-end --output json > alerts.ndjson
-  ebb alerts tail --output json | jq 'select(.severity == "critical") | .customer_id'`,
+  ebb alerts tail --output json | jq 'select(.severity == "critical") | .customer_id'
+  ebb alerts tail --operational --from-start --until-end`,
 		Args: cobra.NoArgs,
 	}
 	path, asJSON := file(cmd), output(cmd)
 	fromStart := cmd.Flags().Bool("from-start", false, "begin with the oldest step that the topic still has")
 	untilEnd := cmd.Flags().Bool("until-end", false, "stop at the end, instead of waiting for more")
+	operational := cmd.Flags().Bool("operational", false, "those about ebb itself, in the topic topics.operations")
 	cmd.RunE = work(func(cmd *cobra.Command) error {
 		o := tail.Options{From: tail.End, UntilEnd: *untilEnd}
 		if *fromStart {
 			o.From = tail.Start
 		}
-		topic := func(cfg *config.Config) string { return cfg.Topics.Alerts }
+		topic := func(cfg *config.Config) string {
+			if *operational {
+				return cfg.Topics.Operations
+			}
+			return cfg.Topics.Alerts
+		}
 		return c.tail(cmd.Context(), *path, topic, o, func(r *tail.Record) error { return c.step(r, asJSON()) })
 	})
 	return cmd

@@ -281,6 +281,13 @@ func TestAlertsTail(t *testing.T) {
 	if code := p.run(t.Context(), "alerts", "tail", "--until-end"); code != cli.Done || p.out.Len() != 0 {
 		t.Errorf("from the end there is nothing: %d %s", code, p.out.String())
 	}
+	b.CreateTopic(t, b.Name("ops"), 1, nil)
+	b.Produce(t, b.Name("ops"), kafkatest.Record{Key: []byte("usage"), Value: []byte(`{"alert_id":"b1","revision":1,"status":"firing","step":"fired","detector":"feed_stalled",` +
+		`"subject":{"type":"feed","id":"usage"},"severity":"critical","summary":"No record since 10:00.","time":"2026-01-05T12:00:00Z"}`)})
+	p.run(t.Context(), "alerts", "tail", "--operational", "--from-start", "--until-end")
+	if want := "2026-01-05T12:00:00Z  critical  b1  fired  feed_stalled  usage  No record since 10:00.\n"; p.out.String() != want {
+		t.Errorf("got\n%swant\n%s", p.out.String(), want)
+	}
 }
 
 // writerFunc is a writer that tells of every write.
@@ -328,6 +335,9 @@ func TestDeadLettersAreListedWithoutTheirContent(t *testing.T) {
 	p := onBroker(b)
 	dlq := b.Name("ebb") + "-dlq"
 	b.CreateTopic(t, dlq, 1, nil)
+	p.run(t.Context(), "dlq", "list")
+	compare(t, "stdout", p.out.String(), "")
+	compare(t, "stderr", p.errOut.String(), "there are no dead letters\n")
 	origin := func(reason string, offset string) map[string]string {
 		return map[string]string{
 			"ebb_error_reason":     reason,

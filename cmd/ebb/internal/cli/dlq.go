@@ -40,7 +40,9 @@ given, since they are your customers' data.`,
 	show := cmd.Flags().Bool("show-payload", false, "show key, value and headers of the records")
 	cmd.RunE = work(func(cmd *cobra.Command) error {
 		topic := func(cfg *config.Config) string { return cfg.Topics.DeadLetters }
-		return c.tail(cmd.Context(), *path, topic, tail.Options{From: tail.Start, UntilEnd: true}, func(r *tail.Record) error {
+		n := 0
+		err := c.tail(cmd.Context(), *path, topic, tail.Options{From: tail.Start, UntilEnd: true}, func(r *tail.Record) error {
+			n++
 			l := letterOf(r, *show)
 			if asJSON() {
 				return writeJSON(c.deps.Stdout, l)
@@ -48,6 +50,10 @@ given, since they are your customers' data.`,
 			_, err := fmt.Fprintln(c.deps.Stdout, l)
 			return err
 		})
+		if n == 0 && err == nil && cmd.Context().Err() == nil {
+			fmt.Fprintln(c.deps.Stderr, "there are no dead letters")
+		}
+		return err
 	})
 	return cmd
 }

@@ -59,7 +59,9 @@ func (c *CLI) demo() *cobra.Command {
 		Short: "Show ebb at work on simulated customers; nothing to install",
 		Long: `demo starts an embedded broker, a few thousand simulated customers with 120 days of
 history, and ebb itself with its page. Then a simulated day goes by each second. It
-ends with a summary: who left, who was found, and how early.`,
+ends with a summary: who left, who was found, and how early. Its files are in a folder
+of their own in the directory for temporary files, gone when it ends; what demos left
+there that were killed is removed at the next start.`,
 		Example: `  ebb demo
   ebb demo --for 30s --no-browser --output json
   ebb demo --seed 7
