@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -21,7 +22,7 @@ func newRegistry(version string) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ebb_build_info", Help: "Always 1; the labels tell what runs.",
-		ConstLabels: prometheus.Labels{"version": version, "goversion": goVersion()},
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision(), "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 	reload := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ebb_config_last_reload_successful", Help: "1 when the configuration that runs is the one that was last read.",
@@ -37,9 +38,14 @@ func newRegistry(version string) (*prometheus.Registry, error) {
 	return reg, nil
 }
 
-func goVersion() string {
+// revision is the commit that was built, as far as the build knows.
+func revision() string {
 	if b, ok := debug.ReadBuildInfo(); ok {
-		return b.GoVersion
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
 	}
 	return "unknown"
 }

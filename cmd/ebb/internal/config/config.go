@@ -19,8 +19,8 @@ import (
 // marks what has no default. The comment of a field is its documentation for users.
 type Config struct {
 	// Name of the consumer group, and prefix of the internal topics and transactional ids. Instances with the same group
-	// share the partitions; two groups on the same feeds are independent of each other. Letters, digits, dot, dash and
-	// underscore.
+	// share the partitions; two groups on the same feeds are independent of each other, and need alert topics of their own
+	// (topics.alerts, open_alerts, operations), or subscribers see the alerts of both. Letters, digits, dot, dash and underscore.
 	Group string `yaml:"group" required:"true"`
 	// Kafka brokers to start from, each as host:port. Two or three of a cluster are enough, the others are found.
 	Brokers []string `yaml:"brokers" required:"true"`
