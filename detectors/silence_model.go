@@ -56,7 +56,7 @@ func (d *silenceModel) Evaluate(r *customer.Record, env *Env, trigger *event.Eve
 	}
 	was := len(out)
 	out, ask := d.begins(r, env, out)
-	if len(out) == was && len(env.Stalls) == 0 { // stalls are not for ever
+	if len(out) == was && len(env.Stalls) == 0 && r.Closing(SilenceName, "") < 0 { // stalls are not for ever, and an outcome may be taken back
 		r.PlanSilence(customer.Plan{Ask: planned(ask), Model: env.Population.Epoch()})
 	}
 	return out, ask

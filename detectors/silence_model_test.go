@@ -120,6 +120,7 @@ func TestSilenceModelIsQuiet(t *testing.T) {
 func TestSilenceIsToldAnewAfterAnOutcome(t *testing.T) {
 	for name, c := range map[string]struct {
 		quiet, back int64 // days after the closing; 0: never
+		reopened    bool  // 90 days after it
 		told        bool
 	}{
 		"reopened":                     {quiet: 100, told: true},
@@ -135,6 +136,13 @@ func TestSilenceIsToldAnewAfterAnOutcome(t *testing.T) {
 		w.r.Close(closing)
 		if c.back != 0 {
 			w.buy(closing.At + c.back*dayMs)
+		}
+		if c.reopened {
+			if out, next := w.ask(closing.At + 80*dayMs); len(out) != 0 || next != closing.Until {
+				t.Errorf("%s: %v, asked again at %v before that is done", name, out, next)
+			}
+			closing.Until = closing.At + 90*dayMs
+			w.r.ReopenClosing(0, closing.Until)
 		}
 		s, next := w.run(t, closing.At+90*dayMs)
 		switch {
