@@ -123,7 +123,8 @@ func TestSilenceIsToldAnewAfterAnOutcome(t *testing.T) {
 		reopened    bool  // 90 days after it
 		told        bool
 	}{
-		"reopened":                     {quiet: 100, told: true},
+		"after the quiet":              {quiet: 100, told: true},
+		"reopened":                     {quiet: 100, reopened: true, told: true},
 		"closed for good":              {},
 		"back, and gone again, unseen": {quiet: 100, back: 20},
 	} {
