@@ -412,7 +412,7 @@ func (d *Decoder) time(p *plan, pos *Position, e *Event) *Reject {
 		reason = ReasonTimeMissing
 	}
 	if reason != "" {
-		return refuse(reason, timeMessages[reason])
+		return refuse(reason, d.timeMessage(reason))
 	}
 	if d.inFuture(e.Time, pos) {
 		return refuse(ReasonTimeInFuture, "time lies too far ahead of the clock")
@@ -420,11 +420,25 @@ func (d *Decoder) time(p *plan, pos *Position, e *Event) *Reject {
 	return nil
 }
 
-var timeMessages = map[Reason]string{
-	ReasonTimeMissing:     "time is missing, null or empty",
-	ReasonTimeInvalid:     "time is not in the form that the feed defines",
-	ReasonTimeWithoutZone: "time has no zone",
-	ReasonTimeOutOfRange:  "time is before the year 1970 or after 9999",
+// timeMessage says what is wrong with a time, and what it is by the configuration that another form would have to be told to.
+func (d *Decoder) timeMessage(reason Reason) string {
+	switch reason {
+	case ReasonTimeMissing:
+		return "time is missing, null or empty"
+	case ReasonTimeWithoutZone:
+		return "time has no zone, such as Z or +01:00; mapping.time.zone of the feed says which one holds then"
+	case ReasonTimeOutOfRange:
+		return "time is before the year 1970 or after 9999"
+	}
+	switch d.timeFormat {
+	case timeEpochS:
+		return "time is not a count of seconds since 1970, as mapping.time.format of the feed says (epoch_s)"
+	case timeEpochMS:
+		return "time is not a count of milliseconds since 1970, as mapping.time.format of the feed says (epoch_ms)"
+	case timeLayout:
+		return "time is not written as " + strconv.Quote(d.layout) + ", the layout that mapping.time.format of the feed names"
+	}
+	return "time is not in the form of RFC 3339, such as 2026-01-31T14:30:00Z; mapping.time.format of the feed names another form"
 }
 
 func (d *Decoder) inFuture(ms int64, pos *Position) bool {
@@ -607,15 +621,22 @@ func (d *Decoder) amount(s *source, e *Event) *Reject {
 		e.Amount, reason = d.sign(amount, e)
 	}
 	if reason != "" {
-		return refuse(reason, amountMessages[reason])
+		return refuse(reason, d.amountMessage(reason))
 	}
 	return nil
 }
 
-var amountMessages = map[Reason]string{
-	ReasonAmountInvalid:  "amount is not a decimal number, such as 1234.50; for 1.234,50 set decimal_comma: true in the feed's mapping",
-	ReasonAmountOverflow: "amount is too large",
-	ReasonAmountNegative: "amount is negative, which the feed's mapping does not allow for this type",
+// amountMessage says what is wrong with an amount.
+func (d *Decoder) amountMessage(reason Reason) string {
+	switch {
+	case reason == ReasonAmountOverflow:
+		return "amount is too large"
+	case reason == ReasonAmountNegative:
+		return "amount is negative, which the feed's mapping does not allow for this type"
+	case d.decimalComma:
+		return "amount is not a decimal number such as 1.234,50, without a sign of the currency, as decimal_comma: true in the feed's mapping wants it"
+	}
+	return "amount is not a decimal number such as 1234.50, without a sign of the currency; for 1.234,50 set decimal_comma: true in the feed's mapping"
 }
 
 func (d *Decoder) parseAmount(b []byte, st state, scale int, e *Event) (Money, Reason) {

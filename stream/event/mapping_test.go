@@ -503,3 +503,40 @@ func TestLearnedOrderIsStrict(t *testing.T) {
 		t.Errorf("a bare backslash in a name: %v", err)
 	}
 }
+
+// Who reads a reject knows what he wrote, but not what was wanted: the message says it, in the terms of the mapping that holds.
+func TestRejectsSayWhichFormIsWanted(t *testing.T) {
+	const fields = "fields: {customer_id: c, time: t, type: {const: purchase}, amount: a}\n"
+	for _, c := range []struct {
+		name, mapping, time, amount string
+		want                        []string
+		not                         string
+	}{
+		{"a point for the decimals", "time: {zone: UTC}", "2026-01-05T10:00:00Z", "1.867,25", []string{"such as 1234.50", "set decimal_comma: true"}, ""},
+		{"a comma, and a point is there", "decimal_comma: true", "2026-01-05T10:00:00Z", "1867.25", []string{"such as 1.234,50", "without a sign of the currency"}, "set decimal_comma"},
+		{"a comma, and a currency is there", "decimal_comma: true", "2026-01-05T10:00:00Z", "1.867,25 €", []string{"such as 1.234,50", "without a sign of the currency"}, "set decimal_comma"},
+		{"RFC 3339", "", "05.01.2026", "1", []string{"RFC 3339, such as 2026-01-31T14:30:00Z", "mapping.time.format"}, ""},
+		{"RFC 3339 with a zone", "", "2026-01-05T10:00:00", "1", []string{"no zone", "mapping.time.zone"}, ""},
+		{"a layout", `time: {format: "02.01.2006", zone: UTC}`, "2026-01-05T10:00:00Z", "1", []string{`"02.01.2006"`, "mapping.time.format"}, ""},
+		{"seconds", "time: {format: epoch_s}", "2026-01-05T10:00:00Z", "1", []string{"count of seconds", "mapping.time.format"}, ""},
+		{"milliseconds", "time: {format: epoch_ms}", "2026-01-05T10:00:00Z", "1", []string{"count of milliseconds", "mapping.time.format"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := mustDecoder(t, Payments, readMapping(t, fields+c.mapping), Limits{})
+			var e Event
+			var r *Reject
+			err := d.Decode(Position{}, nil, []byte(`{"c":"k","t":"`+c.time+`","a":"`+c.amount+`"}`), &e)
+			if !errors.As(err, &r) {
+				t.Fatalf("got %v, want a Reject", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(r.Message, want) {
+					t.Errorf("%q is not said: %s", want, r.Message)
+				}
+			}
+			if strings.Contains(r.Message, c.time) || strings.Contains(r.Message, c.amount) && len(c.amount) > 1 || c.not != "" && strings.Contains(r.Message, c.not) {
+				t.Errorf("said is %s", r.Message)
+			}
+		})
+	}
+}
