@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"flag"
@@ -20,6 +21,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"ebb/cmd/ebb/internal/app"
 	"ebb/cmd/ebb/internal/backtest"
@@ -509,6 +511,45 @@ feeds:
 	_, _, err = run(t, options(t, write(t, "sales.csv", "customer_id,time,amount\nK1,2024-02-01,1\n")))
 	if err == nil || !strings.Contains(err.Error(), "no column topic, but customer_id, time, amount;") {
 		t.Errorf("a table without topics for several feeds: %v", err)
+	}
+}
+
+// A file in another encoding is refused as a whole, with what to do, and not for columns that nobody wrote so. A byte order mark of UTF-8 is none of them, and a sign that the head cuts in two is whole.
+func TestAFileThatIsNotUTF8IsRefused(t *testing.T) {
+	const head = "customer_id,time,topic,type,amount,extra\n"
+	row := func(name string) string { return name + ",2024-01-01T00:00:00Z,payment,purchase,10,\n" }
+	wide := func(text string, order binary.AppendByteOrder) string {
+		var b []byte
+		for _, u := range utf16.Encode([]rune(text)) {
+			b = order.AppendUint16(b, u)
+		}
+		return string(b)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"UTF-16, little end first": {wide("\ufeff"+head+row("Müller"), binary.LittleEndian), "iconv -f UTF-16 -t UTF-8"},
+		"UTF-16, big end first":    {wide("\ufeff"+head+row("Müller"), binary.BigEndian), "iconv -f UTF-16 -t UTF-8"},
+		"UTF-16 without a mark":    {wide(head+row("Müller"), binary.LittleEndian), "iconv -f UTF-16 -t UTF-8"},
+		"Latin-1 in the names":     {"St\xfcck," + head + "1," + row("a"), "iconv -f WINDOWS-1252 -t UTF-8"},
+		"Latin-1 in a row":         {head + row("M\xfcller"), "iconv -f WINDOWS-1252 -t UTF-8"},
+		"Latin-1 at the end":       {strings.TrimSuffix(head, "\n") + ",ort\n" + strings.TrimSuffix(row("a"), "\n") + ",Orl\xe9", "iconv -f WINDOWS-1252"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := run(t, options(t, write(t, "sales.csv", c.text)))
+			if err == nil || !strings.Contains(err.Error(), "sales.csv: the file is not a text in UTF-8") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v; want %q in it", err, c.want)
+			}
+		})
+	}
+	for shift := range 4 { // the head ends within one of the signs of two bytes, or behind it
+		long := "\xef\xbb\xbf" + head + row(strings.Repeat("a", 100+shift)+strings.Repeat("ü", 60))
+		for len(long) < 1<<16 {
+			long += row(strings.Repeat("ü", 120))
+		}
+		mustRun(t, options(t, write(t, "sales.csv", long)))
+	}
+	late := head + strings.Repeat(row("a"), 2000) + row("M\xfcller")
+	if out := mustRun(t, options(t, write(t, "sales.csv", late))); !strings.Contains(out, `"bad_rows":1`) && !strings.Contains(out, `"bad_rows": 1`) {
+		t.Errorf("one broken row far behind is not one bad row:\n%.500s", out)
 	}
 }
 

@@ -58,6 +58,9 @@ func (r *rows) read(in io.Reader) error {
 		}
 		b = bufio.NewReaderSize(z, 1<<16)
 	}
+	if err := r.encoding(b); err != nil {
+		return err
+	}
 	if head, _ := b.Peek(3); bytes.Equal(head, []byte("\xef\xbb\xbf")) { // a byte order mark, as spreadsheets write it
 		if _, err := b.Discard(3); err != nil {
 			return fmt.Errorf("%s: %w", r.file, err)
@@ -79,6 +82,38 @@ func (r *rows) read(in io.Reader) error {
 			return fmt.Errorf("%s: %w", r.file, err)
 		}
 	}
+}
+
+// encoding refuses a file that cannot be in UTF-8, by its head: spreadsheets write the signs of their country, or UTF-16, unless they are asked for
+// something else. A few broken bytes further on are bad rows.
+func (r *rows) encoding(in *bufio.Reader) error {
+	head, _ := in.Peek(headBytes) // what is wrong with the reader, reading says
+	if len(head) == headBytes {
+		head = wholeRunes(head)
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("\xff\xfe")), bytes.HasPrefix(head, []byte("\xfe\xff")), bytes.IndexByte(head, 0) >= 0:
+		return fmt.Errorf("%s: the file is not a text in UTF-8, but probably in UTF-16: export it as \"CSV UTF-8\", or convert it with iconv -f UTF-16 -t UTF-8", r.file)
+	case !utf8.Valid(head):
+		return fmt.Errorf("%s: the file is not a text in UTF-8: export it as \"CSV UTF-8\", or convert it, of Western Europe with iconv -f WINDOWS-1252 -t UTF-8", r.file)
+	}
+	return nil
+}
+
+// headBytes is how much of a file is looked at for what it is written in.
+const headBytes = 1 << 14
+
+// wholeRunes is a text without a sign that is cut off at its end.
+func wholeRunes(b []byte) []byte {
+	for i := len(b) - 1; i >= max(0, len(b)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return b[:i]
+			}
+			break
+		}
+	}
+	return b
 }
 
 // lines reads JSON lines: objects with a member "topic" (or "feed") beside those of the record.
@@ -198,7 +233,7 @@ func object(names, row []string) (value []byte, why string) {
 		b = append(appendText(b, name), ':')
 		switch {
 		case !utf8.ValidString(v):
-			return nil, "the field " + name + " is not valid UTF-8"
+			return nil, "the field " + name + " is not valid UTF-8: export the file as \"CSV UTF-8\", or convert it with iconv"
 		case name != "extra":
 			b = appendText(b, v)
 		case !json.Valid([]byte(v)) || !strings.HasPrefix(strings.TrimLeft(v, " \t"), "{"):
