@@ -514,6 +514,66 @@ feeds:
 	}
 }
 
+// Amounts such as 1.867 may be thousands: what was read is said, at the top of all forms of the report, if nothing in the table speaks against it.
+func TestAmountsThatLookLikeThousandsAreTold(t *testing.T) {
+	config := func(more string) string {
+		return write(t, "sales.yaml", `
+group: backtest
+brokers: [localhost:9092]
+feeds:
+  payments:
+    topic: payments
+    mapping:
+      fields: {customer_id: Kunde, time: Datum, type: {const: purchase}, amount: Betrag}
+      time: {format: "02.01.2006", zone: UTC}
+`+more)
+	}
+	report := func(t *testing.T, config string, amounts ...string) *backtest.Report {
+		t.Helper()
+		table := "Kunde;Datum;Betrag;Gewicht\n"
+		for i, a := range amounts {
+			table += fmt.Sprintf("K%d;%02d.02.2024;%s;1.5\n", i%2, i+1, a)
+		}
+		var r backtest.Report
+		if err := json.Unmarshal([]byte(mustRun(t, with(config, write(t, "sales.csv", table)))), &r); err != nil {
+			t.Fatal(err)
+		}
+		return &r
+	}
+	for _, amounts := range [][]string{{"950", "1.867", "2.100", "12.000"}, {"12.000", "2.100", "1.867", "950"}} {
+		r := report(t, config(""), amounts...)
+		const want = "3 of 4 amounts (Betrag) have three digits behind a point, and none another number of them: 1.867 was read as 1 and 867 thousandths, not as 1867. " +
+			"If the point stands between thousands, set feeds.payments.mapping.decimal_comma to true."
+		if got := r.History.Thousands; got == nil || !reflect.DeepEqual(*got, backtest.ThousandsReport{Columns: []string{"Betrag"}, Amounts: 4, Like: 3, Example: "1.867"}) {
+			t.Errorf("%v: told is %+v", amounts, got)
+		}
+		for form, write := range map[string]func(io.Writer) error{"text": r.Text, "page": r.HTML} {
+			var b strings.Builder
+			if err := write(&b); err != nil {
+				t.Fatal(err)
+			}
+			if at := strings.Index(b.String(), want); at < 0 || at > strings.Index(b.String(), "per 1,000") {
+				t.Errorf("not at the top of the %s:\n%s", form, b.String())
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		config  string
+		amounts []string
+	}{
+		"decimal_comma is set":     {config("      decimal_comma: true\n"), []string{"1.867", "2.100", "12.000"}},
+		"one has two decimals":     {config(""), []string{"1.867", "2.100", "12.000", "10.50"}},
+		"one is below a thousand":  {config(""), []string{"1.867", "2.100", "12.000", "0.125"}},
+		"one has thousands closed": {config(""), []string{"1.867", "2.100", "12.000", "1867"}},
+		"two are few":              {config(""), []string{"1.867", "2.100", "12", "7"}},
+		"they have no point":       {config(""), []string{"867", "100", "12", "7"}},
+	} {
+		if r := report(t, c.config, c.amounts...); r.History.Thousands != nil || r.History.Events != len(c.amounts) {
+			t.Errorf("%s: %+v", name, r.History)
+		}
+	}
+}
+
 // A file in another encoding is refused as a whole, with what to do, and not for columns that nobody wrote so. A byte order mark of UTF-8 is none of them, and a sign that the head cuts in two is whole.
 func TestAFileThatIsNotUTF8IsRefused(t *testing.T) {
 	const head = "customer_id,time,topic,type,amount,extra\n"

@@ -69,6 +69,7 @@ type History struct {
 	ByFeed   [event.NumFeeds]int // events
 	Types    map[string]int      // how each kind of the contract was met
 	Notes    int                 // complaint records of a type that nobody knows, taken as notes
+	Points   *ThousandsReport    // amounts in tables whose points may stand between thousands, nil for none
 	Bad      int                 // bad rows
 	BadBy    map[string]int      // by reason
 	BadRows  []BadRow            // the first of them
@@ -127,6 +128,7 @@ type loader struct {
 	ctx      context.Context
 	o        *InputOptions
 	names    *feedNames
+	points   *thousands
 	decoders [event.NumFeeds]*event.Decoder
 	h        *History
 	rows     int
@@ -134,7 +136,7 @@ type loader struct {
 }
 
 func newLoader(ctx context.Context, o *InputOptions) (*loader, error) {
-	l := &loader{ctx: ctx, o: o, names: newFeedNames(o.Feeds), h: &History{Types: map[string]int{}, BadBy: map[string]int{}, Truth: newTruth(o.Rates)}}
+	l := &loader{ctx: ctx, o: o, names: newFeedNames(o.Feeds), points: newThousands(o.Feeds), h: &History{Types: map[string]int{}, BadBy: map[string]int{}, Truth: newTruth(o.Rates)}}
 	var err error
 	l.decoders, err = decoders(o.Feeds, o.MaxRecordBytes)
 	return l, err
@@ -164,7 +166,7 @@ func (l *loader) file(name string) error {
 		in, label = f, name
 	}
 	l.o.Progress.Begin("reading "+label, size)
-	r := rows{file: label, feeds: l.names, take: l.row(label), bad: l.bad}
+	r := rows{file: label, feeds: l.names, take: l.row(label), bad: l.bad, points: l.points}
 	err := r.read(&meter{in, l.o.Progress})
 	l.o.Progress.End()
 	return err
@@ -283,6 +285,7 @@ func (l *loader) done() (*History, error) {
 			return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(feedOrder[a.feed], feedOrder[b.feed]), bytes.Compare(a.value, b.value), bytes.Compare(a.key, b.key))
 		})
 	}
+	h.Points = l.points.report()
 	h.Truth.close(h)
 	return h, nil
 }

@@ -46,6 +46,8 @@ type rows struct {
 	feeds *feedNames
 	take  func(line int, f event.Feed, value []byte) error
 	bad   func(BadRow) error
+	// points sees the amounts of payments in tables.
+	points *thousands
 }
 
 // read reads CSV or JSON lines, whichever it is, and either of them compressed by gzip.
@@ -182,7 +184,7 @@ func (r *rows) table(in *bufio.Reader) error {
 		return fmt.Errorf("%s: no column %s, but %s; give its first line the names customer_id,time,topic,type,amount,extra, "+
 			"or name a configuration (-c) whose mapping reads these columns; docs/backtest.md has an example", r.file, missing, strings.Join(names, ", "))
 	}
-	topic := slices.Index(names, topicColumn)
+	topic, amounts := slices.Index(names, topicColumn), r.points.in(names)
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -195,7 +197,7 @@ func (r *rows) table(in *bufio.Reader) error {
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.file, err)
 		default:
-			err = r.tableRow(c, names, topic, row)
+			err = r.tableRow(c, names, topic, amounts, row)
 		}
 		if err != nil {
 			return err
@@ -203,7 +205,8 @@ func (r *rows) table(in *bufio.Reader) error {
 	}
 }
 
-func (r *rows) tableRow(c *csv.Reader, names []string, topic int, row []string) error {
+// tableRow gives a row of a table. topic is the index of the column that names its topic, -1 for none, and amounts are those in which payments have their amounts.
+func (r *rows) tableRow(c *csv.Reader, names []string, topic int, amounts []int, row []string) error {
 	line, _ := c.FieldPos(0)
 	if len(row) != len(names) {
 		return r.bad(BadRow{r.file, line, reasonRow, fmt.Sprintf("%d fields where the first line names %d", len(row), len(names))})
@@ -212,8 +215,17 @@ func (r *rows) tableRow(c *csv.Reader, names []string, topic int, row []string) 
 	if why != "" {
 		return r.bad(BadRow{r.file, line, reasonExtra, why})
 	}
+	f, known := r.feeds.only, true
+	if topic >= 0 {
+		f, known = r.feeds.of(row[topic])
+	}
+	if known && f == event.Payments {
+		for _, i := range amounts {
+			r.points.note(row[i])
+		}
+	}
 	if topic < 0 {
-		return r.take(line, r.feeds.only, value)
+		return r.take(line, f, value)
 	}
 	return r.give(line, row[topic], value)
 }

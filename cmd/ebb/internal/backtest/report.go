@@ -39,14 +39,24 @@ type HistoryReport struct {
 	Feeds     map[string]int `json:"feeds"`
 	Types     map[string]int `json:"types"`                                // events by feed and type of the contract
 	Notes     int            `json:"complaints_of_unknown_type,omitempty"` // taken as notes
-	Ignored   int            `json:"ignored,omitempty"`
-	Outside   int            `json:"outside_of_time,omitempty"` // events before --from, or from --until on
-	Acts      int            `json:"acts_not_carried_out,omitempty"`
-	Duplicate int            `json:"duplicates,omitempty"`
-	Refused   int            `json:"refused,omitempty"`
-	Bad       int            `json:"bad_rows"`
-	BadBy     map[string]int `json:"bad_rows_by_reason,omitempty"`
-	BadRows   []BadRow       `json:"first_bad_rows,omitempty"`
+	// Thousands are amounts that may have been read a thousand times too small; absent where none look so.
+	Thousands *ThousandsReport `json:"amounts_like_thousands,omitempty"`
+	Ignored   int              `json:"ignored,omitempty"`
+	Outside   int              `json:"outside_of_time,omitempty"` // events before --from, or from --until on
+	Acts      int              `json:"acts_not_carried_out,omitempty"`
+	Duplicate int              `json:"duplicates,omitempty"`
+	Refused   int              `json:"refused,omitempty"`
+	Bad       int              `json:"bad_rows"`
+	BadBy     map[string]int   `json:"bad_rows_by_reason,omitempty"`
+	BadRows   []BadRow         `json:"first_bad_rows,omitempty"`
+}
+
+// ThousandsReport is about amounts of tables whose points were read as those before decimals, and look throughout as if they stood between thousands.
+type ThousandsReport struct {
+	Columns []string `json:"columns"`
+	Amounts int      `json:"amounts"`
+	Like    int      `json:"with_three_digits_behind_a_point"` // of them; the others have no point
+	Example string   `json:"example"`                          // one of them, as it stands there
 }
 
 // LapseReport is who left, by the history itself.

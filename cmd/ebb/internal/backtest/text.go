@@ -28,6 +28,9 @@ func (r *Report) Text(w io.Writer) error {
 	if h.Notes > 0 {
 		fmt.Fprintf(t, "%d complaint records are of a type that ebb does not know: they count as notes, which start no clock\n", h.Notes)
 	}
+	if h.Thousands != nil {
+		fmt.Fprintln(t, h.Thousands.Hint())
+	}
 	if h.Acts > 0 {
 		fmt.Fprintf(t, "%d acts of people were not carried out\n", h.Acts)
 	}
