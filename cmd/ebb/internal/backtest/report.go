@@ -72,11 +72,12 @@ type LapseReport struct {
 
 // Learning is how alerts did while ebb was learning.
 type Learning struct {
-	Alerts int `json:"alerts"`
-	Right  int `json:"right"`
-	Wrong  int `json:"wrong"`
-	Lapses int `json:"lapses"`
-	Found  int `json:"found"`
+	Alerts  int `json:"alerts"`
+	FewDays int `json:"of_customers_with_few_days,omitempty"` // of those that count there
+	Right   int `json:"right"`
+	Wrong   int `json:"wrong"`
+	Lapses  int `json:"lapses"`
+	Found   int `json:"found"`
 }
 
 // MethodReport is what one set of rules would have done.

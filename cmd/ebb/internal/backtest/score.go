@@ -270,6 +270,9 @@ func (s *scorer) count(to *tally, name string, a *Alert, p *person) {
 	switch {
 	case few:
 		to.FewDays++
+		if learning {
+			to.early.FewDays++
+		}
 	case !learning:
 		to.verdicts[v]++
 	case v == right:

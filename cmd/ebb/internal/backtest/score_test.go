@@ -167,11 +167,32 @@ func TestTheTimeOfLearningIsToldApart(t *testing.T) {
 		t.Fatalf("judged from day %d, want 120", got)
 	}
 	r := s.detector("silence", []*Alert{fires("early", "silence", 115), fires("late", "silence", 150), fires("late", "silence", 215)})
+	if got, want := r.notJudged(), "not judged: 1 raised while ebb was learning (alerts, a week and per 1,000 count them)"; got != want {
+		t.Errorf("said is %q, want %q", got, want)
+	}
 	if *r.Right != 1 || *r.Wrong != 1 || *r.Lapses != 1 || *r.Found != 1 || r.Alerts != 3 || *r.Learning != (Learning{Alerts: 1, Right: 1, Lapses: 1, Found: 1}) {
 		t.Errorf("%+v, learning %+v", r.Score, r.Learning)
 	}
 	if got := dayOf(newScorer(historyOf(t, 100, told{"a", []int32{0, 100}, 1}), testHorizon, 0).from); got != 30 {
 		t.Errorf("a short history is judged from day %d, want 30", got)
+	}
+}
+
+// The line under the table and its columns add up to the alerts: one that ebb raised while it was learning, of a customer with few days, counts once.
+func TestWhatIsNotJudgedAddsUp(t *testing.T) {
+	h := historyOf(t, 400, told{"few", []int32{0}, 10}, told{"fewer", []int32{170}, 10}, told{"late", every(0, 200, 10), 10})
+	r := newScorer(h, testHorizon, 0).detector("silence", []*Alert{
+		fires("few", "silence", 60), fires("late", "silence", 100), fires("late", "silence", 150), fires("fewer", "silence", 180), fires("late", "silence", 215), fires("late", "silence", 390),
+	})
+	if got, want := r.notJudged(), "not judged: 2 raised while ebb was learning and 1 of customers with less than three active days (alerts, a week and per 1,000 count them)"; got != want {
+		t.Errorf("said is %q, want %q", got, want)
+	}
+	if *r.Right != 1 || *r.Wrong != 1 || *r.Undecided != 1 || r.Alerts != 6 || r.FewDays != 2 || r.Learning.FewDays != 1 {
+		t.Errorf("%+v, learning %+v", r.Score, r.Learning)
+	}
+	r.Detector = "friction"
+	if got := r.notJudged(); got != "" {
+		t.Errorf("of a detector that does not predict: %q", got)
 	}
 }
 

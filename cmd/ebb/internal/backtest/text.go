@@ -53,7 +53,7 @@ func (r *Report) Text(w io.Writer) error {
 			}
 		}
 		for j := range list {
-			for _, s := range []string{list[j].ToldOtherwise(), list[j].WhyMissed()} {
+			for _, s := range []string{list[j].notJudged(), list[j].ToldOtherwise(), list[j].WhyMissed()} {
 				if s != "" {
 					fmt.Fprintf(t, "%s: %s\n", list[j].Detector, s)
 				}
@@ -228,6 +228,28 @@ func (d *DetectorReport) HowMany() string {
 		return fmt.Sprintf("%d %s alerts in all", d.Alerts, words(d.Detector))
 	}
 	return fmt.Sprintf("%.1f %s alerts a week", d.PerWeek, words(d.Detector))
+}
+
+// notJudged says which alerts of a detector that predicts are neither right nor wrong nor not over yet; empty where there are none.
+func (d *DetectorReport) notJudged() string {
+	if !predicts(d.Detector) {
+		return ""
+	}
+	few := d.FewDays
+	var all []string
+	if l := d.Learning; l != nil {
+		few -= l.FewDays
+		if l.Alerts > 0 {
+			all = append(all, fmt.Sprintf("%d raised while ebb was learning", l.Alerts))
+		}
+	}
+	if few > 0 {
+		all = append(all, fmt.Sprintf("%d of customers with less than three active days", few))
+	}
+	if all == nil {
+		return ""
+	}
+	return "not judged: " + list(all, "and") + " (alerts, a week and per 1,000 count them)"
 }
 
 // ToldOtherwise says which alerts of the detector were not told by themselves, or not at once; empty where there are none.
