@@ -514,6 +514,25 @@ feeds:
 	}
 }
 
+// Where only the dates and decimals are a country's own, no fields need to be named.
+func TestATableWithItsOwnDatesNeedsNoFields(t *testing.T) {
+	config := write(t, "sales.yaml", `
+group: backtest
+brokers: [localhost:9092]
+feeds:
+  payments: {topic: payments, mapping: {time: {format: "02.01.2006", zone: UTC}, decimal_comma: true}}
+  complaints: {topic: complaints, mapping: {time: {format: "02.01.2006", zone: UTC}}}
+`)
+	const table = "customer_id;time;topic;type;amount;complaint_id;Ort\nK1;01.01.2024;payment;purchase;1.867,25;;Ulm\nK1;01.02.2024;complaint;opened;;C1;Ulm\nK1;02.02.2024;payment;purchase;1.867;;\n"
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, with(config, write(t, "sales.csv", table)))), &r); err != nil {
+		t.Fatal(err)
+	}
+	if h := r.History; h.Events != 3 || h.Bad != 0 || h.From != "2024-01-01" || h.To != "2024-02-02" || h.Types["complaints/opened"] != 1 || h.Types["payments/purchase"] != 2 {
+		t.Errorf("%+v", h)
+	}
+}
+
 // Amounts such as 1.867 may be thousands: what was read is said, at the top of all forms of the report, if nothing in the table speaks against it.
 func TestAmountsThatLookLikeThousandsAreTold(t *testing.T) {
 	config := func(more string) string {
@@ -638,7 +657,8 @@ func TestComplaintsOfUnknownTypeAreTold(t *testing.T) {
 	if err := r.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	if r.History.Notes != 1 || !strings.Contains(text.String(), "1 complaint records are of a type that ebb does not know") {
+	if r.History.Notes != 1 || !strings.Contains(text.String(), "1 complaint records are of a type that ebb does not know") ||
+		!strings.Contains(text.String(), "\nRead: complaints/note 2, payments/purchase 2\n") {
 		t.Errorf("%+v\n%s", r.History, text.String())
 	}
 }

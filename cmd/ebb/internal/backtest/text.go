@@ -68,7 +68,12 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	r.cohortText(t)
 	r.Migration.text(t)
-	fmt.Fprintf(t, "\nVerdicts are told from %s on; before, ebb was learning. What each figure means: docs/backtest.md\n", r.JudgedFrom)
+	var read []string
+	for _, x := range sortedCounts(h.Types) {
+		read = append(read, x.Name+" "+x.Count)
+	}
+	fmt.Fprintf(t, "\nRead: %s\n", strings.Join(read, ", "))
+	fmt.Fprintf(t, "Verdicts are told from %s on; before, ebb was learning. What each figure means: docs/backtest.md\n", r.JudgedFrom)
 	return t.Flush()
 }
 
