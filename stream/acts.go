@@ -17,6 +17,7 @@ import (
 // customer comes back while somebody writes.
 func (t *task) act(s *source, sl *slot) error {
 	ev := &sl.ev
+	t.feeds[s.feed].rhythm.observe(ev.Time) // it is shown; nobody waits for acts
 	switch {
 	case ev.Kind == event.KindErase:
 		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb does not erase customers"}

@@ -168,6 +168,13 @@ func TestActsAreCarriedOutOnce(t *testing.T) {
 						t.Errorf("%s: %s", who, life)
 					}
 				}
+				for _, s := range r.Status() {
+					for _, f := range s.Feeds {
+						if f.Feed == event.Control && f.LastEvent.IsZero() {
+							t.Errorf("partition %d does not know when somebody acted last", s.Partition)
+						}
+					}
+				}
 				if open := len(w.outcome().open); open != 0 {
 					t.Errorf("%d alerts are open at the end", open)
 				}
