@@ -75,27 +75,11 @@ func (t *task) firstOwner(ctx context.Context) (first []byte, err error) {
 	defer f.Close()
 	p := f.Open(topic, 0, start, t.wake)
 	defer p.Close()
-	for pos := start; pos < end; {
-		b, st := p.Poll()
-		if b == nil {
-			if st.Err != nil {
-				return nil, st.Err
-			}
-			if pos = max(pos, st.Delivered); pos < end {
-				if err := t.await(ctx); err != nil {
-					return nil, err
-				}
-			}
-			continue
-		}
+	err = t.scan(ctx, p, start, end, func(b *batch.Records) (bool, error) {
 		first = firstOwnerIn(b)
-		pos = b.NextOffset()
-		b.Release()
-		if first != nil {
-			return first, nil
-		}
-	}
-	return nil, nil
+		return first == nil, nil
+	})
+	return first, err
 }
 
 // firstOwnerIn is the first claim or task record in a batch, nil if there is none.

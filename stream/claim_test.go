@@ -155,3 +155,31 @@ func TestKilledBetweenClaimAndFirstCut(t *testing.T) {
 		compareSteps(t, w.steps(now), reference(events, now))
 	})
 }
+
+// A changelog whose beginning is cleaned away after its bounds were asked for, and before it is read, is read from where it begins then: at a first start, which looks whose it is, and
+// at one that replays it.
+func TestCleanedWhileItIsRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.adjust = smallCuts
+		for range 2 { // what an earlier group of the name left: the older of the two goes
+			w.broker.Produce(t, w.topic("changelog"), kafkatest.Record{Key: []byte("\x00gone"), Value: []byte{}})
+		}
+		var f kafkatest.Faults
+		w.dial = f.Dial(w.broker.Dial)
+		compact := func() { w.broker.Fake.Compact() }
+		events := settled(3, 20)
+		w.produce(events)
+		f.Before(kafkatest.KeyFetch, compact)
+		r := w.start()
+		w.settled(r)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.disk = state.NewMemDisk()
+		f.Before(kafkatest.KeyFetch, compact)
+		w.settled(w.start())
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+	})
+}

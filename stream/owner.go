@@ -261,7 +261,7 @@ func (o *owner) transact(tx *txn.Transaction, priority txn.Priority) (txn.Result
 // maxReinit bounds how often one transaction is sent again under a new producer epoch.
 const maxReinit = 3
 
-// read passes the committed records of the owner's partition of a topic in [from, end) to f, waiting while an open transaction holds
+// read passes the committed records of the owner's partition of a compacted topic in [from, end) to f, waiting while an open transaction holds
 // them back.
 func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(*batch.Record) error) error {
 	if from >= end {
@@ -269,38 +269,50 @@ func (o *owner) read(ctx context.Context, topic string, from, end int64, f func(
 	}
 	p := o.fetcher.Open(topic, o.partition, from, o.wake)
 	defer p.Close()
-	for pos := from; pos < end; {
-		b, st := p.Poll()
-		if b == nil {
-			if st.Err != nil {
-				return st.Err
-			}
-			if pos = max(pos, st.Delivered); pos >= end {
-				return nil
-			}
-			if err := o.await(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		var err error
+	return o.scan(ctx, p, from, end, func(b *batch.Records) (bool, error) {
 		n, size := b.Len(), 0
-		for i := 0; i < n && err == nil; i++ {
+		for i := range n {
 			rec := b.At(i)
 			if rec.Offset >= end { // what was fetched goes further
 				break
 			}
 			size += len(rec.Key) + len(rec.Value)
-			err = f(&rec)
+			if err := f(&rec); err != nil {
+				return false, err
+			}
 		}
-		pos = min(b.NextOffset(), end)
-		b.Release()
-		if err != nil {
-			return err
+		pos := min(b.NextOffset(), end)
+		o.remaining(end - pos)
+		if o.replayed == nil {
+			return true, nil
 		}
-		o.remaining(max(0, end-pos))
-		if o.replayed != nil {
-			if err := o.replayed(pos, n, size); err != nil {
+		return true, o.replayed(pos, n, size)
+	})
+}
+
+// scan passes the committed batches of a compacted topic in [from, end) to f until it wants no more, waiting while an open transaction holds them back. Where the
+// beginning has been cleaned away since it was asked for, it goes on where the log begins now: nothing that still holds is before that.
+func (o *owner) scan(ctx context.Context, p *fetch.Partition, from, end int64, f func(*batch.Records) (more bool, err error)) error {
+	for pos := from; pos < end; {
+		b, st := p.Poll()
+		if b != nil {
+			more, err := f(b)
+			pos = b.NextOffset()
+			b.Release()
+			if !more || err != nil {
+				return err
+			}
+			continue
+		}
+		var cleaned *fetch.ErrRetentionGap
+		switch pos = max(pos, st.Delivered); {
+		case errors.As(st.Err, &cleaned):
+			pos = cleaned.Start
+			p.SeekTo(pos)
+		case st.Err != nil:
+			return st.Err
+		case pos < end:
+			if err := o.await(ctx); err != nil {
 				return err
 			}
 		}

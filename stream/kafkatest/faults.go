@@ -27,6 +27,7 @@ type Faults struct {
 	lose   map[int16]int
 	refuse map[int16]int
 	seen   map[int16]int
+	before map[int16]func()
 }
 
 var errFault = errors.New("connection cut by a test")
@@ -43,6 +44,16 @@ func (f *Faults) LoseRequests(key int16, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	put(&f.refuse, key, n)
+}
+
+// Before has something done before the next request of the kind is sent, once.
+func (f *Faults) Before(key int16, do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.before == nil {
+		f.before = make(map[int16]func())
+	}
+	f.before[key] = do
 }
 
 // Seen is how many requests of the kind were begun.
@@ -62,6 +73,12 @@ func put(m *map[int16]int, key int16, n int) {
 // begin says what happens to a request.
 func (f *Faults) begin(key int16) (lose, refuse bool) {
 	f.mu.Lock()
+	if do := f.before[key]; do != nil {
+		delete(f.before, key)
+		f.mu.Unlock()
+		do()
+		f.mu.Lock()
+	}
 	defer f.mu.Unlock()
 	if f.seen == nil {
 		f.seen = make(map[int16]int)
