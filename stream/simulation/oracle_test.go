@@ -185,15 +185,15 @@ func (p *person) lives(f *frame, stopped int64) {
 		if i < len(rest) {
 			next = rest[i].at
 		}
-		end := life.end(f, next)
+		end, sure := life.end(f, next)
 		switch {
 		case end > next:
-		case i < len(rest) && next-end < f.unsure(next):
-			p.murky, p.perhaps = true, true // back at the moment at which he was forgotten
+		case i < len(rest) && (!sure || next-end < f.unsure(next)):
+			p.murky, p.perhaps = true, true // back at the moment at which he was forgotten, or perhaps after it
 		case i < len(rest):
 			p.earlier = append(p.earlier, &life)
 			rest, i = rest[i:], 0
-		case end <= f.until:
+		case sure && end <= f.until:
 			p.gone = true
 		default:
 			p.perhaps = true
@@ -202,26 +202,33 @@ func (p *person) lives(f *frame, stopped int64) {
 	p.facts = rest
 }
 
-// end is when a customer is forgotten who does nothing more, if that is before a time.
-func (p *person) end(f *frame, before int64) int64 {
+// end is when a customer is forgotten who does nothing more, if that is before a time. It is not sure if a drop in spending was open when it became unsure which there are: it may keep
+// him, or be over.
+func (p *person) end(f *frame, before int64) (at int64, sure bool) {
 	latest := int64(0)
 	for i := range p.facts {
 		latest = max(latest, p.facts[i].at)
 	}
 	end := latest + f.rules.forget
 	if end > before {
-		return end
+		return end, true
 	}
 	whole := *f
 	whole.until = before
-	all, _ := p.hushed(&whole, p.told(&whole), math.MaxInt64) // what was no news at the end of a quiet history keeps nobody
+	all, unsure := p.of(&whole)
+	all, _ = p.hushed(&whole, all, math.MaxInt64) // what was no news at the end of a quiet history keeps nobody
+	sure = true
 	for _, e := range all {
-		if e.resolved == 0 { // an open alert keeps him
-			return math.MaxInt64
+		switch {
+		case e.resolved != 0:
+			end = max(end, e.resolved)
+		case e.detector == "spend_drop" && unsure != math.MaxInt64:
+			sure = false
+		default: // an open alert keeps him
+			return math.MaxInt64, true
 		}
-		end = max(end, e.resolved)
 	}
-	return end
+	return end, sure
 }
 
 // episodes are all alerts of a customer. Of drops in spending they hold those up to the second result: what comes later depends on
@@ -235,12 +242,6 @@ func (p *person) episodes(f *frame) (all []episode, unsure int64) {
 		}
 	}
 	return p.hushed(f, all, unsure)
-}
-
-// told are all alerts of one life, as if everything were certain.
-func (p *person) told(f *frame) []episode {
-	all, _ := p.of(f)
-	return all
 }
 
 // of are the alerts of one life.
