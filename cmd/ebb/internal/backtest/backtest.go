@@ -83,7 +83,7 @@ func Backtest(ctx context.Context, h *History, o *Options) (r *Report, d *Detail
 func historyReport(h *History) HistoryReport {
 	r := HistoryReport{
 		From: date(dayOf(h.From)), To: date(dayOf(h.To)), Events: h.Events, Customers: len(h.Truth.list), Feeds: map[string]int{}, Types: h.Types,
-		Notes: h.Notes, Thousands: h.Points, Ignored: h.Ignored, Outside: h.Outside, Acts: h.Acts, Bad: h.Bad, BadBy: h.BadBy, BadRows: h.BadRows,
+		Notes: h.Notes, Thousands: h.Thousands, Ignored: h.Ignored, Outside: h.Outside, Acts: h.Acts, Bad: h.Bad, BadBy: h.BadBy, BadRows: h.BadRows,
 	}
 	for f, n := range h.ByFeed {
 		if n > 0 {

@@ -81,6 +81,16 @@ func mustRun(t *testing.T, o cli.BacktestOptions) string {
 	return out
 }
 
+// reported is the report that a run prints for programs.
+func reported(t *testing.T, o cli.BacktestOptions) *backtest.Report {
+	t.Helper()
+	var r backtest.Report
+	if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
 // The report of a small history, member by member. What changes it changes what users are told. The configuration's hash and what the model says are
 // left out: the one changes with every key that is added, the other has tests of its own.
 func TestGoldenReport(t *testing.T) {
@@ -157,10 +167,7 @@ func TestAlertsAreCSV(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "alerts.csv")
 	o := with(plainRules(t), history)
 	o.Alerts = file
-	var r backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := reported(t, o)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -390,13 +397,7 @@ func TestHistoryFromTopics(t *testing.T) {
 	o := with(write(t, "kafka.yaml", text))
 	o.Kafka, o.Brokers, o.Dial = true, b.Addrs, b.Dial
 	o.From, o.Until = time.Date(2024, time.February, 1, 0, 0, 0, 0, time.UTC), time.Date(2024, time.June, 1, 0, 0, 0, 0, time.UTC)
-	var got, want backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, o)), &got); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(mustRun(t, options(t, write(t, "part.csv", asTable(t, head, inTime, []int{0, 1, 2, 3, 4, 5}))))), &want); err != nil {
-		t.Fatal(err)
-	}
+	got, want := reported(t, o), reported(t, options(t, write(t, "part.csv", asTable(t, head, inTime, []int{0, 1, 2, 3, 4, 5}))))
 	if n := len(rows) - len(inTime); got.History.Outside != n {
 		t.Errorf("%d events are outside, want %d", got.History.Outside, n)
 	}
@@ -496,10 +497,7 @@ feeds:
 	for _, table := range []string{rows, "\xef\xbb\xbf" + strings.ReplaceAll(rows, "\n", "\r\n"), strings.ReplaceAll(rows, ";", "\t")} {
 		o := with(config, write(t, "sales.csv", table))
 		o.StopAtBad = true
-		var r backtest.Report
-		if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
-			t.Fatal(err)
-		}
+		r := reported(t, o)
 		if r.History.Events != 3 || r.History.Customers != 2 || r.History.Bad != 0 {
 			t.Errorf("%q: %+v", table, r.History)
 		}
@@ -524,10 +522,7 @@ feeds:
   complaints: {topic: complaints, mapping: {time: {format: "02.01.2006", zone: UTC}}}
 `)
 	const table = "customer_id;time;topic;type;amount;complaint_id;Ort\nK1;01.01.2024;payment;purchase;1.867,25;;Ulm\nK1;01.02.2024;complaint;opened;;C1;Ulm\nK1;02.02.2024;payment;purchase;1.867;;\n"
-	var r backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, with(config, write(t, "sales.csv", table)))), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := reported(t, with(config, write(t, "sales.csv", table)))
 	if h := r.History; h.Events != 3 || h.Bad != 0 || h.From != "2024-01-01" || h.To != "2024-02-02" || h.Types["complaints/opened"] != 1 || h.Types["payments/purchase"] != 2 {
 		t.Errorf("%+v", h)
 	}
@@ -553,11 +548,7 @@ feeds:
 		for i, a := range amounts {
 			table += fmt.Sprintf("K%d;%02d.02.2024;%s;1.5\n", i%2, i+1, a)
 		}
-		var r backtest.Report
-		if err := json.Unmarshal([]byte(mustRun(t, with(config, write(t, "sales.csv", table)))), &r); err != nil {
-			t.Fatal(err)
-		}
-		return &r
+		return reported(t, with(config, write(t, "sales.csv", table)))
 	}
 	for _, amounts := range [][]string{{"950", "1.867", "2.100", "12.000"}, {"12.000", "2.100", "1.867", "950"}} {
 		r := report(t, config(""), amounts...)
@@ -637,10 +628,7 @@ func TestActsAreCounted(t *testing.T) {
 	rows := "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\na,2024-01-02T00:00:00Z,control,acknowledge,,\na,2024-01-03T00:00:00Z,payment,purchase,10,\n"
 	o := options(t, write(t, "acts.csv", rows))
 	o.StopAtBad = true
-	var r backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, o)), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := reported(t, o)
 	if r.History.Acts != 1 || r.History.Events != 2 || r.History.Bad != 0 {
 		t.Errorf("%+v", r.History)
 	}
@@ -649,10 +637,7 @@ func TestActsAreCounted(t *testing.T) {
 // A complaint of a type that nobody knows is a note, as in a live group, and the report says how many there were: it may be the word for one that is opened.
 func TestComplaintsOfUnknownTypeAreTold(t *testing.T) {
 	rows := "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\na,2024-01-02T00:00:00Z,complaint,grumble,,\na,2024-01-02T10:00:00Z,complaint,note,,\na,2024-01-03T00:00:00Z,payment,purchase,10,\n"
-	var r backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, options(t, write(t, "notes.csv", rows)))), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := reported(t, options(t, write(t, "notes.csv", rows)))
 	var text strings.Builder
 	if err := r.Text(&text); err != nil {
 		t.Fatal(err)
@@ -727,10 +712,7 @@ func TestPartialLapseIsJudged(t *testing.T) {
 		}
 	}
 	rules := write(t, "rules.yaml", string(backtest.DefaultConfig())+"detectors: {partial_lapse: {enabled: true}}\n")
-	var r backtest.Report
-	if err := json.Unmarshal([]byte(mustRun(t, with(rules, write(t, "history.csv", b.String())))), &r); err != nil {
-		t.Fatal(err)
-	}
+	r := reported(t, with(rules, write(t, "history.csv", b.String())))
 	i := slices.IndexFunc(r.Methods[0].Detectors, func(d backtest.DetectorReport) bool { return d.Detector == detectors.PartialLapseName })
 	if i < 0 {
 		t.Fatal("partial_lapse is not in the report")

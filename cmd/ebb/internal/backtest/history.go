@@ -61,21 +61,21 @@ type TopicRecord struct {
 
 // History is what was read: events by shard in the order of their times, and what they make true of every customer.
 type History struct {
-	From, To int64 // event time of the first and the last event, ms
-	Events   int
-	Outside  int                 // events before From or from Until on
-	Ignored  int                 // rows that the mapping leaves out
-	Acts     int                 // acts of people, which are not carried out
-	ByFeed   [event.NumFeeds]int // events
-	Types    map[string]int      // how each kind of the contract was met
-	Notes    int                 // complaint records of a type that nobody knows, taken as notes
-	Points   *ThousandsReport    // amounts in tables whose points may stand between thousands, nil for none
-	Bad      int                 // bad rows
-	BadBy    map[string]int      // by reason
-	BadRows  []BadRow            // the first of them
-	Truth    *Truth
-	shards   [shards][]entry
-	bytes    int64
+	From, To  int64 // event time of the first and the last event, ms
+	Events    int
+	Outside   int                 // events before From or from Until on
+	Ignored   int                 // rows that the mapping leaves out
+	Acts      int                 // acts of people, which are not carried out
+	ByFeed    [event.NumFeeds]int // events
+	Types     map[string]int      // how each kind of the contract was met
+	Notes     int                 // complaint records of a type that nobody knows, taken as notes
+	Thousands *ThousandsReport    // amounts in tables whose points may stand between thousands, nil for none
+	Bad       int                 // bad rows
+	BadBy     map[string]int      // by reason
+	BadRows   []BadRow            // the first of them
+	Truth     *Truth
+	shards    [shards][]entry
+	bytes     int64
 }
 
 // entry is one record as it came, with what is needed to put it in order.
@@ -125,18 +125,18 @@ func (l *loader) topic(f stream.FeedConfig) error {
 }
 
 type loader struct {
-	ctx      context.Context
-	o        *InputOptions
-	names    *feedNames
-	points   *thousands
-	decoders [event.NumFeeds]*event.Decoder
-	h        *History
-	rows     int
-	ev       event.Event
+	ctx       context.Context
+	o         *InputOptions
+	names     *feedNames
+	thousands *thousands
+	decoders  [event.NumFeeds]*event.Decoder
+	h         *History
+	rows      int
+	ev        event.Event
 }
 
 func newLoader(ctx context.Context, o *InputOptions) (*loader, error) {
-	l := &loader{ctx: ctx, o: o, names: newFeedNames(o.Feeds), points: newThousands(o.Feeds), h: &History{Types: map[string]int{}, BadBy: map[string]int{}, Truth: newTruth(o.Rates)}}
+	l := &loader{ctx: ctx, o: o, names: newFeedNames(o.Feeds), thousands: newThousands(o.Feeds), h: &History{Types: map[string]int{}, BadBy: map[string]int{}, Truth: newTruth(o.Rates)}}
 	var err error
 	l.decoders, err = decoders(o.Feeds, o.MaxRecordBytes)
 	return l, err
@@ -166,7 +166,7 @@ func (l *loader) file(name string) error {
 		in, label = f, name
 	}
 	l.o.Progress.Begin("reading "+label, size)
-	r := rows{file: label, feeds: l.names, take: l.row(label), bad: l.bad, points: l.points}
+	r := rows{file: label, feeds: l.names, take: l.row(label), bad: l.bad, thousands: l.thousands}
 	err := r.read(&meter{in, l.o.Progress})
 	l.o.Progress.End()
 	return err
@@ -285,7 +285,7 @@ func (l *loader) done() (*History, error) {
 			return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(feedOrder[a.feed], feedOrder[b.feed]), bytes.Compare(a.value, b.value), bytes.Compare(a.key, b.key))
 		})
 	}
-	h.Points = l.points.report()
+	h.Thousands = l.thousands.report()
 	h.Truth.close(h)
 	return h, nil
 }

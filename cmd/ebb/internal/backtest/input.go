@@ -46,8 +46,8 @@ type rows struct {
 	feeds *feedNames
 	take  func(line int, f event.Feed, value []byte) error
 	bad   func(BadRow) error
-	// points sees the amounts of payments in tables.
-	points *thousands
+	// thousands sees the amounts of payments in tables.
+	thousands *thousands
 }
 
 // read reads CSV or JSON lines, whichever it is, and either of them compressed by gzip.
@@ -152,9 +152,13 @@ func (r *rows) lines(in *bufio.Reader) error {
 func (r *rows) give(line int, topic string, value []byte) error {
 	f, ok := r.feeds.of(topic)
 	if !ok {
-		return r.bad(BadRow{r.file, line, reasonTopic, fmt.Sprintf("topic %q is none of %s", topic, r.feeds)})
+		return r.unknownTopic(line, topic)
 	}
 	return r.take(line, f, value)
+}
+
+func (r *rows) unknownTopic(line int, topic string) error {
+	return r.bad(BadRow{r.file, line, reasonTopic, fmt.Sprintf("topic %q is none of %s", topic, r.feeds)})
 }
 
 // separatorOf is what stands between the columns of a table: the one of comma, semicolon and tab that its first line has most of. Spreadsheets
@@ -184,7 +188,7 @@ func (r *rows) table(in *bufio.Reader) error {
 		return fmt.Errorf("%s: no column %s, but %s; give its first line the names customer_id,time,topic,type,amount,extra, "+
 			"or name a configuration (-c) whose mapping reads these columns; docs/backtest.md has an example", r.file, missing, strings.Join(names, ", "))
 	}
-	topic, amounts := slices.Index(names, topicColumn), r.points.in(names)
+	topic, amounts := slices.Index(names, topicColumn), r.thousands.in(names)
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -215,19 +219,19 @@ func (r *rows) tableRow(c *csv.Reader, names []string, topic int, amounts []int,
 	if why != "" {
 		return r.bad(BadRow{r.file, line, reasonExtra, why})
 	}
-	f, known := r.feeds.only, true
+	f := r.feeds.only
 	if topic >= 0 {
-		f, known = r.feeds.of(row[topic])
-	}
-	if known && f == event.Payments {
-		for _, i := range amounts {
-			r.points.note(row[i])
+		var ok bool
+		if f, ok = r.feeds.of(row[topic]); !ok {
+			return r.unknownTopic(line, row[topic])
 		}
 	}
-	if topic < 0 {
-		return r.take(line, f, value)
+	if f == event.Payments {
+		for _, i := range amounts {
+			r.thousands.note(row[i])
+		}
 	}
-	return r.give(line, row[topic], value)
+	return r.take(line, f, value)
 }
 
 // object is a row of CSV as JSON. Empty fields are absent. It says what is wrong, if anything is.
