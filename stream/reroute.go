@@ -440,7 +440,7 @@ func (t *task) lookAtLanes() {
 	}
 	if r.rereads() { // the promises were given to an earlier life
 		r.hold = 0
-		if !t.unheard() { // a live record too: what is earlier may lie there, and a deadline between them
+		if !t.unanswered(&r.status) { // a live record too: what is earlier may lie there, and a deadline between them
 			r.liveFrom = never
 		}
 	}
@@ -451,12 +451,6 @@ func (t *task) lookAtLanes() {
 
 // rereads is true while what an earlier life held is not all here again.
 func (r *reroute) rereads() bool { return r != nil && r.read < r.settled }
-
-// unheard is true when the topic gave no answer for so long that live records must not wait for it any more, as with a feed that is unreachable.
-func (t *task) unheard() bool {
-	st := &t.reroute.status
-	return st.Trouble != nil && !st.Answered.IsZero() && t.now().Sub(st.Answered) > t.cfg.Time.FeedUnreachableAfter
-}
 
 // wait counts the time in which a promise could have come: at the end of the topic, and in small portions, so that a
 // paused process does not count.

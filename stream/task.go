@@ -15,6 +15,7 @@ import (
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream/event"
+	"ebb/stream/fetch"
 	"ebb/stream/txn"
 )
 
@@ -348,11 +349,16 @@ const liveBehind = 2000
 // answered does not count: then it is the cluster or the process that stood still, there is nothing to hold, and the clock
 // stands.
 func (t *task) unreachable(s *source) bool {
-	since := s.status.Answered
+	return s.fetch != nil && s.n == 0 && t.unanswered(&s.status)
+}
+
+// unanswered is true of a partition that gave answers, and none for so long.
+func (t *task) unanswered(st *fetch.Status) bool {
+	since := st.Answered
 	if t.deaf.After(since) {
 		since = t.deaf
 	}
-	return s.fetch != nil && s.n == 0 && s.status.Trouble != nil && !s.status.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
+	return st.Trouble != nil && !st.Answered.IsZero() && t.now().Sub(since) > t.cfg.Time.FeedUnreachableAfter
 }
 
 // hear notes when no feed gives an answer, and says when that begins and ends.
