@@ -1,7 +1,7 @@
 // Command ebb watches customers leave quietly: it reads usage, payment and complaint topics from Kafka and raises an alert
 // when money or activity ebbs away without a word, or when a complaint is left lying.
 //
-// Only the outermost things are here: arguments, signals, the exit code, and the version. What the commands do is in
+// Only the outermost things are here: arguments, signals, and the exit code. What the commands do is in
 // internal/cli.
 package main
 
@@ -12,8 +12,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -31,7 +29,7 @@ func main() {
 func run(args []string) int {
 	ctx, cancel := untilSignalled()
 	defer cancel()
-	v := version()
+	v := cli.BuildVersion()
 	return cli.New(cli.Deps{
 		Streams: cli.Streams{Stdout: os.Stdout, Stderr: os.Stderr},
 		Version: v,
@@ -69,25 +67,4 @@ func untilSignalled() (context.Context, context.CancelFunc) {
 // outside is the real world: the clock of the machine, which is also that of event time, and randomness.
 func outside(log *slog.Logger) app.Outside {
 	return app.Outside{Now: time.Now, Tick: time.Now, Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), Log: log}
-}
-
-// version is what the build knows of itself.
-func version() cli.Version {
-	v := cli.Version{Version: "devel", Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
-		v.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			v.Commit = s.Value
-		case "vcs.time":
-			v.Time = s.Value
-		}
-	}
-	return v
 }

@@ -1,14 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ebb/cmd/ebb/internal/cli"
 )
 
 // Registerer takes metrics.
@@ -20,9 +21,10 @@ type Gatherer = prometheus.Gatherer
 // newRegistry is a registry with what every Go program shows, and the build.
 func newRegistry(version string) (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
+	built := cli.BuildVersion()
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ebb_build_info", Help: "Always 1; the labels tell what runs.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision(), "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": version, "revision": cmp.Or(built.Commit, "unknown"), "goversion": built.Go},
 	}, func() float64 { return 1 })
 	reload := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ebb_config_last_reload_successful", Help: "1 when the configuration that runs is the one that was last read.",
@@ -36,18 +38,6 @@ func newRegistry(version string) (*prometheus.Registry, error) {
 		}
 	}
 	return reg, nil
-}
-
-// revision is the commit that was built, as far as the build knows.
-func revision() string {
-	if b, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range b.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return "unknown"
 }
 
 // metrics serves those of the engine that runs now.

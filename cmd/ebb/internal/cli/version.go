@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -12,6 +14,27 @@ type Version struct {
 	Commit  string `json:"commit,omitempty"` // of the sources, if known
 	Time    string `json:"time,omitempty"`   // of that commit, RFC 3339
 	Go      string `json:"go"`               // version of Go it was built with
+}
+
+// BuildVersion is what the build knows of itself.
+func BuildVersion() Version {
+	v := Version{Version: "devel", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			v.Commit = s.Value
+		case "vcs.time":
+			v.Time = s.Value
+		}
+	}
+	return v
 }
 
 func (v Version) String() string {
