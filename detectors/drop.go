@@ -199,8 +199,7 @@ func (d *drop) nextDay(r *customer.Record, env *Env, test *customer.Drop, day in
 // weighed is the evidence of a test on a day.
 type weighed struct {
 	statistic float64
-	silent    float64 // days without a payment that are priced
-	over      bool    // it is more than the threshold
+	over      bool // it is more than the threshold
 }
 
 // threshold is the larger of two: that which is fitted to simulated customers, and that which the population sets by its own peaks. The latter cannot tell false
@@ -224,9 +223,9 @@ func (d *drop) weigh(r *customer.Record, env *Env, test *customer.Drop, day int3
 	}
 	w := weighed{statistic: test.Statistic()}
 	if to := day - day%pricedEvery - 1; to > test.Last() {
-		w.silent = env.elapsed(r, d.feed, test.Last(), to)
-		w.statistic = test.Silent(w.silent)
-		if test.Absent(w.silent) {
+		silent := env.elapsed(r, d.feed, test.Last(), to) // days without a payment that are priced
+		w.statistic = test.Silent(silent)
+		if test.Absent(silent) {
 			w.statistic = math.Inf(-1)
 		}
 	}

@@ -82,8 +82,8 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	}
 	silent := d.silence(r, env, from, today)
 	if silent >= int32(m.Horizon()) { // gone, and not asked about while he was going: a restart of his own rhythm is needed first
-		if from := d.toldAnew(r, env, h); from == 0 || env.Now < from {
-			return out, from
+		if anew := d.toldAnew(r, env, h); anew == 0 || env.Now < anew {
+			return out, anew
 		}
 		silent = int32(m.Horizon()) - 1 // as far as the model was taught: longer makes him no likelier to come back
 	}
