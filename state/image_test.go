@@ -151,6 +151,16 @@ func TestARestoreIsReadBeforeItIsWritten(t *testing.T) {
 	})
 }
 
+// A restored tail whose deadlines all lie before where a portion of the store's ends hides none of those behind it.
+func TestARestoredTailHidesNoDeadlineBehindIt(t *testing.T) {
+	eachStore(t, func(t *testing.T, open func() Store) {
+		s := open()
+		defer s.Close()
+		must(t, restoredOf(t, s, 10, 400, 500).writeTo(s, nil))
+		sameStore(t, "tail in memory", newOverlay(s, restoredOf(t, s, 0, 10, 600)), 400)
+	})
+}
+
 // A bulk write that was cut off is no harm: the store has no position, and the next one starts from nothing.
 func TestABulkWriteThatWasCutOffIsBegunAnew(t *testing.T) {
 	dir := t.TempDir()

@@ -95,7 +95,7 @@ func (o *overlay) Due(hour int64, limit int, fn func(at int64, id []byte) error)
 			return 0, err
 		}
 	}
-	return NoHour, nil
+	return next, nil
 }
 
 // Scan calls fn for every customer, first for those in memory.
