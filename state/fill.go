@@ -46,7 +46,7 @@ func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
 	}
 	b.SetPosition(r.next)
 	s.floor.Store(floor)
-	s.addMeta(b, floor)
+	s.addMeta(b)
 	if err := s.commitAll(quit); err != nil {
 		return err
 	}

@@ -19,6 +19,39 @@ func encodedRecord(n int64) []byte {
 	return customer.AppendRecord(nil, &e.Record)
 }
 
+// A deadline earlier than all that the store held is found after a crash at any transaction of the write that brings it, when the changelog is
+// replayed: the record may be there already, and say that its entry is too.
+func TestAnEarlierDeadlineSurvivesAWriteCutOff(t *testing.T) {
+	for n := 1; n <= 6; n++ {
+		for _, synced := range []bool{false, true} {
+			disk := NewMemDisk()
+			disk.Shape(1, nil)
+			s := NewMemory(disk)
+			b := &Batch{}
+			b.Set("far", encodedRecord(90))
+			b.Arm(customer.EncodedDeadline(encodedRecord(90)), "far")
+			b.DropDue(Hour(year2026) + 50)
+			b.SetPosition(1)
+			must(t, s.Write(b))
+			replay := func(s Store) error {
+				r := NewRestorer(s)
+				must(t, r.Apply([]byte("near"), encodedRecord(3), 1))
+				return r.Finish(2)
+			}
+			disk.CrashIn(n, synced)
+			if err := replay(s); err != nil && !errors.Is(err, ErrClosed) {
+				t.Fatal(err)
+			}
+			disk.Crash()
+			s = NewMemory(disk)
+			must(t, replay(s))
+			if got, _ := due(t, s, 0, 10); len(got) < 2 || got[0].id != "near" || got[len(got)-1].id != "far" {
+				t.Errorf("crash at %d synced %v: due are %v", n, synced, got)
+			}
+		}
+	}
+}
+
 // Killed at any transaction, a restore goes on where it was and ends with what the changelog says.
 func TestRestoreIsResumable(t *testing.T) {
 	const records, customers = 4000, 600

@@ -291,8 +291,8 @@ func (s *localStore) Due(hour int64, limit int, fn func(at int64, id []byte) err
 }
 
 // Write cuts the batch into transactions in an order in which each may be the last one:
-// timer entries before the records that rely on them, records before the buckets whose
-// entries they replace are dropped, the position at the end.
+// a floor that goes down before the timer entries that it would hide, these before the records that rely on them, records before the buckets whose
+// entries they replace are dropped, a floor that goes up and the position at the end.
 func (s *localStore) Write(b *Batch) error {
 	if b.Empty() {
 		return nil
@@ -313,6 +313,11 @@ func (s *localStore) Write(b *Batch) error {
 			return err
 		}
 	}
+	before := s.floor.Load()
+	lowest := b.lowest(before)
+	if lowest < before {
+		s.add(prefixMeta, metaFloor, number8(lowest))
+	}
 	s.addTimers(b.timers)
 	for _, c := range b.customers {
 		s.add(prefixCustomer, c.id, c.value)
@@ -320,8 +325,11 @@ func (s *localStore) Write(b *Batch) error {
 	for _, key := range old {
 		s.ops = append(s.ops, op{key: key})
 	}
-	floor := b.floor(s.floor.Load())
-	s.addMeta(b, floor)
+	floor := b.lowest(max(before, b.dropBelow))
+	if floor != lowest {
+		s.add(prefixMeta, metaFloor, number8(floor))
+	}
+	s.addMeta(b)
 	if err := s.commitAll(b.quit); err != nil {
 		return err
 	}
@@ -357,19 +365,15 @@ func (s *localStore) armValues(b *Batch) error {
 	return nil
 }
 
-// floor is the first hour that may hold a bucket after the batch.
-func (b *Batch) floor(before int64) int64 {
-	floor := max(before, b.dropBelow)
+// lowest is the first of an hour and those of the batch's timer entries.
+func (b *Batch) lowest(hour int64) int64 {
 	for i := range b.timers {
-		floor = min(floor, Hour(b.timers[i].At))
+		hour = min(hour, Hour(b.timers[i].At))
 	}
-	return floor
+	return hour
 }
 
-func (s *localStore) addMeta(b *Batch, floor int64) {
-	if floor != s.floor.Load() {
-		s.add(prefixMeta, metaFloor, number8(floor))
-	}
+func (s *localStore) addMeta(b *Batch) {
 	for _, m := range b.meta {
 		s.add(prefixMeta, m.name, m.value)
 	}
