@@ -473,8 +473,14 @@ func TestComplaints(t *testing.T) {
 			[]Complaint{{ID: "T-1", Resolved: t0 + 5*h}},
 			ComplaintUnknown | ComplaintRepeated,
 		},
+		{
+			"so it does days later, while the customer goes on",
+			[]*event.Event{step(5, event.KindResolved, normal), step(165, event.KindNote, normal), step(1, event.KindOpened, high)},
+			[]Complaint{{ID: "T-1", Resolved: t0 + 5*h}},
+			ComplaintUnknown | ComplaintRepeated,
+		},
 		{"a response to nothing is counted", []*event.Event{step(5, event.KindResponded, normal)}, nil, ComplaintUnknown},
-		{"a resolution without an opening is forgotten in time", []*event.Event{step(5, event.KindResolved, normal), step(60, event.KindNote, normal)}, nil, ComplaintUnknown},
+		{"a resolution without an opening is forgotten in time", []*event.Event{step(5, event.KindResolved, normal), step(174, event.KindNote, normal)}, nil, ComplaintUnknown},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			p := testParams()

@@ -6,10 +6,6 @@ import (
 	"ebb/stream/event"
 )
 
-// closedKept is how long a complaint whose opening was not seen is remembered as resolved, so that an opening that comes
-// late does not start a clock that nobody stops.
-const closedKept = 48 * hourMs
-
 // applyComplaint takes one step of a complaint.
 func (r *Record) applyComplaint(e *event.Event, p *Params) Outcome {
 	at := max(e.Time, 1)
@@ -289,13 +285,14 @@ func (r *Record) drop(i int) {
 }
 
 // prune drops complaints that have ended for good: those with an open alert stay until it is resolved, so that its
-// evidence still has the timeline.
+// evidence still has the timeline. One whose opening was not seen is remembered as long as the others, so that an opening that comes
+// late does not start a clock that nobody stops.
 func (r *Record) prune(now int64) {
 	for i := len(r.Complaints) - 1; i >= 0; i-- {
 		c := &r.Complaints[i]
 		switch {
 		case c.Resolved == 0, r.hasSubject(c.ID):
-		case c.Opened == 0 && now-c.Resolved < closedKept, c.Opened != 0 && !c.Case.Told && now-c.Resolved < SatisfiedAfter:
+		case !c.Case.Told && now-c.Resolved < SatisfiedAfter:
 		default:
 			r.drop(i)
 		}

@@ -499,8 +499,39 @@ func (p *person) portrait(r *rules) []string {
 		}
 	}
 	for id, at := range open {
-		lines = append(lines, fmt.Sprintf("complaint %s open since %d", id, at))
+		lines = append(lines, fmt.Sprint(openLine(id), at))
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+func openLine(ticket string) string { return "complaint " + ticket + " open since " }
+
+// resolvedKept is how long a complaint is remembered after its resolution.
+const resolvedKept = 7 * 24 * hourMs
+
+// reappeared are the complaints that may be forgotten as resolved before their opening comes: it lies behind the resolution in the topic, and something
+// of the customer happened long after that.
+func (p *person) reappeared() []string {
+	var out []string
+	latest := int64(0)
+	for i := range p.facts {
+		latest = max(latest, p.facts[i].at)
+	}
+	resolved := map[string]*fact{}
+	for i := range p.facts {
+		if f := &p.facts[i]; f.kind == "resolved" {
+			resolved[f.ticket] = f
+		}
+	}
+	for i := range p.facts {
+		f := &p.facts[i]
+		if f.kind != "opened" {
+			continue
+		}
+		if end := resolved[f.ticket]; end != nil && end.offset < f.offset && latest-end.at >= resolvedKept {
+			out = append(out, f.ticket)
+		}
+	}
+	return out
 }
