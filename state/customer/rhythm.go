@@ -2,7 +2,6 @@ package customer
 
 import (
 	"math"
-	"sync/atomic"
 
 	"ebb/stream/event"
 )
@@ -111,34 +110,10 @@ func ln(gap int32) float64 {
 	return math.Log(float64(gap))
 }
 
-// fadings is what is left of each Decayed after a gap, for a horizon.
-type fadings struct {
-	horizon int
-	short   [shortGaps][3]float32
-}
-
-// faded is for the horizon that was asked for last; a process has one.
-var faded atomic.Pointer[fadings]
-
 // left is what is left of each Decayed after a gap in days.
 func left(gap int32, horizon int) (l [3]float32) {
-	if gap >= 0 && gap < shortGaps {
-		if t := faded.Load(); t != nil && t.horizon == horizon {
-			return t.short[gap]
-		}
-		t := &fadings{horizon: horizon}
-		for days := range t.short {
-			t.short[days] = leftAfter(days, horizon)
-		}
-		faded.Store(t)
-		return t.short[gap]
-	}
-	return leftAfter(int(gap), horizon)
-}
-
-func leftAfter(days, horizon int) (l [3]float32) {
 	for j, half := range halfLives(horizon) {
-		l[j] = float32(decay(float64(days), half))
+		l[j] = float32(decay(float64(gap), half))
 	}
 	return l
 }
