@@ -111,7 +111,7 @@ func (w *world) check() {
 }
 
 func (w *world) frame() *frame {
-	return &frame{rules: &w.plan.rules, origin: w.origin, blur: w.plan.blur, mixed: w.plan.mixed(), until: w.end, spoke: w.spoke, parts: w.plan.parts}
+	return &frame{rules: &w.plan.rules, origin: w.origin, blur: w.plan.blur, mixed: w.plan.mixed(), until: w.end, spoke: w.spoke, parts: w.plan.parts, forwards: w.plan.reroute}
 }
 
 // told is an alert step as a subscriber reads it.

@@ -166,6 +166,8 @@ type frame struct {
 	// spoke is when the quiet history of a partition ended, in event time; nil: there was none.
 	spoke map[int32]int64
 	parts int32
+	// forwards: what lies in the wrong partition is forwarded.
+	forwards bool
 }
 
 // unsure is how far apart two times must lie for their order to be certain.
@@ -428,6 +430,9 @@ func (p *person) drops(f *frame) (out []episode, unsure int64) {
 			return out, x.at // payments of the day before may have been unread
 		}
 		slack := f.unsure(x.at)
+		if f.forwards && v != judge(d-1) { // what others forward of the day before may be unread for as long as one of them is held up
+			slack = dayMs
+		}
 		switch {
 		case e == nil && v.fires:
 			out = append(out, episode{customer: p.id, detector: "spend_drop", fired: x.at, slack: slack})
