@@ -92,9 +92,6 @@ func (w *world) check() {
 		}
 	}
 	tr.sort()
-	if w.plan.cfg.Quiet {
-		w.spoke = map[int32]int64{}
-	}
 	w.checkPositions()
 	for _, p := range tr.people {
 		p.lives(w.frame(), w.stopped)
@@ -358,7 +355,9 @@ func (w *world) follow(p int32, at stream.TaskRecord, r *kgo.Record) stream.Task
 	case next.Quiet && !at.Quiet:
 		w.complain("went back", "partition %d to its quiet history", p)
 	case at.Quiet && !next.Quiet:
-		w.spoke[p] = next.Clock
+		if _, heard := w.spoke[p]; !heard {
+			w.spoke[p] = next.Clock
+		}
 	}
 	return next
 }

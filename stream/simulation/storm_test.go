@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"ebb/stream"
 )
 
 // This file is what goes wrong by the clock, at machines and at brokers.
@@ -164,7 +166,7 @@ func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 		w.tell(coordinatorMoved, "all of them")
 		f.RehashCoordinators()
 	case 3:
-		if w.compactable() {
+		if w.compactable() && w.hear() {
 			w.tell(compacted, "all compacted topics")
 			f.Compact()
 		}
@@ -177,6 +179,36 @@ func (w *world) cluster(rng *rand.Rand, wg *sync.WaitGroup) {
 			w.refuse(rng)
 		}
 	}
+}
+
+// hear notes which quiet histories have ended: of the task records that say so the last one may be left by a compaction. It returns false if it cannot
+// read them.
+func (w *world) hear() bool {
+	for p := range w.plan.parts {
+		if _, ok := w.spoke[p]; ok || !w.plan.cfg.Quiet {
+			continue
+		}
+		all, err := w.phone.log("changelog", p)
+		if err != nil {
+			return false
+		}
+		written := map[int64][]byte{}
+		for _, r := range all {
+			if !r.Attrs.IsControl() {
+				if string(r.Key) == stream.TaskKey {
+					written[r.ProducerID] = r.Value
+				}
+				continue
+			}
+			at, err := stream.ReadTaskRecord(written[r.ProducerID])
+			if isCommit(r) && err == nil && !at.Quiet {
+				w.spoke[p] = at.Clock
+				break
+			}
+			delete(written, r.ProducerID)
+		}
+	}
+	return true
 }
 
 // compactable says whether the embedded broker would compact as a real one does. What an open transaction wrote it takes for newer than what

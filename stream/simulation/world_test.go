@@ -82,6 +82,9 @@ func newWorld(t *testing.T, p *plan) *world {
 	t.Helper()
 	b := kafkatest.Virtual(t, kafkatest.Options{Brokers: p.brokers})
 	w := &world{t: t, plan: p, broker: b, phone: newPhone(b), book: &book{}, began: time.Now(), calmed: make(chan struct{})}
+	if p.cfg.Quiet {
+		w.spoke = map[int32]int64{}
+	}
 	// Days of customers begin where the world does not.
 	w.origin = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).UnixMilli() + int64(p.seed%977)*89_123
 	compact := map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
