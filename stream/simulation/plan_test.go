@@ -266,6 +266,9 @@ func (p *plan) config(rng *rand.Rand) stream.Config {
 		},
 		Cache: pick[int64](rng, 4<<10, 32<<10, 1<<20), FlushAge: ms(10, 50, 500),
 	}
+	if cfg.Quiet { // what a history has kept back is told in one cut, so that it ends at one moment; of several cuts some may lie days before it
+		cfg.Cut.MaxBytes = max(cfg.Cut.MaxBytes, 64<<10)
+	}
 	for i, f := range feeds {
 		cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Feed(i), Topic: f})
 	}
