@@ -50,6 +50,7 @@ func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
 	if err := s.commitAll(quit); err != nil {
 		return err
 	}
+	s.begun = s.piece > 0
 	s.db.note(r.next)
 	return nil
 }

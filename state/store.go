@@ -181,6 +181,7 @@ type localStore struct {
 	writing turn   // had by Write and fill; guards what follows
 	epoch   uint32 // counts the openings that wrote timers: makes the keys of pieces unique
 	piece   uint32 // next piece of this opening
+	begun   bool   // the epoch is in the store
 	ops     []op
 	arena   []byte
 }
@@ -333,6 +334,7 @@ func (s *localStore) Write(b *Batch) error {
 	if err := s.commitAll(b.quit); err != nil {
 		return err
 	}
+	s.begun = s.begun || len(b.timers) > 0
 	s.floor.Store(floor)
 	if b.moved {
 		s.db.note(b.position)
@@ -406,10 +408,10 @@ func (s *localStore) bytes(prefix byte, name string) []byte {
 }
 
 // addTimers packs the entries into pieces of their buckets. The epoch goes before the first
-// piece of an opening: after a crash in the middle of a batch the next opening must not
+// piece of an opening, and again until a batch was written as a whole: after a crash in the middle of one the next opening must not
 // write over pieces that are there already.
 func (s *localStore) addTimers(timers []Timer) {
-	if len(timers) > 0 && s.piece == 0 {
+	if len(timers) > 0 && !s.begun {
 		s.add(prefixMeta, metaEpoch, number8(int64(s.epoch)))
 	}
 	slices.SortFunc(timers, func(a, b Timer) int { return cmp.Compare(a.At, b.At) })

@@ -246,6 +246,31 @@ func TestStoreRefusesToTouchTheReserve(t *testing.T) {
 	}
 }
 
+// What is written after a write that the reserve refused is not written over by the next opening.
+func TestTimersAfterARefusedWriteAreNotWrittenOver(t *testing.T) {
+	disk := NewMemDisk()
+	write := func(s Store, id string, next int64) error {
+		b := &Batch{}
+		b.Arm(year2026, id)
+		b.SetPosition(next)
+		return s.Write(b)
+	}
+	s := NewMemory(disk)
+	disk.Fill(true)
+	if err := write(s, "a", 1); !errors.Is(err, ErrDiskReserve) {
+		t.Fatal(err)
+	}
+	disk.Fill(false)
+	must(t, write(s, "a", 1))
+	disk.Crash()
+	s = NewMemory(disk)
+	must(t, write(s, "b", 2))
+	must(t, write(s, "c", 3))
+	if got, _ := due(t, s, 0, 10); len(got) != 3 {
+		t.Errorf("due are %v, want all three customers", got)
+	}
+}
+
 func TestOpenRefusesADiskWithoutRoom(t *testing.T) {
 	_, err := OpenBadger(filepath.Join(t.TempDir(), "p"), Options{
 		ReserveBytes: 1 << 30, Free: func(string) (int64, error) { return 1 << 20, nil },
