@@ -46,11 +46,12 @@ func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
 	}
 	b.SetPosition(r.next)
 	s.floor.Store(floor)
+	s.highest = max(s.highest, floor)
 	s.addMeta(b)
 	if err := s.commitAll(quit); err != nil {
 		return err
 	}
-	s.begun = s.piece > 0
+	s.begun, s.highest = s.piece > 0, floor
 	s.db.note(r.next)
 	return nil
 }

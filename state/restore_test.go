@@ -52,6 +52,83 @@ func TestAnEarlierDeadlineSurvivesAWriteCutOff(t *testing.T) {
 	}
 }
 
+// The same holds without a crash, when the disk runs down to its reserve in the middle of that write and has room again later.
+func TestAnEarlierDeadlineSurvivesAWriteThatWaits(t *testing.T) {
+	for n := 1; n <= 6; n++ {
+		disk := NewMemDisk()
+		s := NewMemory(disk)
+		b := &Batch{}
+		b.Set("far", encodedRecord(90))
+		b.Arm(customer.EncodedDeadline(encodedRecord(90)), "far")
+		b.DropDue(Hour(year2026) + 50)
+		b.SetPosition(1)
+		must(t, s.Write(b))
+		r := NewRestorer(s)
+		must(t, r.Apply([]byte("near"), encodedRecord(3), 1))
+		kept, err := r.Keep(2)
+		must(t, err)
+		o := newOverlay(s, kept)
+		left := n
+		disk.Shape(1, func() {
+			left--
+			disk.Fill(left == 0)
+		})
+		if err := o.Write(&Batch{}); err != nil && !errors.Is(err, ErrDiskReserve) {
+			t.Fatal(err)
+		}
+		disk.Shape(1, nil)
+		disk.Fill(false)
+		must(t, o.Write(&Batch{}))
+		if got, _ := due(t, o, 0, 10); len(got) < 2 || got[0].id != "near" || got[len(got)-1].id != "far" {
+			t.Errorf("refused after %d transactions: due are %v", n, got)
+		}
+	}
+}
+
+// Nor does a floor that a refused write had raised already hide what the next write brings, wherever that is cut off.
+func TestAFloorThatARefusedWriteRaisedHidesNothing(t *testing.T) {
+	for refused := range 8 {
+		for crash := range 8 {
+			disk := NewMemDisk()
+			s := NewMemory(disk)
+			far := func(below, next int64) *Batch {
+				b := &Batch{}
+				b.Set("far", encodedRecord(90))
+				b.Arm(customer.EncodedDeadline(encodedRecord(90)), "far")
+				b.DropDue(Hour(year2026) + below)
+				b.SetPosition(next)
+				return b
+			}
+			must(t, s.Write(far(40, 1)))
+			left := refused + 1
+			disk.Shape(1, func() {
+				left--
+				disk.Fill(left == 0)
+			})
+			if err := s.Write(far(50, 2)); err != nil && !errors.Is(err, ErrDiskReserve) {
+				t.Fatal(err)
+			}
+			disk.Shape(1, nil)
+			disk.Fill(false)
+			b := far(50, 3)
+			b.Set("near", encodedRecord(45))
+			b.Arm(customer.EncodedDeadline(encodedRecord(45)), "near")
+			disk.CrashIn(crash+1, true)
+			if err := s.Write(b); err != nil && !errors.Is(err, ErrClosed) {
+				t.Fatal(err)
+			}
+			disk.Crash()
+			s = NewMemory(disk)
+			r := NewRestorer(s)
+			must(t, r.Apply([]byte("near"), encodedRecord(45), 2))
+			must(t, r.Finish(3))
+			if got, _ := due(t, s, 0, 10); len(got) < 2 || got[0].id != "near" {
+				t.Errorf("refused after %d, crash at %d: due are %v", refused+1, crash+1, got)
+			}
+		}
+	}
+}
+
 // Killed at any transaction, a restore goes on where it was and ends with what the changelog says.
 func TestRestoreIsResumable(t *testing.T) {
 	const records, customers = 4000, 600

@@ -179,6 +179,7 @@ type localStore struct {
 	now   func() time.Time
 
 	writing turn   // had by Write and fill; guards what follows
+	highest int64  // what the floor in the engine may be: more than floor where a write did not end
 	epoch   uint32 // counts the openings that wrote timers: makes the keys of pieces unique
 	piece   uint32 // next piece of this opening
 	begun   bool   // the epoch is in the store
@@ -206,6 +207,7 @@ func openStore(db engine, now func() time.Time) (*localStore, error) {
 		return nil, err
 	}
 	s.floor.Store(floor)
+	s.highest = floor
 	s.epoch = uint32(epoch + 1)
 	return s, nil
 }
@@ -316,8 +318,9 @@ func (s *localStore) Write(b *Batch) error {
 	}
 	before := s.floor.Load()
 	lowest := b.lowest(before)
-	if lowest < before {
+	if lowest < s.highest {
 		s.add(prefixMeta, metaFloor, number8(lowest))
+		s.floor.Store(lowest) // whatever becomes of the rest: what is written again then may not tell of it
 	}
 	s.addTimers(b.timers)
 	for _, c := range b.customers {
@@ -329,12 +332,14 @@ func (s *localStore) Write(b *Batch) error {
 	floor := b.lowest(max(before, b.dropBelow))
 	if floor != lowest {
 		s.add(prefixMeta, metaFloor, number8(floor))
+		s.highest = max(s.highest, floor)
 	}
 	s.addMeta(b)
 	if err := s.commitAll(b.quit); err != nil {
 		return err
 	}
 	s.begun = s.begun || len(b.timers) > 0
+	s.highest = floor
 	s.floor.Store(floor)
 	if b.moved {
 		s.db.note(b.position)
