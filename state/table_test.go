@@ -60,12 +60,14 @@ type sim struct {
 	disk  *MemDisk
 	log   changelog
 	store Store
-	full  atomic.Bool // the disk is below its reserve
+	full  atomic.Bool  // the disk is below its reserve
+	fills atomic.Int64 // after so many transactions it is, in the middle of a write; 0: it is not going to be
 	table *Table
 	o     TableOptions
 	now   time.Time
 	clock int64
 	ids   int // customers there may be
+	hours int // in which their deadlines lie
 
 	live, committed map[string]naive
 	inCut           map[string]naive
@@ -78,7 +80,7 @@ type naive struct{ content, deadline int64 }
 
 func newSim(t *testing.T, seed uint64, o TableOptions) *sim {
 	s := &sim{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: NewMemDisk(), o: o, ids: 200,
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), disk: NewMemDisk(), o: o, ids: 200, hours: 15 * 24,
 		now: time.Unix(0, 0), clock: year2026,
 		live: map[string]naive{}, committed: map[string]naive{},
 	}
@@ -107,7 +109,7 @@ func (s *sim) event() error {
 	}
 	s.counter++
 	bump(e, s.counter)
-	deadline := s.clock + int64(s.rng.IntN(15*24))*HourMillis + 1
+	deadline := s.clock + int64(s.rng.IntN(s.hours))*HourMillis + 1
 	if s.rng.IntN(10) == 0 {
 		deadline = 0
 	}
@@ -205,6 +207,8 @@ func (s *sim) step() error {
 			return err
 		}
 		s.full.Store(s.rng.IntN(4) == 0)
+		s.disk.Fill(s.rng.IntN(4) == 0)
+		s.fills.Store(s.rng.Int64N(12))
 		return s.settle()
 	}
 }
@@ -235,14 +239,28 @@ func (s *sim) drain() {
 	if s.table.flushing != nil {
 		must(s.t, s.table.landed(<-s.table.flushed))
 	}
-	s.full.Store(false)
+	s.room()
 	must(s.t, s.table.Drain(s.t.Context()))
+}
+
+// fill is called before each transaction.
+func (s *sim) fill() {
+	if s.fills.Load() > 0 && s.fills.Add(-1) == 0 {
+		s.disk.Fill(true)
+	}
+}
+
+// room gives the disk room again.
+func (s *sim) room() {
+	s.fills.Store(0)
+	s.full.Store(false)
+	s.disk.Fill(false)
 }
 
 // open restores: the store as it is, then the changelog from its position on.
 func (s *sim) open() {
 	s.store = &refusing{Store: NewMemory(s.disk), full: &s.full}
-	s.full.Store(false)
+	s.room()
 	from, err := s.store.Position()
 	must(s.t, err)
 	if from > int64(len(s.log.keys)) {
@@ -305,7 +323,8 @@ func TestTableAgainstPlainMaps(t *testing.T) {
 		}
 		s := newSim(t, seed, o)
 		s.ids = []int{200, 200, 20}[seed%3]
-		s.disk.Shape([]int{txnKeys, 1, 7}[seed/3%3], nil)
+		s.hours = []int{15 * 24, 5}[seed/9%2]
+		s.disk.Shape([]int{txnKeys, 1, 7}[seed/3%3], s.fill)
 		for i := range 3000 {
 			err := s.step()
 			switch {
@@ -314,7 +333,7 @@ func TestTableAgainstPlainMaps(t *testing.T) {
 			case err != nil:
 				t.Fatalf("seed %d step %d: %v", seed, i, err)
 			}
-			if i%500 == 0 {
+			if i%[]int{500, 60}[seed/18%2] == 0 {
 				s.rest()
 				s.disk.CrashIn(1+s.rng.IntN(20), s.rng.IntN(2) == 0)
 			}
