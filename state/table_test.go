@@ -656,6 +656,29 @@ func TestTimersComeUpInOneOrder(t *testing.T) {
 	}
 }
 
+// Entries that were popped take no memory, though there is always one left when the next hour is opened.
+func TestPoppedTimersTakeNoMemory(t *testing.T) {
+	const hourly = 10
+	q := newTimers(NewMemory(NewMemDisk()), 1000)
+	most := 0
+	for i := range int64(5000) {
+		at := year2026 + i*HourMillis/hourly
+		q.add(at+HourMillis, "c", 1)
+		if (i+1)%hourly == 0 {
+			continue // the last of an hour comes up after the next one was opened
+		}
+		for ok := true; ok; {
+			var err error
+			_, ok, err = q.pop(at)
+			must(t, err)
+		}
+		most = max(most, cap(q.due))
+	}
+	if most > 10*hourly {
+		t.Errorf("room for %d entries that are due, with %d an hour", most, hourly)
+	}
+}
+
 // A deadline that every event moves later costs one entry, not one an event.
 func TestALaterDeadlineAddsNoEntry(t *testing.T) {
 	tab := NewTable(NewMemory(NewMemDisk()), TableOptions{})

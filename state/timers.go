@@ -143,8 +143,9 @@ func (q *timers) open(hour int64) error {
 		q.horizon = next
 	}
 	q.opened = max(q.opened, hour)
-	if q.popped == len(q.due) {
-		q.due, q.popped, q.told = q.due[:0], 0, 0
+	if len(q.hours) > 0 && q.hours[0] <= q.opened { // what was popped gives its room to what comes in: something is always left where deadlines are many
+		q.due = slices.Delete(q.due, 0, q.popped)
+		q.popped, q.told = 0, max(0, q.told-q.popped)
 	}
 	for len(q.hours) > 0 && q.hours[0] <= q.opened {
 		var h int64
