@@ -146,7 +146,7 @@ func (h *Rhythm) add(day int32, amount event.Money, horizon int, near func() nei
 // advance begins a day after Last.
 func (h *Rhythm) advance(day int32, horizon int) {
 	gap := day - int32(h.Last)
-	h.countGap(gap, 1)
+	h.countGap(gap)
 	h.LongestBefore = h.LongestGap()
 	h.Gap, h.GapBefore = uint16(gap), h.Gap
 	h.LnGap = h.LnGap*LnGapDecay + lnGap(gap)
@@ -159,10 +159,16 @@ func (h *Rhythm) advance(day int32, horizon int) {
 	h.Count += min(1, math.MaxUint16-h.Count)
 }
 
-// countGap adds gaps of one length to the sums, or takes them away.
-func (h *Rhythm) countGap(gap int32, n int64) {
-	h.SumGapSquares += uint64(n * int64(gap) * int64(gap))
-	h.SumLnGap += uint32(n * int64(lnDays(gap)))
+// countGap adds a gap to the sums.
+func (h *Rhythm) countGap(gap int32) {
+	h.SumGapSquares += uint64(gap) * uint64(gap)
+	h.SumLnGap += lnDays(gap)
+}
+
+// dropGap takes a gap out of the sums, but no more than is in them: where days are not known that lie in it, it was counted in pieces.
+func (h *Rhythm) dropGap(gap int32) {
+	h.SumGapSquares -= min(uint64(gap)*uint64(gap), h.SumGapSquares)
+	h.SumLnGap -= min(lnDays(gap), h.SumLnGap)
 }
 
 // insert counts a day before Last that did not count yet.
@@ -176,14 +182,14 @@ func (h *Rhythm) insert(day int32, n neighbours, horizon int) {
 		h.Decayed[j] += l[j]
 	}
 	if day < first {
-		h.countGap(first-day, 1)
+		h.countGap(first - day)
 		h.older(first - day)
 		h.First = uint16(day)
 	} else {
 		before, after := h.around(day, n)
-		h.countGap(after-before, -1)
-		h.countGap(after-day, 1)
-		h.countGap(day-before, 1)
+		h.dropGap(after - before)
+		h.countGap(after - day)
+		h.countGap(day - before)
 		h.split(before, day, after)
 	}
 	h.Count += min(1, math.MaxUint16-h.Count)
@@ -228,12 +234,12 @@ func (h *Rhythm) split(before, day, after int32) {
 	a, b, whole := lnGap(day-before), lnGap(after-day), lnGap(after-before)
 	switch after {
 	case int32(h.Last):
-		h.LnGap = (h.LnGap-whole+a)*LnGapDecay + b
+		h.LnGap = (max(h.LnGap-whole, 0)+a)*LnGapDecay + b
 		h.Gap, h.GapBefore = uint16(after-day), uint16(day-before)
 		h.LongestBefore = max(h.LongestBefore, uint16(day-before))
 	case int32(h.Last) - int32(h.Gap):
 		newest := lnGap(int32(h.Gap))
-		h.LnGap = (((h.LnGap-newest)/LnGapDecay-whole+a)*LnGapDecay+b)*LnGapDecay + newest
+		h.LnGap = ((max((h.LnGap-newest)/LnGapDecay-whole, 0)+a)*LnGapDecay+b)*LnGapDecay + newest
 		h.GapBefore = uint16(after - day)
 	}
 }

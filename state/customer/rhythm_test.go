@@ -125,6 +125,29 @@ func TestRhythmOfLateDays(t *testing.T) {
 	}
 }
 
+// Of complaints the windows know nothing. What comes late between days of complaints takes no more out of the sums than is in them.
+func TestRhythmOfLateDaysBesideComplaints(t *testing.T) {
+	p := rhythmParams()
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		r := &Record{}
+		at := func(day int, feed event.Feed, kind event.Kind) {
+			r.Apply(&event.Event{Feed: feed, Kind: kind, Time: int64(day) * dayMs, ComplaintID: []byte("T"), Quantity: 1}, &p)
+		}
+		at(10000, event.Usage, event.KindUsage)
+		for day := 10001; day < 10020; day++ {
+			at(day, event.Complaints, event.KindCustomerReplied)
+		}
+		at(10020, event.Usage, event.KindUsage)
+		for range 1 + rng.IntN(5) {
+			at(10001+rng.IntN(19), event.Usage, event.KindUsage)
+		}
+		if h := r.Rhythms().Activity; h.SumGapSquares > 20*20 || h.SumLnGap > 20*LnUnit || h.LnGap < 0 {
+			t.Fatalf("seed %d: %+v", seed, h)
+		}
+	}
+}
+
 // distance is the largest difference of two rhythms, infinite where what is exact differs.
 func distance(a, b *Rhythm) float64 {
 	x, y := *a, *b
