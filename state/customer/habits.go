@@ -155,11 +155,16 @@ func (h *Habit) before(o *Habit, day int32) bool {
 	return h.worth(day) < o.worth(day)
 }
 
-// beside says of a late day what a rhythm knows by itself: its last days.
+// beside says of a late day what a rhythm knows by itself: its last days. Of one between those and the first it takes the gap that it lies in for a usual one.
 func (h *Rhythm) beside(day int32) neighbours {
 	n := neighbours{before: -1, after: -1}
 	last := int32(h.Last)
 	days := [...]int32{last, last - int32(h.Gap), last - int32(h.Gap) - int32(h.GapBefore), int32(h.First)}
+	if oldest, first := days[2], days[3]; int(h.Count) > len(days) && first < day && day < oldest {
+		usual := int32(h.MeanGap() + 0.5)
+		before := max(first, day-usual/2)
+		return neighbours{before: before, after: min(before+usual, oldest), known: usual < 2}
+	}
 	for _, d := range days {
 		switch {
 		case d == day:

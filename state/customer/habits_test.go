@@ -92,6 +92,30 @@ func TestHabitKinds(t *testing.T) {
 	}
 }
 
+// What comes late, between days of which a habit does not know any more, changes its sums little.
+func TestLatePaymentsOfHabits(t *testing.T) {
+	p := habitParams()
+	for _, gap := range []int{1, 7, 30} {
+		for late := 1; late < 20; late++ {
+			r, inTime := &Record{ID: "c"}, &Record{ID: "c"}
+			for i := range 40 {
+				e := payFor(1000+gap*i, "bread", 10)
+				inTime.Apply(e, &p)
+				if i != 39-late {
+					r.Apply(e, &p)
+				}
+			}
+			for _, at := range []int{39 - late, 38 - late} { // one that had not come, and another one of a day that is known
+				r.Apply(payFor(1000+gap*at, "bread", 10), &p)
+			}
+			got, want := &r.Habits()[0].Rhythm, &inTime.Habits()[0].Rhythm
+			if got.SumGapSquares < want.SumGapSquares/2 || got.SumGapSquares > 2*want.SumGapSquares || got.SumLnGap > 2*want.SumLnGap+2*LnUnit {
+				t.Errorf("every %d days, the %d. before the newest comes late: %+v, in time %+v", gap, late, got, want)
+			}
+		}
+	}
+}
+
 func TestHabitsAreStored(t *testing.T) {
 	p := habitParams()
 	r, other := &Record{ID: "c"}, &Record{ID: "d"}
