@@ -117,6 +117,7 @@ func (d *Drop) Take(gap, amount float64) {
 	d.amounts2 = float32(float64(d.amounts2)*keep + amount*amount)
 	if d.Ready() && w < dropReady {
 		d.Restart()
+		d.peak, d.peaked = oddsLeast*oddsUnit, oddsLeast*oddsUnit
 	}
 }
 

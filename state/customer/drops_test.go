@@ -237,6 +237,31 @@ func TestDropPeak(t *testing.T) {
 	}
 }
 
+// That of the block in which a test begins is of the days since then, whether or not the record was stored meanwhile.
+func TestDropPeakOfTheFirstBlock(t *testing.T) {
+	p := dropParams()
+	for _, from := range []int{28*700 + 1, 28*700 + 27} { // it is ready in the block of its first day, or in the next one
+		kept, stored := &Record{}, &Record{}
+		for i := range 50 {
+			for _, r := range []*Record{kept, stored} {
+				r.Apply(purchase(from+i, 10*event.MoneyUnit, uint64(i+1)), &p)
+			}
+			b := AppendRecord(nil, stored)
+			if !bytes.Equal(b, AppendRecord(nil, kept)) {
+				t.Fatalf("day %d: stored and read %+v, else %+v", i, stored.Drops(), kept.Drops())
+			}
+			if err := DecodeRecord(b, stored); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for block := range 2 {
+			if calm, ok := kept.Drops().Spend.Peak(28 * int32(701+block)); ok && calm > -3 {
+				t.Errorf("from day %d: a block in which nothing fell has the peak %v", from-28*700, calm)
+			}
+		}
+	}
+}
+
 // The tail of the gamma distribution is that of closed forms.
 func TestGammaTail(t *testing.T) {
 	for _, x := range []float64{0.001, 0.3, 1, 2.5, 7, 30, 49} {
