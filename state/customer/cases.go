@@ -318,11 +318,12 @@ func (c *Complaint) FirstSteps() []Step {
 	return x.Case.Steps
 }
 
-// shorten drops the oldest step that the clocks can do without, but for the first. Where there are only pauses the first two become one as long as
-// both.
+// shorten drops the oldest step that the clocks can do without, but for the first, and for the words of a customer who waits for an answer since. Where there are
+// only pauses the first two become one as long as both.
 func (c *Complaint) shorten() {
 	c.Case.Short = true
 	steps := c.Case.Steps
+	waits := c.waiting()
 	var pauses []int
 	for i := 1; i < len(steps)-1; i++ {
 		switch steps[i].Kind {
@@ -330,12 +331,19 @@ func (c *Complaint) shorten() {
 			pauses = append(pauses, i)
 		case StepOpened, StepReopened, StepPromised:
 		default:
+			if i == waits {
+				continue
+			}
 			c.Case.Steps = slices.Delete(steps, i, i+1)
 			return
 		}
 	}
 	if len(pauses) < 4 || steps[pauses[0]].Kind != StepPaused {
-		c.Case.Steps = slices.Delete(steps, 1, 2)
+		i := 1
+		if i == waits {
+			i++
+		}
+		c.Case.Steps = slices.Delete(steps, i, i+1)
 		return
 	}
 	steps[pauses[1]].At += steps[pauses[3]].At - steps[pauses[2]].At
@@ -344,11 +352,28 @@ func (c *Complaint) shorten() {
 	slices.SortFunc(c.Case.Steps, Step.compare)
 }
 
-// settle computes from the steps what follows from them: the first response, and the pauses.
+// waiting is the index of the step with which the customer first wrote since the last answer, -1 if nobody has to answer.
+func (c *Complaint) waiting() int {
+	at := -1
+	for i := range c.Case.Steps {
+		switch c.Case.Steps[i].Kind {
+		case StepAnswered, StepResolved, StepReopened, StepOpened:
+			at = -1
+		case StepReplied:
+			if at < 0 {
+				at = i
+			}
+		}
+	}
+	return at
+}
+
+// settle computes from the steps what follows from them: the first response, and the pauses. A response that was left out for want of room stays the first.
 func (c *Complaint) settle() {
 	if len(c.Case.Steps) == 0 {
 		return
 	}
+	known := c.Responded
 	c.Responded, c.PausedAt, c.PausedFor = 0, 0, 0
 	for i := range c.Case.Steps {
 		s := &c.Case.Steps[i]
@@ -373,6 +398,9 @@ func (c *Complaint) settle() {
 				c.PausedAt = 0
 			}
 		}
+	}
+	if c.Case.Short && known >= c.Opened && (c.Resolved == 0 || known <= c.Resolved) {
+		c.Responded = earlier(c.Responded, known)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"ebb/stream/event"
@@ -143,6 +144,34 @@ func TestMaxSteps(t *testing.T) {
 	}
 	if all > MaxAllSteps {
 		t.Errorf("%d steps in all", all)
+	}
+}
+
+// TestMaxStepsKeepWhatTheClocksNeed: nor does it change when the first answer was, and since when the customer waits for one.
+func TestMaxStepsKeepWhatTheClocksNeed(t *testing.T) {
+	p := testParams()
+	var r Record
+	r.Apply(complain(t0, event.KindOpened, "T-1", event.PriorityNormal), &p)
+	for i := range int64(60) {
+		at := t0 + (1+i)*hourMs
+		r.Apply(complain(at, event.KindResponded, "T-1", event.PriorityNone), &p)
+		r.Apply(complain(at+1, event.KindCustomerReplied, "T-1", event.PriorityNone), &p)
+	}
+	c := &r.Complaints[0]
+	if c.Responded != t0+hourMs {
+		t.Errorf("answered first %d hours after the opening, want 1", (c.Responded-t0)/hourMs)
+	}
+	since := Step{At: t0 + 60*hourMs + 1, Kind: StepReplied}
+	for i := range int64(60) {
+		r.Apply(complain(t0+(61+i)*hourMs, event.KindCustomerReplied, "T-1", event.PriorityNone), &p)
+	}
+	if c.Responded != t0+hourMs || !slices.Contains(c.Case.Steps, since) {
+		t.Errorf("answered first after %d hours; waits for an answer since %+v", (c.Responded-t0)/hourMs, c.Case.Steps[1])
+	}
+	r.Apply(complain(t0+200*hourMs, event.KindResolved, "T-1", event.PriorityNone), &p)
+	r.Apply(complain(t0+201*hourMs, event.KindReopened, "T-1", event.PriorityNone), &p)
+	if c.Responded != 0 {
+		t.Errorf("opened again it is answered already, at %d", c.Responded)
 	}
 }
 
