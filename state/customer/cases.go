@@ -319,17 +319,30 @@ func (c *Complaint) FirstSteps() []Step {
 }
 
 // shorten drops the oldest step that the clocks can do without, but for the first, and for the words of a customer who waits for an answer since. Where there are
-// only pauses the first two become one as long as both.
+// only pauses the first two become one as long as both; one that is told again, or is over with a reopening, says nothing.
 func (c *Complaint) shorten() {
 	c.Case.Short = true
 	steps := c.Case.Steps
 	waits := c.waiting()
-	var pauses []int
+	var pauses []int // begun, ended, begun, and so on
+	if steps[0].Kind == StepPaused {
+		pauses = append(pauses, 0)
+	}
 	for i := 1; i < len(steps)-1; i++ {
-		switch steps[i].Kind {
+		switch kind := steps[i].Kind; kind {
 		case StepPaused, StepResumed:
+			if paused := len(pauses)%2 == 1; paused == (kind == StepPaused) {
+				c.Case.Steps = slices.Delete(steps, i, i+1)
+				return
+			}
 			pauses = append(pauses, i)
-		case StepOpened, StepReopened, StepPromised:
+		case StepReopened:
+			if n := len(pauses); n > 0 && pauses[n-1] > 0 {
+				c.Case.Steps = slices.Delete(steps, pauses[n-1], pauses[n-1]+1)
+				return
+			}
+			pauses = nil
+		case StepOpened, StepPromised:
 		default:
 			if i == waits {
 				continue
@@ -338,7 +351,7 @@ func (c *Complaint) shorten() {
 			return
 		}
 	}
-	if len(pauses) < 4 || steps[pauses[0]].Kind != StepPaused {
+	if len(pauses) < 4 {
 		i := 1
 		if i == waits {
 			i++

@@ -175,6 +175,36 @@ func TestMaxStepsKeepWhatTheClocksNeed(t *testing.T) {
 	}
 }
 
+// TestMaxStepsOfPauses: nor how long the complaint was paused, where pauses are told more than once, and after a reopening.
+func TestMaxStepsOfPauses(t *testing.T) {
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		p := testParams()
+		var r Record
+		r.Apply(complain(t0, event.KindOpened, "T-1", event.PriorityNormal), &p)
+		at, since, sum := int64(t0), int64(0), int64(0)
+		for i := range 150 {
+			at += 1 + rng.Int64N(hourMs)
+			kind := event.KindPaused + event.Kind(rng.IntN(2))
+			if rng.IntN(40) == 0 {
+				r.Apply(complain(at, event.KindResolved, "T-1", event.PriorityNone), &p)
+				at++
+				kind, since, sum = event.KindReopened, 0, 0
+			}
+			r.Apply(complain(at, kind, "T-1", event.PriorityNone), &p)
+			switch {
+			case kind == event.KindPaused && since == 0:
+				since = at
+			case kind == event.KindResumed && since != 0:
+				since, sum = 0, sum+at-since
+			}
+			if c := &r.Complaints[0]; c.PausedFor != sum || c.PausedAt != since {
+				t.Fatalf("seed %d step %d: paused for %d since %d, want %d and %d; %+v", seed, i, c.PausedFor, c.PausedAt, sum, since, c.Case.Steps)
+			}
+		}
+	}
+}
+
 // TestStoredBeforeSteps: a complaint of an older record goes on with the pauses that it had.
 func TestStoredBeforeSteps(t *testing.T) {
 	p := testParams()
