@@ -432,6 +432,12 @@ func TestComplaints(t *testing.T) {
 			Applied,
 		},
 		{
+			"which an end of the inquiry that is told afterwards does not end",
+			[]*event.Event{step(1, event.KindInquiry, low), step(9, event.KindOpened, high), step(3, event.KindResolved, none)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 9*h, Priority: high}},
+			ComplaintUnknown,
+		},
+		{
 			"a pause that is told after its end",
 			[]*event.Event{step(1, event.KindOpened, high), step(5, event.KindResumed, normal), step(2, event.KindPaused, normal)},
 			[]Complaint{{ID: "T-1", Opened: t0 + h, PausedFor: 3 * h, Priority: high}},
@@ -464,6 +470,12 @@ func TestComplaints(t *testing.T) {
 		{
 			"a reopened one starts anew",
 			[]*event.Event{step(1, event.KindOpened, normal), step(2, event.KindResolved, normal), step(50, event.KindReopened, high)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 50*h, Priority: high, Reopened: 1}},
+			Applied,
+		},
+		{
+			"an end of before that is told afterwards does not end it",
+			[]*event.Event{step(1, event.KindOpened, normal), step(2, event.KindResolved, normal), step(50, event.KindReopened, high), step(49, event.KindClosed, normal)},
 			[]Complaint{{ID: "T-1", Opened: t0 + 50*h, Priority: high, Reopened: 1}},
 			Applied,
 		},

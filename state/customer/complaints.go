@@ -45,6 +45,11 @@ func (r *Record) handle(i int, e *event.Event, at int64, p *Params) Outcome {
 	}
 	c := &r.Complaints[i]
 	switch e.Kind {
+	case event.KindResolved, event.KindClosed, event.KindMerged:
+		if at < c.Opened && c.again() { // it ended what came before
+			return r.unknownStep(i, e, at, p)
+		}
+		r.end(c, at)
 	case event.KindResponded:
 		r.respond(c, e, at)
 	case event.KindPaused:
@@ -53,11 +58,14 @@ func (r *Record) handle(i int, e *event.Event, at int64, p *Params) Outcome {
 		r.log(c, Step{At: at, Kind: StepResumed})
 	case event.KindEscalated, event.KindDeescalated:
 		c.rank(e)
-	case event.KindResolved, event.KindClosed, event.KindMerged:
-		r.end(c, at)
 	}
 	c.settle()
 	return Applied
+}
+
+// again reports whether something came before the complaint's opening: it was opened before, or was an inquiry.
+func (c *Complaint) again() bool {
+	return c.Reopened != 0 || !c.Case.Inquiry && slices.ContainsFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepAsked })
 }
 
 // end resolves a complaint. Of several ends, however they arrive, the earliest counts.
