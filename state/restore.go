@@ -78,39 +78,49 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
+// maxUnreadable is how many records that cannot be read are remembered, until later ones replace them.
+const maxUnreadable = 1000
+
 // check decodes a value, so that nothing is built on a changelog that cannot be read.
-func (r *Restorer) check(key, value []byte, offset int64) {
+func (r *Restorer) check(key, value []byte, offset int64) bool {
 	if len(r.bad) > 0 {
 		delete(r.bad, string(key))
 	}
 	if len(value) == 0 {
-		return
+		return true
 	}
-	if err := customer.DecodeRecord(value, &r.scratch); err != nil {
-		if r.bad == nil {
-			r.bad = map[string]*UnreadableError{}
-		}
-		r.bad[string(key)] = &UnreadableError{Offset: offset, Err: err}
+	err := customer.DecodeRecord(value, &r.scratch)
+	if err == nil {
+		return true
 	}
+	if r.bad == nil {
+		r.bad = map[string]*UnreadableError{}
+	}
+	r.bad[string(key)] = &UnreadableError{Offset: offset, Err: err}
+	return false
 }
 
-// unreadable is the first record that counts and cannot be read.
-func (r *Restorer) unreadable() error {
-	var first *UnreadableError
+// firstBad is the first record that counts and cannot be read, nil if there is none.
+func (r *Restorer) firstBad() (first *UnreadableError) {
 	for _, e := range r.bad {
 		if first == nil || e.Offset < first.Offset {
 			first = e
 		}
 	}
-	if first == nil {
-		return nil
-	}
 	return first
 }
 
+// unreadable is firstBad as an error.
+func (r *Restorer) unreadable() error {
+	if first := r.firstBad(); first != nil {
+		return first
+	}
+	return nil
+}
+
 // Apply takes one committed record of the changelog, in the order of the offsets; a nil or empty
-// value is a tombstone. The slices are copied. A record that cannot be decoded is an UnreadableError of this or a later call,
-// before anything of it comes into the store.
+// value is a tombstone. The slices are copied. A record that cannot be decoded is an UnreadableError of a later call unless another one replaces it; the
+// store's position stays before it.
 func (r *Restorer) Apply(key, value []byte, offset int64) error {
 	if len(key) == 0 {
 		return fmt.Errorf("changelog offset %d: record without a key", offset)
@@ -122,7 +132,12 @@ func (r *Restorer) Apply(key, value []byte, offset int64) error {
 		}
 		return nil
 	}
-	r.check(key, value, offset)
+	if !r.check(key, value, offset) {
+		if len(r.bad) > maxUnreadable {
+			return r.unreadable()
+		}
+		return nil
+	}
 	r.img.set(key, value)
 	if r.img.bytes() < r.limit() {
 		return nil
@@ -157,14 +172,14 @@ func (r *Restorer) isWhole() (bool, error) {
 
 // take completes what was gathered and begins anew.
 func (r *Restorer) take() (*Restored, error) {
-	if err := r.unreadable(); err != nil {
-		return nil, err
-	}
 	whole, err := r.isWhole()
 	if err != nil {
 		return nil, err
 	}
 	got := &Restored{img: r.img, next: r.next, task: r.task, whole: whole}
+	if bad := r.firstBad(); bad != nil { // nothing has replaced it yet: after a restart it has to be met again
+		got.next = min(got.next, bad.Offset)
+	}
 	got.img.arm()
 	r.img, r.task, r.whole = newImage(), nil, false
 	return got, nil
@@ -215,6 +230,9 @@ func (r *Restorer) Checkpoint(at int64) error {
 // Finish writes what is left to the store: the store then is at the offset end.
 func (r *Restorer) Finish(end int64) error {
 	r.next = max(r.next, end)
+	if err := r.unreadable(); err != nil {
+		return err
+	}
 	if err := r.spill(); err != nil {
 		return err
 	}
@@ -227,6 +245,9 @@ func (r *Restorer) Keep(end int64) (*Restored, error) {
 		return nil, err
 	}
 	r.next = max(r.next, end)
+	if err := r.unreadable(); err != nil {
+		return nil, err
+	}
 	return r.take()
 }
 

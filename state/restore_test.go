@@ -199,6 +199,55 @@ func TestRestoreIsResumable(t *testing.T) {
 	}
 }
 
+// A record that cannot be read stops nobody who has written a tombstone for its key, however much lies between, and is not passed over before.
+func TestATombstoneMendsARecordThatCannotBeRead(t *testing.T) {
+	for _, mended := range []bool{false, true} {
+		disk := NewMemDisk()
+		replay := func() error {
+			s := NewMemory(disk)
+			r := NewRestorer(s)
+			r.MemoryBytes = 20_000
+			from, err := s.Position()
+			must(t, err)
+			if from > 100 {
+				t.Fatalf("the store is at %d, beyond the record that cannot be read", from)
+			}
+			for i := from; i < 3000; i++ {
+				key, value := fmt.Appendf(nil, "c-%d", i), encodedRecord(i)
+				if i == 100 {
+					key, value = []byte("bad"), []byte{255}
+				}
+				if err := r.Apply(key, value, i); err != nil {
+					return err
+				}
+			}
+			if mended {
+				must(t, r.Apply([]byte("bad"), nil, 3000))
+			}
+			return r.Finish(3001)
+		}
+		for life := range 2 {
+			var bad *UnreadableError
+			switch err := replay(); {
+			case mended:
+				must(t, err)
+				if p, _ := NewMemory(disk).Position(); p != 3001 {
+					t.Errorf("the store is at %d", p)
+				}
+				if ids, _ := contents(t, NewMemory(disk)); len(ids) != 2999 {
+					t.Errorf("%d customers", len(ids))
+				}
+			case !errors.As(err, &bad) || bad.Offset != 100:
+				t.Errorf("life %d: %v", life, err)
+			}
+			disk.Crash()
+			if mended {
+				break
+			}
+		}
+	}
+}
+
 func TestRestoreRefusesARecordWithoutKey(t *testing.T) {
 	if err := NewRestorer(NewMemory(NewMemDisk())).Apply(nil, []byte("v"), 3); err == nil {
 		t.Error("a changelog record without a key was passed over")
