@@ -367,7 +367,9 @@ func (d *Dir) SetAside(partition int32, cause error) error {
 
 // makeRoom removes the damaged copies that were kept for whoever wants to look at them. It says whether there were any.
 func (d *Dir) makeRoom() (bool, error) {
-	damaged, err := filepath.Glob(filepath.Join(d.path, taskPrefix+"*"+damagedSuffix+"*"))
+	damaged, err := named(d.path, func(name string) bool {
+		return strings.HasPrefix(name, taskPrefix) && strings.Contains(name, damagedSuffix)
+	})
 	if err != nil {
 		return false, fmt.Errorf("state directory: %w", err)
 	}
@@ -379,9 +381,20 @@ func (d *Dir) makeRoom() (bool, error) {
 	return len(damaged) > 0, nil
 }
 
+// named lists what is in a directory under a name that is wanted. filepath.Glob would take brackets in the name of the directory itself for a pattern.
+func named(dir string, wanted func(name string) bool) (paths []string, err error) {
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if wanted(e.Name()) {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, err
+}
+
 // keepOnly removes what was set aside of a partition before.
 func keepOnly(path, keep string) error {
-	old, err := filepath.Glob(path + damagedSuffix + "*")
+	old, err := named(filepath.Dir(path), func(name string) bool { return strings.HasPrefix(name, filepath.Base(path)+damagedSuffix) })
 	if err != nil {
 		return fmt.Errorf("set aside %s: %w", path, err)
 	}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -162,6 +163,48 @@ func TestADamagedStoreIsSetAside(t *testing.T) {
 	}
 	if kept, _ := filepath.Glob(filepath.Join(path, "*"+damagedSuffix+"*")); len(kept) != 1 {
 		t.Errorf("one damaged copy is kept, not %q", kept)
+	}
+}
+
+// What a directory is called changes none of that.
+func TestADirectoryMayHaveBracketsInItsName(t *testing.T) {
+	for _, name := range []string{"ebb[prod]", "ebb[", "*"} {
+		path := filepath.Join(t.TempDir(), name)
+		o, now := dirOptions(), dirOptions().Now()
+		o.Now = func() time.Time {
+			now = now.Add(time.Second)
+			return now
+		}
+		d, err := OpenDir(path, o)
+		must(t, err)
+		for range 2 {
+			s, _, err := d.Task(3)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			writeOne(t, s, 5)
+			must(t, s.Close())
+			must(t, os.Remove(filepath.Join(path, "partition-3", "MANIFEST")))
+			s, aside, err := d.Task(3)
+			must(t, err)
+			if aside == nil {
+				t.Errorf("%s: a store without its manifest was used", name)
+			}
+			must(t, s.Close())
+			must(t, d.SetAside(3, io.ErrUnexpectedEOF))
+		}
+		damaged := 0
+		kept, err := os.ReadDir(path)
+		must(t, err)
+		for _, f := range kept {
+			if strings.Contains(f.Name(), damagedSuffix) {
+				damaged++
+			}
+		}
+		if damaged != 1 {
+			t.Errorf("%s: %d damaged copies are kept, want 1", name, damaged)
+		}
+		must(t, d.Close())
 	}
 }
 

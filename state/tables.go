@@ -49,14 +49,12 @@ func checkTables(dir string, o badger.Options) error {
 // checkEmpty says whether a directory without a manifest holds nothing else either. Badger would begin a new manifest, delete every table, and
 // keep what its log has: the position of a store whose customers are gone.
 func checkEmpty(dir string) error {
-	for _, pattern := range []string{"*.sst", "*.mem"} {
-		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return err
-		}
-		if len(files) != 0 {
-			return fmt.Errorf("%w: %s is missing, and %s is there", ErrCorrupt, badger.ManifestFilename, filepath.Base(files[0]))
-		}
+	files, err := named(dir, func(name string) bool { return slices.Contains([]string{".sst", ".mem"}, filepath.Ext(name)) })
+	if err != nil {
+		return err
+	}
+	if len(files) != 0 {
+		return fmt.Errorf("%w: %s is missing, and %s is there", ErrCorrupt, badger.ManifestFilename, filepath.Base(files[0]))
 	}
 	return nil
 }
