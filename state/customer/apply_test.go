@@ -2,6 +2,7 @@ package customer
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -309,6 +310,50 @@ func TestAggregates(t *testing.T) {
 			}
 			if sum != e.Quantity {
 				t.Fatalf("sum %v of %v in %v from %v", sum, e.Quantity, loc, time.UnixMilli(start))
+			}
+		}
+	})
+	t.Run("a total lies on the days on which single uses would lie, where somebody moves and where a day is skipped", func(t *testing.T) {
+		apia, err := time.LoadLocation("Pacific/Apia")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			loc   *time.Location
+			start int64
+			zones []string // of profiles, a day apart
+		}{
+			{nil, t0, []string{"Asia/Tokyo", "America/Los_Angeles"}},
+			{nil, t0, []string{"America/Los_Angeles", "Asia/Tokyo"}},
+			{apia, time.Date(2011, 12, 27, 0, 0, 0, 0, apia).UnixMilli(), nil},
+		} {
+			p := testParams()
+			p.Calendar = NewCalendar(c.loc)
+			var total, single Record
+			for i, zone := range c.zones {
+				e := use(c.start+int64(i)*dayMs, 0)
+				e.Feed, e.Kind, e.Profile = event.Customers, event.KindProfile, &event.Profile{TimeZone: zone}
+				for _, r := range []*Record{&total, &single} {
+					r.Apply(use(c.start-dayMs+int64(i)*dayMs, 0), &p)
+					r.Apply(e, &p)
+				}
+			}
+			const hours = 9 * 24
+			e := use(c.start+hours*hourMs, hours*event.MoneyUnit)
+			e.Aggregate, e.PeriodStart, e.PeriodEnd = true, c.start, c.start+hours*hourMs
+			total.Apply(e, &p)
+			for i := range int64(hours) {
+				single.Apply(use(c.start+i*hourMs, event.MoneyUnit), &p)
+			}
+			days := func(r *Record) map[int32]event.Money {
+				m := map[int32]event.Money{}
+				for _, u := range r.Usage {
+					m[u.Day] = u.Quantity
+				}
+				return m
+			}
+			if got, want := days(&total), days(&single); !maps.Equal(got, want) {
+				t.Errorf("%v %v: got %v, want %v", c.loc, c.zones, got, want)
 			}
 		}
 	})

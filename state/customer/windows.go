@@ -181,9 +181,10 @@ func (r *Record) addAggregate(e *event.Event, p *Params) Outcome {
 	}
 	var out Outcome
 	var told event.Money
-	for from, day := start, r.localDay(start, p); from < end; day++ {
+	for from := start; from < end; {
+		day := r.localDay(from, p) // not the one after the last: a zone change repeats or skips days
 		to := min(p.Calendar.StartOf(r, day+1, from), end)
-		if to <= from { // a zone change repeats or skips a day here
+		if to <= from { // of a day that comes twice, because the clock is set back shortly after midnight
 			to = min(from+hourMs, end)
 		}
 		upTo, _ := e.Quantity.MulDiv(to-start, end-start) // at most the total: cannot overflow
