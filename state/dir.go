@@ -310,7 +310,7 @@ func (d *Dir) open(partition int32) (s Store, aside, err error) {
 		return nil, nil, unwritable(d.path, err)
 	}
 	var cause error
-	if attempts > maxAttempts {
+	if _, err := os.Stat(path); attempts > maxAttempts && err == nil { // else there is nothing to set aside
 		cause = fmt.Errorf("%w: the process ended %d times while opening it", ErrCorrupt, maxAttempts)
 	} else {
 		s, cause = OpenBadger(path, d.o.Store)

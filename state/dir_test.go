@@ -262,6 +262,19 @@ func TestAStoreThatEndsTheProcessIsSetAside(t *testing.T) {
 	}
 }
 
+// Openings that ended with the process say nothing of a store that was removed since.
+func TestAStoreThatWasRemovedIsOpenedAnew(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	defer d.Close()
+	must(t, os.WriteFile(filepath.Join(path, "partition-0"+attemptSuffix), make([]byte, maxAttempts), 0o600))
+	s, aside, err := d.Task(0)
+	if err != nil || aside != nil {
+		t.Fatalf("%v, set aside: %v", err, aside)
+	}
+	must(t, s.Close())
+}
+
 func TestWantOfRoomIsNoDamage(t *testing.T) {
 	path := t.TempDir()
 	o := dirOptions()
