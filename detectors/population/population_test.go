@@ -342,3 +342,29 @@ func TestRegressionOfWhatIsForetoldAlready(t *testing.T) {
 		}
 	}
 }
+
+// TestRegressionOfWhatIsTheSameForAll: where all pay the same price the regression knows nothing of another one, and who pays that is told of as everybody is.
+func TestRegressionOfWhatIsTheSameForAll(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	const price = 11 // the place of a feature
+	usual := math.Log(9.99)
+	all := make([]example, 3000)
+	for i := range all {
+		e := &all[i]
+		e.weight, e.prior = 0.2, -1+rng.NormFloat64()
+		for j := range e.linear {
+			e.linear[j] = rng.NormFloat64()
+		}
+		e.linear[price] = usual
+		if rng.Float64() < probability(e.prior+1) {
+			e.stopped = 1
+		}
+	}
+	m := fitRidge(all)
+	f := all[0].linear
+	told := m.correct(&f)
+	f[price] = math.Log(19.99)
+	if other := m.correct(&f); !(math.Abs(other-told) < 1) {
+		t.Errorf("corrected by %v for who pays what all pay, by %v for who pays another price", told, other)
+	}
+}

@@ -13,6 +13,9 @@ const (
 	interceptPenalty = 0.5
 	ridgeSteps       = 8
 	ridgeHalvings    = 12
+	// leastSpread is the deviation of a feature below which it is the same for all, but for rounding: nothing is learnt of it. Taken for a spread, rounding would make
+	// the first other value, such as another price, a thousand million deviations.
+	leastSpread = 1e-6
 )
 
 // fitRidge learns from examples in ridgeSteps of Newton's method, starting from their own log-odds. Of outcomes that are foretold well already the curvature says
@@ -31,7 +34,11 @@ func fitRidge(all []example) *ridge {
 		}
 	}
 	for j := range m.scale {
-		m.scale[j] = 1 / (math.Sqrt(m.scale[j]) + 1e-9)
+		if spread := math.Sqrt(m.scale[j]); spread > leastSpread {
+			m.scale[j] = 1 / (spread + 1e-9)
+		} else {
+			m.scale[j] = 0
+		}
 	}
 	before := m.fits(all)
 	for range ridgeSteps {
