@@ -28,8 +28,9 @@ const (
 	// leastOfLabel is how many outcomes of either kind must be known of a label.
 	leastOfLabel = 20
 	// labelPenalty is the evidence, as that of outcomes of even odds at a quarter each, at which a correction is halved.
-	labelPenalty = 10.0
-	labelSteps   = 8 // of Newton's method
+	labelPenalty  = 10.0
+	labelSteps    = 8   // of Newton's method
+	mostLabelStep = 4.0 // by how much one of them moves the log-odds at most
 )
 
 // shifts is what is added to the log-odds for a label, by its name.
@@ -41,7 +42,8 @@ func (m *Model) shift(of Labels) float64 { return m.tiers[of.Tier] + m.segments[
 // outcome is an outcome that is known, with the log-odds that the model in force told of it beforehand.
 type outcome struct{ told, stopped, weight float64 }
 
-// shifted is by how much the log-odds of all are wrong: the maximum of the likelihood, less a penalty.
+// shifted is by how much the log-odds of all are wrong: the maximum of the likelihood, less a penalty. Of outcomes that were told almost for certain the curvature says next to
+// nothing, and a whole step would end far beyond the best.
 func shifted(all []outcome, from, penalty float64) float64 {
 	s := 0.0
 	for range labelSteps {
@@ -51,7 +53,7 @@ func shifted(all []outcome, from, penalty float64) float64 {
 			gradient += all[i].weight * (all[i].stopped - p)
 			curve += all[i].weight * p * (1 - p)
 		}
-		s += gradient / curve
+		s += min(max(gradient/curve, -mostLabelStep), mostLabelStep)
 	}
 	return s
 }

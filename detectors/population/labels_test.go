@@ -121,3 +121,16 @@ func TestOlderForms(t *testing.T) {
 		t.Errorf("snapshots of version 1: %+v", all)
 	}
 }
+
+// Half of those stop who were told to stay, almost for certain: so much is to be added that half are told to stop.
+func TestLabelsOfAShock(t *testing.T) {
+	for _, told := range []float64{-2, -5, -7, -13, 7} {
+		all := make([]outcome, 1000)
+		for i := range all {
+			all[i] = outcome{told: told, stopped: float64(i % 2), weight: 0.5}
+		}
+		if p := probability(told + shifted(all, 0, .1)); math.Abs(p-.5) > .1 {
+			t.Errorf("log-odds of %v were told, and half stopped: %.3f are told after the correction", told, p)
+		}
+	}
+}
