@@ -74,11 +74,12 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	if h == nil || h.Count < population.LeastDays {
 		return out, 0
 	}
-	today := env.Calendar.DayOf(r, env.Now)
+	known := min(env.Now, max(0, d.known(env, m)))
+	today := env.Calendar.DayOf(r, known) // the newest day before which all is known
 	from := d.lastSeen(r, env, h)
 	patience := int32(population.Patience(h))
 	if ripe := from + patience + 1; today < ripe {
-		return out, env.Calendar.StartOf(r, ripe, env.Now)
+		return d.waits(r, env, ripe, known, out)
 	}
 	silent := d.silence(r, env, from, today)
 	if silent >= int32(m.Horizon()) { // gone, and not asked about while he was going: a restart of his own rhythm is needed first
@@ -88,18 +89,15 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 		silent = int32(m.Horizon()) - 1 // as far as the model was taught: longer makes him no likelier to come back
 	}
 	if silent < patience {
-		return out, env.Calendar.StartOf(r, today+patience-silent, env.Now)
+		return d.waits(r, env, today+patience-silent, known, out)
 	}
 	begun := env.Calendar.StartOf(r, today, env.Now)
-	if known := d.known(env, m); known < begun {
-		return append(out, Signal{Detector: SilenceName, State: Hold, At: begun}), env.again(begun, known)
-	}
-	first, until := d.crosses(r, env, h, today, silent)
+	first, until := d.crosses(r, env, h, today, silent, env.Now-known)
 	switch {
 	case first == never:
 		return out, until
 	case first > today:
-		return out, env.Calendar.StartOf(r, first, env.Now)
+		return d.waits(r, env, first, known, out)
 	}
 	v := m.Judge(h, population.LabelsOf(r), today-1, int(silent))
 	day := int32(h.Last)
@@ -109,6 +107,15 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 		Detector: SilenceName, State: Firing, At: at, Since: since, Severity: Warning, Day: day, AtRisk: d.atRisk(r, env, h, v),
 		Probability: v.P, HorizonDays: v.Horizon,
 	}), d.next(since, at, int64(v.Horizon)*Day.Ms(), at)
+}
+
+// waits is when to ask again about a customer who cannot be told of before a local day: when that begins, or, where it has begun and the feeds are not known so far, when they may be.
+func (d *silenceModel) waits(r *customer.Record, env *Env, day int32, known int64, out []Signal) ([]Signal, int64) {
+	begins := env.Calendar.StartOf(r, day, env.Now)
+	if begins > env.Now {
+		return out, begins
+	}
+	return append(out, Signal{Detector: SilenceName, State: Hold, At: begins}), env.again(begins, known)
 }
 
 // tells reports whether a verdict is worth an alert.
@@ -188,11 +195,11 @@ func nextModel(now int64) int64 {
 
 // crosses is the first local day from today on on which the model in force will tell of a customer who is overdue and stays silent. It is never if the model will
 // not, or not while it is in force, or before he is gone; then it is when to look again because another may have come, 0 if he will be gone by then. Most are not
-// told of, and the last of the days says so.
-func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm, today, silent int32) (first int32, until int64) {
+// told of, and the last of the days says so. Of a feed that is complete late, lag in ms, no later day is judged by that model than is known while it is in force.
+func (d *silenceModel) crosses(r *customer.Record, env *Env, h *customer.Rhythm, today, silent int32, lag int64) (first int32, until int64) {
 	m := env.Population
 	until = nextModel(env.Now)
-	last := env.Calendar.DayOf(r, until-1)
+	last := env.Calendar.DayOf(r, until-1-lag)
 	if end := today + int32(m.Horizon()) - 1 - silent; end <= last {
 		last, until = end, 0
 	}
