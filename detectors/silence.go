@@ -179,10 +179,15 @@ func (d *silence) goesOn(r *customer.Record, env *Env, l *customer.Lifecycle, ou
 		return append(out, s), 0
 	}
 	s.State, s.Severity, s.At = Firing, Warning, env.Now
-	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && d.known(env) >= at {
-		s.Severity, s.At = Critical, max(at, l.FiredAt)
+	next := d.next(l.Since, env.Now)
+	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && Severity(l.Severity) < Critical {
+		if known := d.known(env); known < at {
+			next = earlier(next, env.again(at, known))
+		} else {
+			s.Severity, s.At = Critical, max(at, l.FiredAt)
+		}
 	}
-	return append(out, s), d.next(l.Since, env.Now)
+	return append(out, s), next
 }
 
 // limit is how long the customer may be silent, in milliseconds, and his usual gap in days with the number of gaps it is the

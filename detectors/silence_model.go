@@ -271,10 +271,15 @@ func (d *silenceModel) goesOn(r *customer.Record, env *Env, l *customer.Lifecycl
 		return append(out, s), 0
 	}
 	s.State, s.Severity, s.At = Firing, Warning, env.Now
-	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && d.known(env, env.Population) >= at {
-		s.Severity, s.At = Critical, max(at, l.FiredAt)
+	next := d.next(l.Since, l.FiredAt, horizon, env.Now)
+	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && Severity(l.Severity) < Critical {
+		if known := d.known(env, env.Population); known < at {
+			next = earlier(next, env.again(at, known))
+		} else {
+			s.Severity, s.At = Critical, max(at, l.FiredAt)
+		}
 	}
-	return append(out, s), d.next(l.Since, l.FiredAt, horizon, env.Now)
+	return append(out, s), next
 }
 
 // rhythm is the one that counts, that of any activity while no model tells.
