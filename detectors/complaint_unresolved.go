@@ -238,7 +238,15 @@ func (d *complaintUnresolved) begins(r *customer.Record, c *customer.Complaint, 
 		Detector: ComplaintUnresolvedName, Subject: c.ID, State: Firing, At: s.at, Since: c.Opened, Cause: s.cause, Day: day,
 		Severity: s.severity, AtRisk: baselineOf(r, env.Rates, day, d.horizon),
 	})
-	return out, earlier(s.next, c.Opened+d.expire)
+	return out, earlier(d.again(&s, env, known), c.Opened+d.expire)
+}
+
+// again is when to look again at a complaint that stands so: when the next clock runs out, or when it may be known of one that has.
+func (d *complaintUnresolved) again(s *state, env *Env, known int64) int64 {
+	if s.hold == 0 {
+		return s.next
+	}
+	return earlier(s.next, env.again(s.hold, known))
 }
 
 // weigh says whether a complaint whose early moment has come is to be warned of. It is asked once; nil where it was asked, or cannot be answered.
@@ -288,11 +296,7 @@ func (d *complaintUnresolved) goesOn(r *customer.Record, c *customer.Complaint, 
 	if st.severity > s.Severity {
 		s.Cause, s.At, s.Severity = st.cause, max(st.at, l.ChangedAt), st.severity
 	}
-	next := earlier(st.next, c.Opened+d.expire)
-	if st.hold != 0 {
-		next = earlier(next, env.again(st.hold, known))
-	}
-	return append(out, s), next
+	return append(out, s), earlier(d.again(&st, env, known), c.Opened+d.expire)
 }
 
 // refutable reports whether what happened before the alert is known otherwise than when it fired.
