@@ -277,11 +277,11 @@ func (d *complaintUnresolved) goesOn(r *customer.Record, c *customer.Complaint, 
 	case c.Resolved != 0:
 		return append(out, d.clear(l, late(c.Resolved), now)), 0
 	case l.Cause == causeInquiry && !c.Case.Inquiry:
-		return append(out, d.clear(l, Recovered, now)), d.stand(r, c, env.Now, known, nil).next
+		return append(out, d.clear(l, Recovered, now)), d.anew(r, c, env, known)
 	case c.Opened > l.FiredAt: // reopened: the alert was of the clock before
-		return append(out, d.clear(l, ComplaintResolved, now)), d.stand(r, c, env.Now, known, nil).next
+		return append(out, d.clear(l, ComplaintResolved, now)), d.anew(r, c, env, known)
 	case d.refutable(c, l, trigger) && d.stand(r, c, l.FiredAt, l.FiredAt, warned).cause == 0:
-		return append(out, d.clear(l, CorrectedByLateData, now)), d.stand(r, c, env.Now, known, nil).next
+		return append(out, d.clear(l, CorrectedByLateData, now)), d.anew(r, c, env, known)
 	case env.Now >= expires:
 		return append(out, d.clear(l, Expired, expires)), 0
 	}
@@ -297,6 +297,15 @@ func (d *complaintUnresolved) goesOn(r *customer.Record, c *customer.Complaint, 
 		s.Cause, s.At, s.Severity = st.cause, max(st.at, l.ChangedAt), st.severity
 	}
 	return append(out, s), earlier(d.again(&st, env, known), c.Opened+d.expire)
+}
+
+// anew is when to look again at a complaint that is open though its alert ends: at once where something else has happened already, which the next alert tells.
+func (d *complaintUnresolved) anew(r *customer.Record, c *customer.Complaint, env *Env, known int64) int64 {
+	s := d.stand(r, c, env.Now, known, d.weigh(c, env))
+	if s.cause != 0 {
+		return env.Now
+	}
+	return d.again(&s, env, known)
 }
 
 // refutable reports whether what happened before the alert is known otherwise than when it fired.
