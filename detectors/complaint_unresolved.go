@@ -286,7 +286,7 @@ func (d *complaintUnresolved) goesOn(r *customer.Record, c *customer.Complaint, 
 		return append(out, d.clear(l, Expired, expires)), 0
 	}
 	st := d.stand(r, c, env.Now, known, warned)
-	if Severity(l.Severity) == Info && st.cause == 0 && st.hold == 0 {
+	if st.cause == 0 && st.hold == 0 && d.onlyWarned(r, c, env.Now, l, warned) {
 		return append(out, d.clear(l, Recovered, now)), st.next
 	}
 	s := Signal{
@@ -297,6 +297,23 @@ func (d *complaintUnresolved) goesOn(r *customer.Record, c *customer.Complaint, 
 		s.Cause, s.At, s.Severity = st.cause, max(st.at, l.ChangedAt), st.severity
 	}
 	return append(out, s), earlier(d.again(&st, env, known), c.Opened+d.expire)
+}
+
+// onlyWarned reports whether an alert is a warning still. Its severity need not say so: it is higher where something else is, or was, told within the alert.
+func (d *complaintUnresolved) onlyWarned(r *customer.Record, c *customer.Complaint, now int64, l *customer.Lifecycle, warned func(at int64) bool) bool {
+	if Severity(l.Severity) == Info {
+		return true
+	}
+	stood := func(at int64) Severity { return d.stand(r, c, at, at, warned).severity }
+	if l.Cause == causeLevel || stood(l.FiredAt) != Info {
+		return false
+	}
+	for _, s := range c.Case.Steps { // a target that has passed was missed, also if somebody did at last what it was for
+		if s.At > l.FiredAt && s.At <= now && stood(s.At-1) > Info {
+			return false
+		}
+	}
+	return true
 }
 
 // anew is when to look again at a complaint that is open though its alert ends: at once where something else has happened already, which the next alert tells.
