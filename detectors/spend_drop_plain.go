@@ -83,7 +83,7 @@ func (d *plainSpendDrop) goesOn(r *customer.Record, env *Env, trigger *event.Eve
 	s := d.signal(Firing, env, r, day, w)
 	s.Since, s.Severity = l.Since, d.severity(w)
 	switch {
-	case !less(w.recent, d.baseline*100*wholeShare, w.baseline, int64(d.cfg.RecoversAtPercent)*d.recent*w.share):
+	case w.known() && !less(w.recent, d.baseline*100*wholeShare, w.baseline, int64(d.cfg.RecoversAtPercent)*d.recent*w.share):
 		s.State, s.Reason = Clear, Recovered
 		if trigger.Time < l.FiredAt && d.refuted(r, env, l) {
 			s.Reason = CorrectedByLateData
@@ -124,10 +124,13 @@ func (d *plainSpendDrop) windows(r *customer.Record, env *Env, day int32) window
 	return w
 }
 
-// fires tells the condition. Stalled time is not counted against the customer: what he would have to spend shrinks with the
-// time in which payments could be seen, and below half of the window nothing is said.
+// known reports whether enough of the recent window could be seen. What the customer would have to spend shrinks with that, so of less than half nothing is said: in the end
+// he would spend as usual who spends nothing.
+func (w *window) known() bool { return w.share*2 >= wholeShare }
+
+// fires tells the condition. Stalled time is not counted against the customer.
 func (d *plainSpendDrop) fires(r *customer.Record, env *Env, day int32, w window) bool {
-	return d.below(w, d.cfg.FiresBelowPercent) && w.share*2 >= wholeShare &&
+	return d.below(w, d.cfg.FiresBelowPercent) && w.known() &&
 		!less(w.baseline, 7, event.Money(d.cfg.MinWeekly), d.baseline) &&
 		d.knownLongEnough(r, env, day)
 }
