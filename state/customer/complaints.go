@@ -196,7 +196,7 @@ func (r *Record) complain(c *Complaint, e *event.Event, at int64) Outcome {
 	at = max(at, c.Opened)
 	c.begin()
 	c.Case.Inquiry, c.Case.Weighed, c.Case.Judged, c.Case.Told = false, false, false, false
-	c.Opened, c.Resolved, c.Priority, c.Level = at, 0, e.Priority, e.Level
+	c.Opened, c.Resolved, c.Priority, c.Level, c.Muted = at, 0, e.Priority, e.Level, false
 	r.log(c, Step{At: at, Kind: StepOpened})
 	c.settle()
 	return Applied
