@@ -131,7 +131,8 @@ func (d *partialLapse) Evaluate(r *customer.Record, env *Env, _ *event.Event, ou
 	if all == nil || r.Lapsed || r.Cancelled != 0 || r.Lifecycle(SilenceName, "") >= 0 {
 		return out, 0
 	}
-	today := env.Calendar.DayOf(r, env.Now)
+	known := min(env.Now, max(0, env.KnownUntil[event.Payments]))
+	today := env.Calendar.DayOf(r, known) // the newest day before which all is known
 	next, lost := int64(0), -1
 	for i := range all {
 		if !d.judged(r, all, i) {
@@ -147,7 +148,11 @@ func (d *partialLapse) Evaluate(r *customer.Record, env *Env, _ *event.Event, ou
 		switch {
 		case int64(patience)*Day.Ms() >= d.lapse, env.Now-env.Calendar.StartOf(r, int32(h.Last), env.Now) >= d.lapse: // too rare to be told of, or no news
 		case silent < patience:
-			next = earlier(next, env.Calendar.StartOf(r, today+patience-silent, env.Now))
+			due := env.Calendar.StartOf(r, today+patience-silent, env.Now)
+			if due <= env.Now {
+				due = env.again(due, known)
+			}
+			next = earlier(next, due)
 		case d.goesOnOtherwise(r, env, &all[i], today) && (lost < 0 || h.Spent > all[lost].Rhythm.Spent):
 			lost = i
 		}
@@ -155,12 +160,12 @@ func (d *partialLapse) Evaluate(r *customer.Record, env *Env, _ *event.Event, ou
 	if lost < 0 {
 		return out, next
 	}
-	if known, begun := env.KnownUntil[event.Payments], env.Calendar.StartOf(r, today, env.Now); known < begun {
-		return append(out, Signal{Detector: PartialLapseName, State: Hold, At: begun}), env.again(begun, known)
-	}
 	h := &all[lost]
 	since := env.Calendar.StartOf(r, int32(h.Rhythm.Last), env.Now)
 	s := Signal{Detector: PartialLapseName, State: Firing, At: env.Now, Since: since, Severity: Warning, Cause: uint8(lost) + 1, Day: int32(h.Rhythm.Last)}
+	if env.Calendar.DayOf(r, env.Now) != today {
+		s.At = env.Calendar.StartOf(r, today, env.Now)
+	}
 	if v, ok := env.Rates.Convert(h.Currency, h.Rhythm.Spent); ok {
 		s.Expected = env.Rates.round(scaled(v, 1, int64(h.Rhythm.Count)))
 		if h.Kind != customer.HabitIncome {
