@@ -129,9 +129,17 @@ func (d *silence) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, 
 	}
 	day := env.Calendar.DayOf(r, r.LastActivity)
 	return append(out, Signal{
-		Detector: SilenceName, State: Firing, At: due, Since: r.LastActivity, Severity: Warning, Day: day,
+		Detector: SilenceName, State: Firing, At: due, Since: r.LastActivity, Severity: silenceSeverity(r.LastActivity, due, d.critical), Day: day,
 		AtRisk: baselineOf(r, env.Rates, day, d.horizon),
 	}), d.next(r.LastActivity, due)
+}
+
+// silenceSeverity is that of a silence that is told at a time: where much of it did not count, or the customer comes rarely, it may be critical by then.
+func silenceSeverity(since, at, critical int64) Severity {
+	if critical != 0 && at >= since+critical {
+		return Critical
+	}
+	return Warning
 }
 
 // known is up to when an activity would have been seen.

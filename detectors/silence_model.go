@@ -104,7 +104,7 @@ func (d *silenceModel) begins(r *customer.Record, env *Env, out []Signal) ([]Sig
 	at := max(begun, int64(population.InForceFrom(m.Epoch()))*Day.Ms())
 	since := d.since(r, env, h)
 	return append(out, Signal{
-		Detector: SilenceName, State: Firing, At: at, Since: since, Severity: Warning, Day: day, AtRisk: d.atRisk(r, env, h, v),
+		Detector: SilenceName, State: Firing, At: at, Since: since, Severity: silenceSeverity(since, at, d.critical), Day: day, AtRisk: d.atRisk(r, env, h, v),
 		Probability: v.P, HorizonDays: v.Horizon,
 	}), d.next(since, at, int64(v.Horizon)*Day.Ms(), at)
 }
