@@ -220,7 +220,7 @@ func (d *friction) weigh(r *customer.Record, env *Env, day int32) balance {
 		}
 	}
 	w.uses, w.before = max(w.uses, w.failed), max(w.before, w.misses)
-	w.broken = r.BrokenPromises(env.Now-resignedDays*Day.Ms(), env.Now)
+	w.broken = r.BrokenPromises(env.Calendar.StartOf(r, day-resignedDays+1, env.Now), env.Now) // by days, as all else that fades: it is looked at when one begins
 	w.points += float64(pointsBroken * w.broken)
 	scale := 1.0
 	if w.before > baselineWeight {
