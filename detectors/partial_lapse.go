@@ -127,8 +127,26 @@ func (d *partialLapse) Evaluate(r *customer.Record, env *Env, _ *event.Event, ou
 	if open := r.Lifecycle(PartialLapseName, ""); open >= 0 {
 		return d.goesOn(r, env, &r.Lifecycles[open], out)
 	}
+	return d.begins(r, env, out)
+}
+
+// silent reports whether the customer does nothing at all any more, by what silence, which is asked before, says at the same moment, and since when that is so.
+func (d *partialLapse) silent(r *customer.Record, env *Env, said []Signal) (bool, int64) {
+	for i := range said {
+		if s := &said[i]; s.Detector == SilenceName && s.State != Hold {
+			return s.State == Firing || s.Reason == Churned, s.At
+		}
+	}
+	return r.Lapsed || r.Lifecycle(SilenceName, "") >= 0, env.Now
+}
+
+// begins judges a customer without an open alert.
+func (d *partialLapse) begins(r *customer.Record, env *Env, out []Signal) ([]Signal, int64) {
 	all := r.Habits()
-	if all == nil || r.Lapsed || r.Cancelled != 0 || r.Lifecycle(SilenceName, "") >= 0 {
+	if all == nil || r.Lapsed || r.Cancelled != 0 {
+		return out, 0
+	}
+	if silent, _ := d.silent(r, env, out); silent {
 		return out, 0
 	}
 	known := min(env.Now, max(0, env.KnownUntil[event.Payments]))
@@ -223,7 +241,7 @@ func (d *partialLapse) goesOn(r *customer.Record, env *Env, l *customer.Lifecycl
 		Detector: PartialLapseName, State: Clear, At: max(env.Now, l.FiredAt), Since: l.Since, Cause: l.Cause, Day: l.Day, Expected: l.Expected, AtRisk: l.AtRisk,
 	}
 	h := d.habit(r, l.Cause)
-	switch {
+	switch silent, at := d.silent(r, env, out); {
 	case r.Cancelled != 0:
 		s.Reason = Churned
 	case h == nil || int32(h.Rhythm.First) > l.Day: // another took its place
@@ -232,15 +250,20 @@ func (d *partialLapse) goesOn(r *customer.Record, env *Env, l *customer.Lifecycl
 		s.Reason = CorrectedByLateData
 	case int32(h.Rhythm.Last) > l.Day:
 		s.Reason = Recovered
-	case r.Lifecycle(SilenceName, "") >= 0 || r.Lapsed:
-		s.Reason = Expired
+	case silent:
+		s.Reason, s.At = Expired, max(at, l.ChangedAt, l.FiredAt)
 	case env.Now >= l.Since+d.lapse:
 		s.Reason, s.At = Expired, max(l.Since+d.lapse, l.FiredAt)
 	default:
 		s.State, s.Severity, s.At = Firing, Warning, env.Now
 		return append(out, s), max(l.Since+d.lapse, l.FiredAt)
 	}
-	return append(out, s), 0
+	was := len(out)
+	out, next := d.begins(r, env, out)
+	if len(out) != was { // another habit has stopped too: it is told next
+		out, next = out[:was], env.Now
+	}
+	return append(out, s), next
 }
 
 // habit is the one at the place that a cause names, nil if there is none.
