@@ -229,7 +229,8 @@ func (p *Policy) goesOn(r *customer.Record, at int, s *detectors.Signal, out []S
 	if uint8(s.Severity) <= l.Severity {
 		return out
 	}
-	l.Severity, l.Cause, l.Day, l.ChangedAt = uint8(s.Severity), s.Cause, s.Day, max(s.At, l.ChangedAt)
+	s.At = max(s.At, l.ChangedAt) // no step is older than the one before, though what is known late may have happened earlier
+	l.Severity, l.Cause, l.Day, l.ChangedAt = uint8(s.Severity), s.Cause, s.Day, s.At
 	l.Observed, l.Expected, l.AtRisk, l.Probability = s.Observed, s.Expected, s.AtRisk, permille(s.Probability)
 	for _, g := range guestsOf(r, l.AlertID) {
 		l.AtRisk = max(l.AtRisk, g.AtRisk)
@@ -250,6 +251,7 @@ func (p *Policy) goesOn(r *customer.Record, at int, s *detectors.Signal, out []S
 func (p *Policy) resolve(r *customer.Record, at int, s *detectors.Signal, out []Step) []Step {
 	l := r.Lifecycles[at]
 	r.Lifecycles = append(r.Lifecycles[:at], r.Lifecycles[at+1:]...)
+	s.At = max(s.At, l.ChangedAt)
 	p.cfg.Detectors.Remember(r, s)
 	switch {
 	case s.Reason == ReasonChurned && l.Subject == "":
