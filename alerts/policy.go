@@ -218,6 +218,9 @@ func (p *Policy) firing(r *customer.Record, s *detectors.Signal, env *detectors.
 	}
 	l := &r.Lifecycles[at]
 	p.foretell(r, env, l)
+	if due := p.remindAt(l); due != 0 && due <= env.Now { // it is told late: nobody can have acknowledged it before
+		p.wake(l, env.Now)
+	}
 	st := step(StepFired, l, s)
 	st.At = fired
 	return append(out, st)
