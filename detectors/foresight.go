@@ -145,7 +145,8 @@ func (s *Set) Judge(r *customer.Record, env *Env, p *customer.Prediction) Verdic
 	case !held:
 		return Unknown
 	}
-	return verdict(!activeOn(r, from, to, purchases))
+	first := env.Calendar.DayOf(r, p.At-1) + 1 // the day of the alert is known as a whole where it was told when that began, as the model does
+	return verdict(!activeOn(r, first, to, purchases))
 }
 
 // missed says whether nothing was paid for a habit between an alert about it and the end of its horizon. The rhythm tells its last days only: that is not known where two of them lie behind the
