@@ -237,6 +237,9 @@ func (p *Policy) remind(r *customer.Record, now int64, mode Mode, out []Step) []
 			w = *l.Work
 		}
 		w.SnoozedUntil, w.RemindedAt = 0, due
+		if p.remindAfter != 0 && due+p.remindAfter <= now {
+			w.RemindedAt = now // of several that nobody was told of one is enough
+		}
 		l.Work, l.ChangedAt = &w, max(due, l.ChangedAt)
 		l.Revision++
 		s := p.held(l)

@@ -396,6 +396,7 @@ func (p *Policy) PublishHeld(r *customer.Record, env *detectors.Env, out []Step)
 	clear(r.Lifecycles[len(keep):])
 	r.Lifecycles = keep
 	out = p.publishGuests(r, env, out)
+	out = p.remind(r, env.Now, Publish, out) // of what was told before and goes on: nobody was reminded meanwhile
 	for len(r.Recalled()) != 0 {
 		l := r.Recalled()[0]
 		r.DropRecalled(0)
