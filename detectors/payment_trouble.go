@@ -167,21 +167,38 @@ func (d *paymentTrouble) next(s *owes, env *Env, known int64) int64 {
 
 // owed is what is open by a time, in the reporting currency.
 func (d *paymentTrouble) owed(b *customer.Billing, env *Env, at int64) event.Money {
+	return env.Rates.round(add(failing(b, env), invoiced(b, env, at)))
+}
+
+// failing is the payment that fails, and invoiced are the invoices that were due by a time, in the reporting currency.
+func failing(b *customer.Billing, env *Env) event.Money {
+	if b.Failing.Since == 0 {
+		return 0
+	}
+	v, _ := env.Rates.Convert(b.Failing.Currency, b.Failing.Amount)
+	return v
+}
+
+func invoiced(b *customer.Billing, env *Env, at int64) event.Money {
 	sum := event.Money(0)
-	take := func(c event.Currency, m event.Money) {
-		if v, ok := env.Rates.Convert(c, m); ok {
+	for i := range b.Invoices {
+		if x := &b.Invoices[i]; x.Due <= at {
+			v, _ := env.Rates.Convert(x.Currency, x.Amount)
 			sum = add(sum, v)
 		}
 	}
-	if b.Failing.Since != 0 {
-		take(b.Failing.Currency, b.Failing.Amount)
+	return sum
+}
+
+// about is the amount of what a signal is about: not of all that is owed, if a payment fails and an invoice is overdue beside it. What is paid by now counts as it was.
+func (d *paymentTrouble) about(b *customer.Billing, env *Env, sig *Signal) event.Money {
+	switch {
+	case sig.Cause == causeOverdue && overdue(b, sig.At) != 0:
+		return env.Rates.round(invoiced(b, env, sig.At))
+	case sig.Cause != causeOverdue && b.Failing.Since != 0:
+		return env.Rates.round(failing(b, env))
 	}
-	for i := range b.Invoices {
-		if v := &b.Invoices[i]; v.Due <= at {
-			take(v.Currency, v.Amount)
-		}
-	}
-	return env.Rates.round(sum)
+	return sig.Expected
 }
 
 // atRisk is what the customer would spend in the horizon as he did before the trouble began, at least what he owes.
@@ -288,10 +305,11 @@ func (d *paymentTrouble) Summarize(dst []byte, r *customer.Record, env *Env, sig
 		return append(appendSpan(append(dst, "Paid after "...), sig.At-since), '.')
 	}
 	what := func(dst []byte) []byte {
-		if sig.Expected == 0 {
+		m := d.about(&b, env, sig)
+		if m == 0 {
 			return dst
 		}
-		return appendMoney(append(dst, " of "...), sig.Expected, env.Rates)
+		return appendMoney(append(dst, " of "...), m, env.Rates)
 	}
 	switch sig.Cause {
 	case causeExpiring:
