@@ -301,7 +301,7 @@ func step(kind StepKind, l *customer.Lifecycle, s *detectors.Signal) Step {
 		Kind: kind, Detector: l.Detector, Subject: l.Subject, At: s.At, Severity: Severity(l.Severity), AlertID: l.AlertID,
 		Revision: l.Revision, FiredAt: l.FiredAt, Since: l.Since, signal: *s, work: l.Work, episode: *l,
 	}
-	st.signal.Since = l.Since
+	st.signal.Since, st.signal.HorizonDays = l.Since, int(l.HorizonDays)
 	return st
 }
 
