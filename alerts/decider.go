@@ -82,7 +82,9 @@ func (d *Decider) Decide(r *customer.Record, env *detectors.Env, trigger *event.
 			out.Leaves = after
 		}
 	}
-	d.findings = d.Detectors.Settle(r, env, d.findings[:0])
+	if d.findings = d.findings[:0]; rash == 0 { // what is found out is noted, and what has yet to be decided must not be
+		d.findings = d.Detectors.Settle(r, env, d.findings)
+	}
 	out.Findings = d.findings
 	if len(r.Predictions()) != 0 {
 		d.verdicts = d.Policy.Judge(r, env, d.verdicts[:0])
