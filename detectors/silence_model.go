@@ -270,7 +270,7 @@ func (d *silenceModel) goesOn(r *customer.Record, env *Env, l *customer.Lifecycl
 		s.Reason, s.At = Churned, due
 		return append(out, s), 0
 	}
-	s.State, s.Severity, s.At = Firing, Warning, env.Now
+	s.State, s.Severity, s.At, s.Probability = Firing, Warning, env.Now, float64(l.Probability)/1000
 	next := d.next(l.Since, l.FiredAt, horizon, env.Now)
 	if at := l.Since + d.critical; d.critical != 0 && env.Now >= at && Severity(l.Severity) < Critical {
 		if known := d.known(env, env.Population); known < at {
