@@ -238,8 +238,15 @@ func (d *silenceModel) churned(since, fired, horizon int64) int64 {
 	return max(since+d.lapse, fired+horizon)
 }
 
-// goesOn judges a customer whose alert is open.
+// goesOn judges a customer whose alert is open. One without a horizon was told by the plain rule while nothing was learnt, and ends by that.
 func (d *silenceModel) goesOn(r *customer.Record, env *Env, l *customer.Lifecycle, out []Signal) ([]Signal, int64) {
+	if l.HorizonDays == 0 {
+		out, next := d.plain.goesOn(r, env, l, out)
+		if h := env.Population.Rhythm(r); h != nil && out[len(out)-1].State == Clear && out[len(out)-1].Reason != Churned { // from now on the model judges
+			next = earlier(next, max(env.Calendar.StartOf(r, int32(h.Last)+int32(population.Patience(h))+1, env.Now), env.Now))
+		}
+		return out, next
+	}
 	s := Signal{
 		Detector: SilenceName, State: Clear, At: max(env.Now, l.FiredAt), Since: l.Since, AtRisk: l.AtRisk, Day: l.Day,
 	}

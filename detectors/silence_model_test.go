@@ -192,7 +192,7 @@ func TestSilenceModelEnds(t *testing.T) {
 	} {
 		w := newSilenceWorld(t, 12)
 		s, _ := w.run(t, w.r.LastActivity)
-		w.r.Lifecycles = []customer.Lifecycle{{Detector: SilenceName, FiredAt: s.At, Since: s.Since, Day: s.Day, Severity: uint8(s.Severity)}}
+		w.r.Lifecycles = []customer.Lifecycle{{Detector: SilenceName, FiredAt: s.At, Since: s.Since, Day: s.Day, Severity: uint8(s.Severity), Probability: 400, HorizonDays: 60}}
 		if out, _ := w.ask(s.At + 1); len(out) != 1 || out[0].State != Firing {
 			t.Errorf("%s: %+v while nothing has changed", name, out)
 		}
