@@ -34,6 +34,7 @@ type watching struct {
 	told   cohorts.Standing // which alerts about cohorts the tasks hold others back for
 	pieces pieces           // the fold, as it is stored
 	closed bool             // a day was closed since it was stored
+	ends   bool             // a person closed an alert about a cohort since: the next day is told that it is over, by whoever judges it
 	moved  bool             // something else changed since
 }
 
@@ -368,6 +369,7 @@ func (w *watching) closeBy(x alerts.Wide, id [16]byte, until int64) {
 	case *alerts.Cohort:
 		delete(w.open.Cohorts, a.Key)
 		w.ended(a.Key, a.Opened, w.fold.Day()+1)
+		w.ends = true
 	case *openTotal:
 		delete(w.open.Totals, a.Series)
 	case *alerts.Intake:
@@ -485,7 +487,10 @@ func (w *watching) write(add func(key, value []byte) error) error {
 	}
 	var err error
 	if w.closed {
-		err = errors.Join(w.pieces.write(w.fold.Chunks(), add), add([]byte(standingKey), appendStanding(nil, &w.told)))
+		err = w.pieces.write(w.fold.Chunks(), add)
+	}
+	if w.closed || w.ends {
+		err = errors.Join(err, add([]byte(standingKey), appendStanding(nil, &w.told)))
 	}
 	w.stored = -1
 	if len(w.ahead) != 0 {
@@ -499,7 +504,7 @@ func (w *watching) write(add func(key, value []byte) error) error {
 }
 
 // written notes that it is stored.
-func (w *watching) written() { w.moved, w.closed = false, false }
+func (w *watching) written() { w.moved, w.closed, w.ends = false, false, false }
 
 // head encodes what is not in the fold: levels and quiet days as they were when the newest day was closed (what came since is read again), and the open alerts.
 func (w *watching) head() ([]byte, error) {
