@@ -323,6 +323,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if outcome.Has(customer.SumOverflow) {
 		return &event.Reject{Reason: event.ReasonAmountOverflow, Message: "the customer's sum would be more than can be held", Customer: string(ev.Customer)}
 	}
+	t.health[s.feed].accept(ev.Time) // one that came before can be read too
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
@@ -336,7 +337,6 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 		f.rhythm.resume(ev.Time)
 	}
 	f.rhythm.observe(ev.Time)
-	t.health[s.feed].accept(ev.Time)
 	t.position = whereOf(s, sl)
 	at := ev.Time
 	if s.feed == event.Customers { // it did not wait for the merge: what the other feeds hold is known up to the clock only

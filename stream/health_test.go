@@ -1,0 +1,46 @@
+package stream_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"ebb/stream/kafkatest"
+)
+
+// unreadables are records of a customer that are no JSON.
+func unreadables(who string, n int) (all []kafkatest.Record) {
+	for range n {
+		all = append(all, kafkatest.Record{Key: []byte(who), Value: []byte("hello")})
+	}
+	return all
+}
+
+// Records that came before can be read, so a stretch of a feed that is sent once more is no worse than it was at first.
+func TestRepeatedRecordsCanBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group = "group"
+		at := time.Now().UnixMilli() - 60_000
+		var events []happening
+		for i := range 2000 {
+			events = append(events, happening{feed: "usage", customer: fmt.Sprintf("c-%02d", i%50), at: at + int64(i), kind: "session", id: fmt.Sprint(i)})
+		}
+		w.produce(events)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		nap(20 * time.Minute)
+		for again := range slices.Chunk(events, 100) {
+			w.produce(again)
+			w.broker.Produce(t, w.topic("usage"), unreadables("c-00", 8)...)
+		}
+		w.virtuallyCaughtUp()
+		if s := r.task(0); s.State != "running" {
+			t.Errorf("the task is %s: %s", s.State, s.Error)
+		}
+		if n := r.metric("ebb_record_outcomes_total", "outcome", "duplicate"); n != 2000 {
+			t.Errorf("%v records were known, want 2000", n)
+		}
+	})
+}
