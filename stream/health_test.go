@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"ebb/stream"
+	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 )
 
@@ -43,4 +45,43 @@ func TestRepeatedRecordsCanBeRead(t *testing.T) {
 			t.Errorf("%v records were known, want 2000", n)
 		}
 	})
+}
+
+// What is wrong with a feed of profiles, or with what people do, is over once its records can be read again; and what can be read of it counts.
+func TestBlindBesideTheMerge(t *testing.T) {
+	for _, feed := range []event.Feed{event.Customers, event.Control} {
+		t.Run(feed.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+				w.group = "group"
+				w.broker.CreateTopic(t, w.topic("more"), 1, nil)
+				w.adjust = func(cfg *stream.Config) {
+					cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: feed, Topic: w.topic("more")})
+				}
+				n := 0
+				good := func(many int) {
+					var all []kafkatest.Record
+					for range many {
+						n++
+						all = append(all, kafkatest.Record{Key: []byte("c"), Value: fmt.Appendf(nil, `{"id":"m-%d","customer_id":"c","time":%q,"tier":"gold","type":"acknowledge","alert_id":"%032d"}`, n, rfc3339(time.Now().UnixMilli()), n)})
+					}
+					w.broker.Produce(t, w.topic("more"), all...)
+					nap(5 * time.Second)
+				}
+				w.produce([]happening{{feed: "usage", customer: "c", at: time.Now().UnixMilli() - 1000, kind: "session", id: "u"}})
+				r := w.start()
+				w.virtuallyCaughtUp()
+				good(1000)
+				w.broker.Produce(t, w.topic("more"), unreadables("c", 110)...)
+				nap(5 * time.Second)
+				if s := r.task(0); s.State != "running" {
+					t.Fatalf("a tenth cannot be read, and the task is %s: %s", s.State, s.Error)
+				}
+				w.sameAlert(w.operations("feed_blind"), "fired")
+				nap(20 * time.Minute)
+				good(20)
+				w.sameAlert(w.operations("feed_blind"), "fired", "resolved")
+			})
+		})
+	}
 }

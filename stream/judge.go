@@ -20,11 +20,11 @@ func (t *task) judge() {
 	for _, s := range t.merged {
 		if t.byFeed[s.feed] == s {
 			t.judgeStall(s)
-			t.mendBlind(s)
 		}
 	}
 	for _, s := range t.sources {
 		if t.byFeed[s.feed] == s {
+			t.mendBlind(s)
 			t.judgeGap(&t.feeds[s.feed].gap)
 		}
 	}
@@ -176,7 +176,9 @@ func (t *task) mendBlind(s *source) {
 	if h.streak == 0 || h.share() > t.cfg.Letters.BlindRatio {
 		return
 	}
-	t.excuse(s.feed, f.blind, max(f.blind, t.clock))
+	if s.feed < event.Customers { // no customer is silent because of profiles, or of what people do
+		t.excuse(s.feed, f.blind, max(f.blind, t.clock))
+	}
 	f.blind, f.blindSeverity = 0, 0
 	t.moved = true
 }
