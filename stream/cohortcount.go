@@ -63,21 +63,49 @@ func (c *CohortCount) Newcomer(r *customer.Record, at int64, deadline bool) int6
 	if c.cfg == nil || !c.cfg.Intakes || r.First == 0 {
 		return 0
 	}
-	came := dayOf(r.First)
-	due := int64(came+cohorts.IntakeDays) * dayMs
+	due := newcomerDue(r)
 	switch {
 	case at < due:
 		return due
-	case !deadline || at != due:
-		return 0
+	case deadline && at == due && r.Latest < due: // else he was looked at before what came since
+		c.Came(c.lookAt(r, due))
 	}
-	source := ""
-	if p := r.Profile(); p != nil {
-		source = p.Source
-	}
-	active := !r.Closed() && r.Cancelled == 0 && r.LastActivity >= due-cohorts.IntakeRecent*dayMs
-	c.newcomers = append(c.newcomers, newcomerTold{c.census.open(), cohorts.Newcomer{Week: cohorts.IntakeWeek(came), Source: source, Active: active}})
 	return 0
+}
+
+// Before looks at a customer some weeks after he came, before something that happens to him so shortly after that is applied that the deadline for it is not decided yet; day is 0 if there is nothing to
+// look at. If it is applied, Came has to be told. Without it nobody would be counted who came in that time: of histories that tell dates only, all who came on that day.
+func (c *CohortCount) Before(r *customer.Record, at int64) (day int32, x cohorts.Newcomer) {
+	if c.cfg == nil || !c.cfg.Intakes || r.First == 0 {
+		return 0, x
+	}
+	due := newcomerDue(r)
+	if at < due || r.Latest >= due || r.Deadline == 0 || r.Deadline > due {
+		return 0, x
+	}
+	return c.lookAt(r, due)
+}
+
+// newcomerDue is when it is looked at what became of a customer since he came, ms.
+func newcomerDue(r *customer.Record) int64 {
+	return int64(dayOf(r.First)+cohorts.IntakeDays) * dayMs
+}
+
+// lookAt is what became of a customer by that time, and the day for which it counts.
+func (c *CohortCount) lookAt(r *customer.Record, due int64) (day int32, x cohorts.Newcomer) {
+	x.Week = cohorts.IntakeWeek(dayOf(r.First))
+	if p := r.Profile(); p != nil {
+		x.Source = p.Source
+	}
+	x.Active = !r.Closed() && r.Cancelled == 0 && r.LastActivity >= due-cohorts.IntakeRecent*dayMs
+	return max(dayOf(due), c.census.day+1), x
+}
+
+// Came notes what became of a customer, unless day is 0.
+func (c *CohortCount) Came(day int32, x cohorts.Newcomer) {
+	if day != 0 {
+		c.newcomers = append(c.newcomers, newcomerTold{day, x})
+	}
 }
 
 // Cohorts are the watched cohorts to which a customer belongs, without everybody.

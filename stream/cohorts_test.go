@@ -295,3 +295,52 @@ func TestActOnAnAlertOfManyCustomers(t *testing.T) {
 		}
 	})
 }
+
+// What became of a new customer is told of everybody, also of who comes within max_out_of_order after the moment: where records bear dates without times, all who come on that day.
+func TestNewcomersWhoComeWhenTheyAreLookedAt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const customers, days = 12, 80
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group = "group"
+		w.broker.CreateTopic(t, w.topic("customers"), 1, nil)
+		w.adjust = func(cfg *stream.Config) {
+			smallCuts(cfg)
+			cfg.Time.MaxOutOfOrder = 10 * time.Minute
+			cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers")})
+			cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, Intakes: true}
+		}
+		begin := time.Now().Truncate(24*time.Hour).UnixMilli() - days*dayMs
+		var profiles []kafkatest.Record
+		var events []happening
+		for c := range customers {
+			id := fmt.Sprintf("c-%03d", c)
+			profiles = append(profiles, kafkatest.Record{
+				Key: []byte(id), Timestamp: begin,
+				Value: fmt.Appendf(nil, `{"id":"f-%d","customer_id":%q,"time":%q,"source":"from-the-web"}`, c, id, rfc3339(begin)),
+			})
+		}
+		for d := range int64(days) {
+			for c := range customers {
+				at := begin + d*dayMs + int64(c%3)*60_000 // a third on the dot
+				events = append(events, happening{feed: "usage", customer: fmt.Sprintf("c-%03d", c), at: at, kind: "session", id: fmt.Sprintf("u-%d-%d", d, c)})
+			}
+		}
+		slices.SortStableFunc(events, func(a, b happening) int { return int(a.at - b.at) })
+		w.broker.Produce(t, w.topic("customers"), profiles...)
+		w.produce(events)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		told := 0
+		for _, f := range w.broker.ReadCommitted(t, w.topic("facts")) {
+			if string(f.Key) == "cohorts/0" {
+				told += strings.Count(string(f.Value), "from-the-web")
+			}
+		}
+		if told != customers {
+			t.Errorf("what became of them is told of %d of %d new customers", told, customers)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/detectors/population"
 	"ebb/state"
 	"ebb/state/customer"
@@ -310,9 +311,12 @@ func (t *task) apply(s *source, sl *slot) error {
 // applyTo is apply once the customer is found. It returns why the event is refused after all.
 func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	ev, rec := &sl.ev, &entry.Record
+	var day int32 // of the newcomer, if he is one
+	var newcomer cohorts.Newcomer
 	if s.feed != event.Customers {
 		t.settleBefore(entry, ev.Time)
 		t.sampleBefore(rec, ev.Time)
+		day, newcomer = t.headcount.Before(rec, ev.Time)
 	}
 	t.env.Now, t.env.Population = ev.Time, t.population(max(ev.Time, rec.Decided)) // what the record learns of the event depends on it
 	outcome := rec.Apply(ev, &t.params)
@@ -327,6 +331,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
+	t.headcount.Came(day, newcomer)
 	t.headcount.Spent(ev, t.cfg.Rates)
 	if late := sl.rec.Timestamp - ev.Time; late > t.late[s.feed] {
 		t.late[s.feed] = late

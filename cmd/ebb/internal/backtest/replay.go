@@ -368,10 +368,13 @@ func (s *shard) apply(e *entry) error {
 // applyTo is apply once the customer is found.
 func (s *shard) applyTo(c *subject, e *entry, ev *event.Event) {
 	at := ev.Time
+	var day int32 // of the newcomer, if he is one
+	var newcomer cohorts.Newcomer
 	if e.feed == event.Customers {
 		at = max(0, at-s.rules.MaxOutOfOrder)
 	} else {
 		alerts.Settle(&c.rec, ev.Time-s.rules.MaxOutOfOrder, func(at int64) { s.decide(c, at, nil) })
+		day, newcomer = s.headcount.Before(&c.rec, ev.Time)
 	}
 	s.env.Now, s.env.Population = ev.Time, s.population(max(ev.Time, c.rec.Decided)) // what the record learns of the event depends on it
 	outcome := c.rec.Apply(ev, &s.params)
@@ -383,6 +386,7 @@ func (s *shard) applyTo(c *subject, e *entry, ev *event.Event) {
 		s.duplicates++
 		return
 	}
+	s.headcount.Came(day, newcomer)
 	s.headcount.Spent(ev, s.rules.Rates)
 	s.decide(c, max(at, c.rec.Decided), ev)
 }
