@@ -517,7 +517,11 @@ func (e *Engine) newTask(p int32) (*task, error) {
 		}
 	}
 	for _, s := range t.sources {
-		if s.feed == event.Control && s.part != noPartition {
+		switch {
+		case s.part == noPartition:
+		case s.feed == event.Customers:
+			t.profiles = append(t.profiles, s)
+		case s.feed == event.Control:
 			t.controls = append(t.controls, s)
 		}
 	}

@@ -98,14 +98,12 @@ func (e *feedError) Unwrap() error { return e.err }
 
 // arrivals applies profiles, which never wait for the merge.
 func (t *task) arrivals() (int, error) {
-	s := t.byFeed[event.Customers]
-	if s == nil {
-		return 0, nil
-	}
 	n := 0
-	for ; s.n > 0 && n < roundSize; n++ {
-		if err := t.takeFirst(s); err != nil {
-			return n, err
+	for _, s := range t.profiles {
+		for ; s.n > 0 && n < roundSize; n++ {
+			if err := t.takeFirst(s); err != nil {
+				return n, err
+			}
 		}
 	}
 	return n, nil
@@ -117,9 +115,13 @@ func (t *task) profilesReady() bool {
 	if t.ready {
 		return true
 	}
-	s := t.byFeed[event.Customers]
-	t.ready = s == nil || s.position >= t.feeds[event.Customers].quietEnd
-	return t.ready
+	for _, s := range t.profiles {
+		if s.position < s.in.quietEnd {
+			return false
+		}
+	}
+	t.ready = true
+	return true
 }
 
 // look refreshes the view of every merged feed.

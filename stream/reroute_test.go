@@ -410,3 +410,42 @@ func TestLiveRecordsAreForwardedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Of a feed of profiles that is divided among the tasks every partition is applied, also where a task reads several.
+func TestProfilesOfManyPartitions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const tasks, parts, customers = 2, 5, 300
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), tasks)
+		w.broker.CreateTopic(t, w.topic("customers"), parts, nil)
+		before := w.adjust
+		w.adjust = func(cfg *stream.Config) {
+			before(cfg)
+			cfg.Feeds = append(cfg.Feeds, stream.FeedConfig{Feed: event.Customers, Topic: w.topic("customers"), Reroute: true})
+		}
+		at := time.Now().UnixMilli() - dayMs
+		var profiles []kafkatest.Record
+		var events []happening
+		for c := range customers {
+			id := fmt.Sprintf("c-%03d", c)
+			profiles = append(profiles, kafkatest.Record{
+				Partition: partition.Murmur2([]byte(id), parts), Key: []byte(id), Timestamp: at,
+				Value: fmt.Appendf(nil, `{"id":"f-%d","customer_id":%q,"time":%q,"tier":"gold"}`, c, id, rfc3339(at)),
+			})
+			events = append(events, happening{feed: "usage", customer: id, at: at + int64(c), kind: "session", id: fmt.Sprint("u", c)})
+		}
+		w.broker.Produce(t, w.topic("customers"), profiles...)
+		w.produce(events)
+		r := w.start()
+		w.delivered(r)
+		nap(5 * time.Second)
+		without := 0
+		for _, e := range events {
+			if p := known(t, r, e.customer).Profile(); p == nil || p.Tier != "gold" {
+				without++
+			}
+		}
+		if without != 0 {
+			t.Errorf("%d of %d customers have no profile", without, customers)
+		}
+	})
+}

@@ -41,6 +41,7 @@ type task struct {
 	// owned
 	sources   []*source
 	merged    []*source       // in merge order
+	profiles  []*source       // of customers
 	controls  []*source       // acts of people
 	marked    map[string]bool // customers who were merged into others, as far as they are known
 	byFeed    [event.NumFeeds]*source
