@@ -316,6 +316,7 @@ func spreadReroute(own *taskRecord, clock int64) rerouteRecord {
 		return rerouteRecord{}
 	}
 	r := own.reroute
+	r.marked = true // perhaps, of those who come
 	r.promised = min(r.promised, clock)
 	r.promises = slices.Clone(r.promises)
 	for i := range r.promises {

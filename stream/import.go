@@ -279,7 +279,7 @@ func (u *Upkeep) transplanted(old []*taskRecord, at map[string]bounds, from Posi
 		r.reroute = rerouteRecord{}
 		if topic := u.cfg.Topics.Reroute; topic != "" {
 			end := at[topic].end[int32(p)]
-			r.reroute = rerouteRecord{topic: topic, position: end, read: end, end: end}
+			r.reroute = rerouteRecord{topic: topic, position: end, read: end, end: end, marked: true} // perhaps
 		}
 		var read [event.NumFeeds]bool
 		for _, f := range u.cfg.Feeds {

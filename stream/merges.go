@@ -50,18 +50,20 @@ func (t *task) leave(e *state.Entry, s *source, sl *slot) error {
 	return nil
 }
 
-// findMarked looks for the customers whose records are passed on.
+// findMarked looks for the customers whose records are passed on, if there may be any.
 func (t *task) findMarked() error {
 	t.marked = map[string]bool{}
 	if !t.rec.reroute.marked {
 		return nil
 	}
-	return t.table.Scan(func(e *state.Entry) error {
+	err := t.table.Scan(func(e *state.Entry) error {
 		if e.Record.MergedInto() != "" {
 			t.marked[e.Record.ID] = true
 		}
 		return nil
 	})
+	t.rec.reroute.marked = len(t.marked) != 0
+	return err
 }
 
 // export sends what is known of a customer to who goes on.

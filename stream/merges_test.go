@@ -11,6 +11,7 @@ import (
 	"ebb/stream"
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
+	"ebb/stream/partition"
 )
 
 // merging is a world with a control feed, in which merges are carried out.
@@ -237,4 +238,73 @@ func TestActsThatAreNotCarriedOut(t *testing.T) {
 			}
 		}
 	})
+}
+
+// moved is a customer whose records lie in a partition that is new after a growth.
+func (w *world) moved(parts int32) string {
+	for i := 0; ; i++ {
+		if id := fmt.Sprint("moved-", i); partition.Murmur2([]byte(id), parts) >= w.parts {
+			return id
+		}
+	}
+}
+
+// Who goes on in the place of another is blind when a record of that other cannot be read, also after the state was spread over more partitions, or moved to another cluster.
+func TestMarksOfMergedCustomersMove(t *testing.T) {
+	const parts, more = 2, 4
+	for _, v := range []struct {
+		name string
+		move func(t *testing.T, w *world) *world
+	}{
+		{"grown", func(t *testing.T, w *world) *world {
+			w.addPartitions(more)
+			w.addTo("control", more)
+			if err := w.upkeep(grow); err != nil {
+				w.t.Fatal(err)
+			}
+			return w
+		}},
+		{"imported", func(t *testing.T, w *world) *world {
+			file := w.exports()
+			other := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+			if err := other.upkeep(imports(file, stream.Positions{From: stream.FromEnd})); err != nil {
+				w.t.Fatal(err)
+			}
+			return other
+		}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
+				from, into := w.moved(more), w.customerOf(0, "into")
+				at := time.Now().UnixMilli() - 10*dayMs
+				w.produce([]happening{
+					{feed: "usage", customer: from, at: at, kind: "session", id: "u1"},
+					{feed: "usage", customer: into, at: at, kind: "session", id: "u2"},
+					{feed: "usage", customer: w.customerOf(1, "other"), at: at, kind: "session", id: "u3"},
+				})
+				w.decide(merge{from, into, at + dayMs})
+				r := w.start()
+				w.delivered(r)
+				if rec := known(t, r, from); rec.MergedInto() != into {
+					t.Fatalf("not merged: %+v", rec)
+				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+				w = v.move(t, w)
+				r = w.start()
+				w.delivered(r)
+				w.broker.Produce(t, w.topic("usage"), kafkatest.Record{Partition: w.partitionOf(from), Key: []byte(from), Value: []byte("{")})
+				w.delivered(r)
+				nap(time.Second)
+				if !known(t, r, into).IsBlind() {
+					t.Error("who goes on is not blind")
+				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
 }

@@ -321,7 +321,7 @@ func (t *task) placeReroute(ctx context.Context, committed map[txn.TopicPartitio
 	}
 	known := rec.topic == topic
 	if !known {
-		*rec = rerouteRecord{topic: topic, position: start, read: start}
+		*rec = rerouteRecord{topic: topic, position: start, read: start, marked: true} // perhaps: of customers who came here with a growth nothing is known
 	}
 	if err := t.placed(&inputRecord{position: rec.position}, txn.TopicPartition{Topic: topic, Partition: t.partition}, known, end, committed); err != nil {
 		return err

@@ -55,7 +55,7 @@ type rerouteRecord struct {
 	end      int64   // high watermark when the cut was made
 	promised int64   // event time up to which this task has promised to forward nothing more, ms
 	gap      int64   // event time at which it was found that records had been deleted before they were read, ms; 0 when none, or long ago
-	marked   bool    // customers of this task were merged into others
+	marked   bool    // customers of this task were merged into others, perhaps
 	own      []int64 // times of what this task forwarded to itself and has not applied yet, ms
 	promises []promiseRecord
 	lanes    []laneRecord
