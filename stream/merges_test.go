@@ -12,6 +12,7 @@ import (
 	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 	"ebb/stream/partition"
+	"ebb/stream/txn"
 )
 
 // merging is a world with a control feed, in which merges are carried out.
@@ -301,6 +302,66 @@ func TestMarksOfMergedCustomersMove(t *testing.T) {
 				if !known(t, r, into).IsBlind() {
 					t.Error("who goes on is not blind")
 				}
+				if err := r.stop(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// What a task forwarded to itself may be deleted before it has read it: that is a loss like any other, and the clock goes on.
+func TestRetentionGapOfWhatATaskForwardedToItself(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		t.Run(fmt.Sprintf("found while running %v", live), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+				at := time.Now().UnixMilli() - 10*dayMs
+				w.produce([]happening{
+					{feed: "usage", customer: "a", at: at, kind: "session", id: "u1"},
+					{feed: "usage", customer: "b", at: at, kind: "session", id: "u2"},
+				})
+				r := w.start()
+				w.delivered(r)
+				unread := func() {
+					if err := w.broker.Fake.DeleteRecords(w.topic("reroute"), 0, w.broker.EndOffsets(t, w.topic("reroute"))[0]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if live {
+					fault := w.silence("reroute")
+					w.decide(merge{"a", "b", at + dayMs})
+					nap(2 * time.Second)
+					unread()
+					fault.Remove()
+				} else {
+					if err := r.stop(); err != nil {
+						t.Fatal(err)
+					}
+					w.decide(merge{"a", "b", at + dayMs})
+					w.diesAt(killPoint{"before it is read", false, func(w *world, p *power, _ int) {
+						w.step = func(_ int32, s txn.Step) error {
+							select {
+							case <-p.off:
+								return errKilled
+							default:
+							}
+							if s == txn.StepDone && w.underWay() != 0 {
+								return p.cut()
+							}
+							return nil
+						}
+					}}, 0)
+					w.disk.Crash()
+					unread()
+					r = w.start()
+				}
+				began := time.Now()
+				nap(time.Minute)
+				if !w.clocksPast(began, []*running{r}) {
+					t.Errorf("the clock stands at %v", r.task(0).Clock)
+				}
+				w.sameAlert(w.operations("retention_gap"), "fired")
 				if err := r.stop(); err != nil {
 					t.Fatal(err)
 				}

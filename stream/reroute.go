@@ -314,6 +314,7 @@ func (t *task) mendReroute(err error) error {
 		return nil
 	case errors.As(err, &gap):
 		t.rerouteGap(gap.Position, gap.Start)
+		r.own = r.own[:min(r.heldOwn(t.partition), len(r.own))] // what was deleted is not waited for
 		r.read = gap.Start
 		r.fetch.SeekTo(gap.Start)
 		return nil
@@ -321,6 +322,16 @@ func (t *task) mendReroute(err error) error {
 		return &feedError{&BeyondEndError{Group: t.cfg.Group, Topic: r.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}}
 	}
 	return &feedError{fmt.Errorf("records that other tasks forwarded, topic %s partition %d: %w", r.topic, t.partition, err)}
+}
+
+// heldOwn is how much of what a task forwarded to itself is held.
+func (r *reroute) heldOwn(own int32) (n int) {
+	for _, l := range r.full {
+		if l.from == own {
+			n += len(l.held)
+		}
+	}
+	return n
 }
 
 // accept puts one record of the topic into its lane.

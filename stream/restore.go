@@ -328,7 +328,7 @@ func (t *task) placeReroute(ctx context.Context, committed map[txn.TopicPartitio
 	}
 	if rec.position < start {
 		t.rerouteGap(rec.position, start)
-		rec.position = start
+		rec.position, rec.own = start, nil // what was deleted is not waited for
 	}
 	t.reroute = t.newReroute(rec)
 	t.reroute.fetch = t.fetcher.Open(topic, t.partition, rec.position, t.wake)
