@@ -294,6 +294,17 @@ func (e *Engine) keyed() []string {
 	return topics
 }
 
+// divided are the topics whose partitions are divided among the tasks.
+func (e *Engine) divided() []string {
+	var topics []string
+	for _, f := range e.cfg.Feeds {
+		if f.Reroute {
+			topics = append(topics, f.Topic)
+		}
+	}
+	return topics
+}
+
 func (e *Engine) allTopics() []string {
 	names := make([]string, 0, 16)
 	for _, f := range e.cfg.Feeds {
@@ -309,8 +320,11 @@ func (e *Engine) allTopics() []string {
 // partitionsChanged stops all tasks when a feed disappears or grows while ebb runs.
 func (e *Engine) partitionsChanged(topic string, was, now int) {
 	err := fmt.Errorf("%w: topic %s now has %d partitions, the state was built for %d: its customers would move away from their state; stop all instances and run `ebb state grow`", ErrPartitionCount, topic, now, was)
-	if now == 0 {
+	switch {
+	case now == 0:
 		err = fmt.Errorf("topic %s was deleted: create it again, or remove its feed from the configuration", topic)
+	case slices.Contains(e.divided(), topic):
+		err = fmt.Errorf("topic %s now has %d partitions, and %d are read: restart all instances, so that the others are read too", topic, now, was)
 	}
 	e.stopAll(err)
 }
@@ -335,7 +349,7 @@ func (e *Engine) giveUp(err error) {
 func (e *Engine) membership(ctx context.Context) group.Config {
 	g := e.cfg.Membership
 	return group.Config{
-		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: e.keyed(), Log: e.log, Metrics: e.groupMetrics,
+		Cluster: e.deps.Cluster, Group: e.cfg.Group, Topics: e.keyed(), Others: e.divided(), Log: e.log, Metrics: e.groupMetrics,
 		SessionTimeout: g.Session, RebalanceTimeout: g.Rebalance, HeartbeatInterval: g.Heartbeat, Drain: g.Drain,
 		PreviousMember: e.predecessor(ctx), RememberMember: e.deps.State.RememberMember,
 		PartitionsChanged: e.partitionsChanged, Warm: e.warm,

@@ -449,3 +449,36 @@ func TestProfilesOfManyPartitions(t *testing.T) {
 		}
 	})
 }
+
+// Partitions that are added to a feed which is divided among the tasks are not passed over: the tasks stop and name the mend, and after a restart read them too.
+func TestAFeedWithAnotherKeyGrows(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.rekeyed(3)
+		at := time.Now().UnixMilli() - dayMs
+		w.produce([]happening{
+			{feed: "payments", customer: "a", at: at, kind: "purchase", cents: 100, id: "p1"},
+			{feed: "usage", customer: "a", at: at, kind: "session", id: "u1"},
+		})
+		r := w.start()
+		w.delivered(r)
+		w.addTo("payments", 5)
+		w.place = func(happening) int32 { return 4 }
+		w.produce([]happening{{feed: "payments", customer: "a", at: at + 1000, kind: "purchase", cents: 100, id: "p2"}})
+		nap(time.Minute)
+		for p := range w.parts {
+			if s := r.task(p); s.State != "stopped" || !strings.Contains(s.Error, "5 partitions") || !strings.Contains(s.Error, "restart") {
+				t.Errorf("task %d is %s: %s", p, s.State, s.Error)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Log(err)
+		}
+		r = w.start()
+		w.delivered(r)
+		if got := spend(t, r, "a", "EUR"); got != 2*event.MoneyUnit {
+			t.Errorf("spend is %s, want 2", got)
+		}
+		within(t, time.Minute, "an end of the stop", func() bool { return len(w.operations("task_stopped")) == 4 })
+	})
+}

@@ -63,6 +63,7 @@ type Config struct {
 	Cluster *conn.Cluster
 	Group   string
 	Topics  []string // the feeds that are read by partition
+	Others  []string // topics whose partition counts are looked at beside those
 
 	// SessionTimeout is after how much silence the broker gives a member up, 10 s. A longer one stalls the whole group for longer after
 	// every crash and every restart of a broker.

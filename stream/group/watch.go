@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"ebb/stream/conn"
 )
@@ -12,8 +13,9 @@ import (
 func (m *member) watchLoop(ctx context.Context) {
 	known := make(map[string]int)
 	missing := make(map[string]bool)
+	names := slices.Concat(m.cfg.Topics, m.cfg.Others)
 	for {
-		topics, _, err := m.cfg.Cluster.Topics(ctx, m.cfg.Topics...)
+		topics, _, err := m.cfg.Cluster.Topics(ctx, names...)
 		if err != nil {
 			m.cfg.Log.Debug("metadata could not be read", "err", err)
 			topics = nil
