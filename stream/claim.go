@@ -99,7 +99,9 @@ func (t *task) writeClaim(ctx context.Context) error {
 	}
 	offsets := map[string]map[int32]int64{}
 	for _, s := range t.sources {
-		offsets[s.topic] = map[int32]int64{t.partition: s.position}
+		if s.fetch != nil { // of a feed that is divided among the tasks this one may read nothing, or several partitions
+			setOffset(offsets, txn.TopicPartition{Topic: s.topic, Partition: s.part}, s.position)
+		}
 	}
 	tx := t.newTransaction(t.lease, offsets)
 	changelog := txn.TopicPartition{Topic: t.cfg.Topics.Changelog, Partition: 0}

@@ -482,3 +482,27 @@ func TestAFeedWithAnotherKeyGrows(t *testing.T) {
 		within(t, time.Minute, "an end of the stop", func() bool { return len(w.operations("task_stopped")) == 4 })
 	})
 }
+
+// Where a feed that is divided among the tasks has none of its partitions for a task, that task commits none either, not even when it is the first that claims the changelog.
+func TestATaskWithoutAPartitionOfAFeedClaimsTheChangelog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.rekeyed(1)
+		w.step = func(p int32, _ txn.Step) error {
+			if p == 0 {
+				return errKilled
+			}
+			return nil
+		}
+		r := w.start()
+		within(t, time.Minute, "the other task at work", func() bool { return r.task(1).State == "running" })
+		for p := range w.broker.GroupOffsets(t, w.group, w.topic("payments")) {
+			if p > 0 {
+				t.Errorf("an offset of partition %d is committed, and there is one partition", p)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Log(err) // the stopped task has nothing to commit
+		}
+	})
+}
