@@ -32,8 +32,11 @@ func (l *levels) tell(p int32, to, closed, now int64) bool {
 
 // whole is up to where everybody who is waited for has told everything.
 func (l *levels) whole(partitions int32, closed, now int64) int64 {
-	low, _ := l.span(partitions)
-	if low > closed || l.began == 0 || now-l.began <= l.patience.Milliseconds() {
+	low, high := l.span(partitions)
+	switch {
+	case high <= closed: // what somebody had told beyond it may have been deleted before a take-over
+		return closed
+	case low > closed, l.began == 0, now-l.began <= l.patience.Milliseconds():
 		return low
 	}
 	for p := range partitions {

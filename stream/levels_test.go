@@ -44,3 +44,19 @@ func TestLevelsOfAPartitionThatStandsStill(t *testing.T) {
 		t.Errorf("with two partitions, all is told up to %d, want 5", low)
 	}
 }
+
+// What was told beyond the newest closed step may have been deleted before a take-over could read it again. A partition that is behind then closes nothing.
+func TestLevelsThatWereDeleted(t *testing.T) {
+	l := newLevels(time.Minute)
+	l.told, l.began = map[int32]int64{0: 99, 1: 90}, 1
+	const closed = 99
+	if !l.tell(1, 91, closed, 3_600_000) {
+		t.Fatal("what it tells is nothing new")
+	}
+	if low := l.whole(2, closed, 3_600_000); low > closed {
+		t.Errorf("all is told up to %d, and nobody told more than %d", low, closed)
+	}
+	if low := l.whole(2, closed, 3_600_000); low > closed {
+		t.Errorf("asked again: all is told up to %d", low)
+	}
+}
