@@ -91,7 +91,7 @@ func (t *task) sent(to int32, at int64) {
 func (t *task) passOn(e *state.Entry, s *source, sl *slot) error {
 	ev, rec := &sl.ev, &e.Record
 	if t.reroute == nil {
-		return fmt.Errorf("%s offset %d is of a customer who was merged into another: set topics.reroute, through which his records go", s.topic, sl.rec.Offset)
+		return noWay(s, sl)
 	}
 	if ev.Feed == event.Customers {
 		t.m.note(s.feed, ev.Notes, customer.Merged)
@@ -112,6 +112,11 @@ func (t *task) passOn(e *state.Entry, s *source, sl *slot) error {
 	}
 	t.sendOn(s, sl, into, ev.Time)
 	return nil
+}
+
+// noWay stops a task that is to pass a record on and cannot.
+func noWay(s *source, sl *slot) error {
+	return fmt.Errorf("%s offset %d is of a customer who was merged into another: set topics.reroute, through which his records go", s.topic, sl.rec.Offset)
 }
 
 // sendOn forwards a record to who goes on in its customer's place.

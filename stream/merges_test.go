@@ -3,6 +3,7 @@ package stream_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -368,4 +369,29 @@ func TestRetentionGapOfWhatATaskForwardedToItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dead letter of somebody who was merged names what is missing where there is no way to who goes on, as any other record of his does.
+func TestABadRecordOfAMergedCustomerWithoutAWay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		at := time.Now().UnixMilli() - 10*dayMs
+		w.produce([]happening{
+			{feed: "usage", customer: "a", at: at, kind: "session", id: "u1"},
+			{feed: "usage", customer: "b", at: at, kind: "session", id: "u2"},
+		})
+		w.decide(merge{"a", "b", at + dayMs})
+		r := w.start()
+		w.delivered(r)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.adjust = smallCuts
+		w.broker.Produce(t, w.topic("usage"), kafkatest.Record{Key: []byte("a"), Value: []byte("{")})
+		r = w.start()
+		nap(time.Minute)
+		if s := r.task(0); s.State != "stopped" || !strings.Contains(s.Error, "topics.reroute") {
+			t.Errorf("the task is %s: %s", s.State, s.Error)
+		}
+	})
 }

@@ -541,9 +541,13 @@ func (t *task) hold(rec *customer.Record) {
 func (t *task) refuse(s *source, sl *slot) error {
 	r := sl.reject
 	if t.marked[r.Customer] { // who goes on in his place has to know
-		if e, ok, err := t.table.Lookup([]byte(r.Customer)); err != nil {
+		switch e, ok, err := t.table.Lookup([]byte(r.Customer)); {
+		case err != nil:
 			return err
-		} else if ok && e.Record.MergedInto() != "" {
+		case !ok || e.Record.MergedInto() == "":
+		case t.reroute == nil:
+			return noWay(s, sl)
+		default:
 			t.sendOn(s, sl, e.Record.MergedInto(), t.moment(sl))
 			return nil
 		}
