@@ -136,6 +136,28 @@ func (c *census) bump(k cohorts.Key, by int64) {
 	}
 }
 
+// anew begins to count the customers of a partition anew, as of the newest day that is told. What was spent since stays.
+func (c *census) anew() {
+	if c.by == nil {
+		return
+	}
+	c.sizes, c.later = map[cohorts.Key]int64{}, map[int32]map[cohorts.Key]int64{}
+	if c.totals == nil {
+		c.totals = map[int32]cohorts.Totals{}
+	}
+}
+
+// counted ends that.
+func (c *census) counted() {
+	if c.by == nil {
+		return
+	}
+	if all := c.later[c.open()]; all != nil {
+		c.sizes = all
+	}
+	clear(c.later)
+}
+
 // begin starts the census of a task that counts these dimensions. It is true if every customer has to be counted anew.
 func (c *census) begin(by []cohorts.Dimension, fresh bool) (recount bool) {
 	if by == nil {

@@ -284,6 +284,7 @@ func spread(old []*taskRecord, n int32) []*taskRecord {
 		}
 		if own != nil { // alerts about the partition itself stay with it, and what it counted
 			r.stopped, r.quarantined, r.verdicts = own.stopped, own.quarantined, own.verdicts
+			r.census.day, r.census.totals = own.census.day, own.census.totals
 		}
 		r.reroute = spreadReroute(own, whole.clock)
 		for f := range r.feeds {
@@ -335,7 +336,8 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		case whole == nil:
 			first := *r
 			whole = &first
-			whole.partitions, whole.mark, whole.tally, whole.census, whole.verdicts = n, mark{}, tally{}, census{}, verdicts{}
+			whole.partitions, whole.mark, whole.tally, whole.verdicts = n, mark{}, tally{}, verdicts{}
+			whole.census = census{by: r.census.by, day: r.census.day}
 			whole.stopped, whole.quarantined = 0, 0
 			for f := range whole.feeds {
 				whole.feeds[f].stalls = slices.Clone(r.feeds[f].stalls)
@@ -346,6 +348,7 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		whole.clock = min(whole.clock, r.clock)
 		whole.kept, whole.windowsFrom = min(whole.kept, r.kept), max(whole.windowsFrom, r.windowsFrom)
 		whole.quiet = whole.quiet || r.quiet
+		whole.census.day = max(whole.census.day, r.census.day) // a new partition has nothing to tell of days that were told
 		for f := range whole.feeds {
 			whole.feeds[f].join(&r.feeds[f])
 		}

@@ -16,10 +16,12 @@ import (
 
 	"ebb/alerts"
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/state"
 	"ebb/state/customer"
 	"ebb/stream"
 	"ebb/stream/conn"
+	"ebb/stream/event"
 	"ebb/stream/kafkatest"
 	"ebb/stream/txn"
 )
@@ -440,4 +442,77 @@ func TestGrowOnARealBroker(t *testing.T) {
 	w.livesOn()
 	compareSteps(t, w.steps(until), reference(append(before, after...), until))
 	w.inTheirPartitions()
+}
+
+// What was counted of cohorts goes on over a growth: what was spent before it on the same day is told, and how many customers there are from the next day on.
+func TestCohortsAreCountedOverAGrowth(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const customers = 60
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
+		w.group = "group"
+		w.adjust = func(cfg *stream.Config) {
+			patient(cfg)
+			cfg.Cohorts = &cohorts.Config{FalseAlarms: 0.5, LeastMembers: 5, Totals: true}
+		}
+		ck := &clock{}
+		w.now = ck.now
+		noon := time.Now().Truncate(24*time.Hour).UnixMilli() + dayMs/2
+		purchases := func(at int64) (all []happening) {
+			for c := range customers {
+				id := fmt.Sprintf("c-%02d", c)
+				all = append(all, happening{feed: "payments", customer: id, at: at + int64(c), kind: "purchase", cents: 100, id: fmt.Sprint(id, at)})
+			}
+			return all
+		}
+		ck.set(noon - 100*dayMs)
+		w.produce(purchases(noon - 100*dayMs - 1000))
+		w.livesOn()
+		for day := range int64(2) {
+			ck.set(noon - (1-day)*dayMs)
+			w.produce(purchases(noon - (1-day)*dayMs - 1000))
+			w.livesOn()
+		}
+		before := w.cohortsTold()
+		w.addPartitions(8)
+		if err := w.upkeep(grow); err != nil {
+			t.Fatal(err)
+		}
+		r := w.start()
+		w.settled(r)
+		ck.set(noon + dayMs)
+		w.settled(r)
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		told := w.cohortsTold()
+		spent, active := int64(0), map[int32]int64{}
+		for i, x := range told {
+			if spent += x.Spent; i >= len(before) && x.Whole && x.Day == dayOf(noon) {
+				active[x.Partition] = x.Active
+			}
+		}
+		all := int64(0)
+		for _, n := range active {
+			all += n
+		}
+		if spent != 3*customers*int64(event.MoneyUnit) {
+			t.Errorf("%v was told to be spent, want %v", event.Money(spent), 3*customers*event.MoneyUnit)
+		}
+		if all != customers || len(active) != 8 {
+			t.Errorf("%d active customers are told by %d partitions, want %d by 8", all, len(active), customers)
+		}
+	})
+}
+
+func dayOf(ms int64) int32 { return int32(ms / dayMs) }
+
+// cohortsTold is what all tasks have told of cohorts.
+func (w *world) cohortsTold() (all []stream.CohortsTold) {
+	w.t.Helper()
+	for _, f := range w.broker.ReadCommitted(w.t, w.topic("facts")) {
+		if x, ok := stream.CohortsFact(f.Key, f.Value); ok {
+			all = append(all, x)
+		}
+	}
+	return all
 }

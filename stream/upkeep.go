@@ -415,7 +415,8 @@ const settleWithin = 10 * time.Second
 func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
 	env := &detectors.Env{Calendar: customer.NewCalendar(u.cfg.Time.Zone), Rates: u.cfg.Rates}
 	for p, r := range records {
-		r.tally, r.census = tally{basis: stageBasis(&u.cfg), env: env}, census{}
+		r.tally = tally{basis: stageBasis(&u.cfg), env: env, census: &r.census}
+		r.census.anew()
 		img, err := u.image(ctx, int32(p))
 		if err != nil {
 			return err
@@ -430,6 +431,7 @@ func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
 		if err != nil {
 			return err
 		}
+		r.census.counted()
 	}
 	return nil
 }
