@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
 	"ebb/detectors"
+	"ebb/detectors/cohorts"
 	"ebb/state/customer"
 	"ebb/stream/admin"
 	"ebb/stream/conn"
@@ -300,6 +302,9 @@ func spread(old []*taskRecord, n int32) []*taskRecord {
 		if r == nil {
 			continue
 		}
+		if int32(p) >= n { // there are fewer now
+			records[int32(p)%n].counts(r)
+		}
 		for f := range r.feeds {
 			for part, in := range r.feeds[f].inputs(int32(p)) { // of a feed that is divided among the tasks, most have another reader now
 				reader := part % n
@@ -308,6 +313,23 @@ func spread(old []*taskRecord, n int32) []*taskRecord {
 		}
 	}
 	return records
+}
+
+// counts takes over what a partition counted that does not exist any more.
+func (r *taskRecord) counts(o *taskRecord) {
+	sum := emptyVerdicts()
+	sum.join(&r.verdicts)
+	sum.join(&o.verdicts)
+	r.verdicts = sum
+	totals := maps.Clone(r.census.totals)
+	for day, t := range o.census.totals {
+		if totals == nil {
+			totals = map[int32]cohorts.Totals{}
+		}
+		t.Add(totals[day])
+		totals[day] = t
+	}
+	r.census.totals = totals
 }
 
 // spreadReroute is how far a task is in the reroute topic. What it promised to forward no more it promised of the customers who were not its own:

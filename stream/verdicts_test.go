@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"ebb/alerts"
+	"ebb/detectors/cohorts"
+	"ebb/stream/event"
 )
 
 func TestVerdictsAreCountedAndStored(t *testing.T) {
@@ -74,5 +76,29 @@ func TestVerdictsWhenPartitionsAreAdded(t *testing.T) {
 	}
 	if sum != 8 {
 		t.Errorf("%d verdicts after growing, want 8", sum)
+	}
+}
+
+// Over fewer partitions nothing is lost of what was counted.
+func TestSpreadOverFewerPartitions(t *testing.T) {
+	var old []*taskRecord
+	for p := range 3 {
+		r := &taskRecord{group: "g"}
+		r.verdicts.add(alerts.Verdict{Detector: "silence", Result: alerts.ResultRight, Probability: 700, LeadMs: dayMs}, "gold")
+		r.census.begin([]cohorts.Dimension{cohorts.Everybody}, true)
+		r.census.day = int32(20_000 + p)
+		r.census.totals[20_005] = cohorts.Totals{cohorts.Spend: 7}
+		old = append(old, r)
+	}
+	whole, spent := emptyVerdicts(), event.Money(0)
+	for _, r := range spread(old, 2) {
+		whole.join(&r.verdicts)
+		spent += r.census.totals[20_005][cohorts.Spend]
+	}
+	if got := whole.sums(); len(got.Results) != 1 || got.Results[0].Count != 3 || got.Leads[0].Count != 3 {
+		t.Errorf("%+v", got)
+	}
+	if spent != 21 {
+		t.Errorf("%d was spent, want 21", spent)
 	}
 }
