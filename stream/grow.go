@@ -285,7 +285,8 @@ func spread(old []*taskRecord, n int32) []*taskRecord {
 			own = old[p]
 		}
 		if own != nil { // alerts about the partition itself stay with it, and what it counted
-			r.stopped, r.quarantined, r.verdicts = own.stopped, own.quarantined, own.verdicts
+			r.stopped, r.verdicts = own.stopped, own.verdicts
+			r.quarantined = cmp.Or(own.quarantined, whole.quarantined)
 			r.census.day, r.census.totals = own.census.day, own.census.totals
 		}
 		r.reroute = spreadReroute(own, whole.clock)
@@ -360,7 +361,7 @@ func union(old []*taskRecord, n int32) *taskRecord {
 			whole = &first
 			whole.partitions, whole.mark, whole.tally, whole.verdicts = n, mark{}, tally{}, verdicts{}
 			whole.census = census{by: r.census.by, day: r.census.day}
-			whole.stopped, whole.quarantined = 0, 0
+			whole.stopped = 0
 			for f := range whole.feeds {
 				whole.feeds[f].stalls = slices.Clone(r.feeds[f].stalls)
 			}
@@ -368,6 +369,9 @@ func union(old []*taskRecord, n int32) *taskRecord {
 		}
 		// A customer may come from any of them: nothing is taken for decided that one of them has not reached.
 		whole.clock = min(whole.clock, r.clock)
+		if r.quarantined != 0 && (whole.quarantined == 0 || r.quarantined < whole.quarantined) {
+			whole.quarantined = r.quarantined
+		}
 		whole.kept, whole.windowsFrom = min(whole.kept, r.kept), max(whole.windowsFrom, r.windowsFrom)
 		whole.quiet = whole.quiet || r.quiet
 		whole.census.day = max(whole.census.day, r.census.day) // a new partition has nothing to tell of days that were told

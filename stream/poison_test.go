@@ -3,6 +3,7 @@ package stream_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,4 +135,60 @@ func TestPoisonedTimer(t *testing.T) {
 	if strings.Contains(r.task(0).Error, "panic") || r.task(0).State != "running" {
 		t.Errorf("the task is %+v", r.task(0))
 	}
+}
+
+// cursedWorld is one with a customer on whom ebb fails, and who belongs into the second partition as soon as there are two.
+func cursedWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+	w.group, w.adjust = "group", patient
+	at := time.Now().UnixMilli() - 3*dayMs
+	w.parts = 2
+	cursed := w.customerOf(1, "cursed")
+	w.parts = 1
+	var events []happening
+	for i := range int64(5) {
+		events = append(events, happening{feed: "usage", customer: cursed, at: at + i, kind: "session", id: fmt.Sprint(i)},
+			happening{feed: "usage", customer: "other", at: at + i, kind: "session", id: fmt.Sprint("o", i)})
+	}
+	w.set = func(s *detectors.Set) {
+		add(s, faulty{func(r *customer.Record, _ *detectors.Env, _ *event.Event) bool { return r.ID == cursed }})
+	}
+	w.produce(events)
+	w.livesOn()
+	w.sameAlert(w.operations("customer_quarantined"), "fired")
+	return w
+}
+
+// What a newer version mends is over once the state is computed anew by it.
+func TestAQuarantineEndsWithARewind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := cursedWorld(t)
+		w.set = nil
+		if err := w.upkeep(rewindTo(time.Now().Add(-4 * 24 * time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		w.livesOn()
+		w.sameAlert(w.operations("customer_quarantined"), "fired", "resolved")
+	})
+}
+
+// After a growth a quarantined customer is told of where he is.
+func TestAQuarantineMovesWithItsCustomer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := cursedWorld(t)
+		w.addPartitions(2)
+		if err := w.upkeep(grow); err != nil {
+			t.Fatal(err)
+		}
+		w.livesOn()
+		var about []string
+		for _, o := range w.operations("customer_quarantined") {
+			about = append(about, o.Subject.ID+" "+o.Step)
+		}
+		slices.Sort(about)
+		if want := []string{"0 fired", "0 resolved", "1 fired"}; !slices.Equal(about, want) {
+			t.Errorf("%v, want %v", about, want)
+		}
+	})
 }

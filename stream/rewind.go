@@ -188,7 +188,7 @@ func (u *Upkeep) forget(ctx context.Context, p int32) error {
 // rewound makes a task record that of a first start at other positions. What is known of the feeds' health stays: it is not in their records.
 func (u *Upkeep) rewound(p int32, r *taskRecord, at map[string]bounds) {
 	r.mark, r.clock, r.quiet, r.tally, r.census, r.partitions = mark{}, 0, true, tally{}, census{}, u.feeds
-	r.kept, r.windowsFrom = 0, 0
+	r.kept, r.windowsFrom, r.quarantined = 0, 0, 0
 	for f := range r.feeds {
 		feed := &r.feeds[f]
 		b, ok := at[feed.topic]

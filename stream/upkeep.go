@@ -432,6 +432,9 @@ func (u *Upkeep) tallied(ctx context.Context, records []*taskRecord) error {
 			return err
 		}
 		r.census.counted()
+		if r.tally.stages[countedQuarantined] == 0 { // they are elsewhere
+			r.quarantined = 0
+		}
 	}
 	return nil
 }
