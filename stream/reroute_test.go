@@ -506,3 +506,48 @@ func TestATaskWithoutAPartitionOfAFeedClaimsTheChangelog(t *testing.T) {
 		}
 	})
 }
+
+// How far a task is behind with a feed counts all partitions that it reads of it, and a feed is shown once.
+func TestLagOfADividedFeed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const records = 3000
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.rekeyed(2)
+		w.place = func(h happening) int32 { return 0 }
+		at := time.Now().UnixMilli() - dayMs
+		var events []happening
+		for i := range int64(records) {
+			events = append(events, happening{feed: "payments", customer: "a", at: at + i, kind: "purchase", cents: 1, id: fmt.Sprint(i)})
+		}
+		w.produce(events)
+		released, claimed := make(chan struct{}), false
+		w.step = func(p int32, s txn.Step) error {
+			if p == 0 && s == txn.StepEnd {
+				if claimed {
+					<-released
+				}
+				claimed = true
+			}
+			return nil
+		}
+		r := w.start()
+		nap(20 * time.Second)
+		if lag := r.metric("ebb_consumer_lag_records", "feed", "payments"); lag < records/2 {
+			t.Errorf("the lag is shown as %v while no cut succeeds", lag)
+		}
+		shown := 0
+		for _, f := range r.task(0).Feeds {
+			if f.Feed == event.Payments {
+				shown++
+				if f.Lag < records/2 {
+					t.Errorf("the status shows a lag of %d", f.Lag)
+				}
+			}
+		}
+		if shown != 1 {
+			t.Errorf("the feed is shown %d times", shown)
+		}
+		close(released)
+		w.delivered(r)
+	})
+}

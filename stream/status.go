@@ -79,7 +79,9 @@ func (t *task) publish(state string, err error) {
 			st.Customers += n
 		}
 		for _, s := range t.sources {
-			st.Feeds = append(st.Feeds, t.feedStatus(s))
+			if t.byFeed[s.feed] == s {
+				st.Feeds = append(st.Feeds, t.feedStatus(s))
+			}
 			st.Looked = st.Looked && (s.fetch == nil || !s.status.Answered.IsZero())
 		}
 	}
@@ -88,7 +90,7 @@ func (t *task) publish(state string, err error) {
 
 func (t *task) feedStatus(s *source) FeedStatus {
 	f := &t.feeds[s.feed]
-	fs := FeedStatus{Feed: s.feed, Topic: s.topic, Lag: s.behind(), Usual: -1, Rate: t.rate[s.feed], Consumed: t.taken[s.feed], Lateness: time.Duration(t.late[s.feed]) * time.Millisecond}
+	fs := FeedStatus{Feed: s.feed, Topic: s.topic, Lag: t.behind(s.feed), Usual: -1, Rate: t.rate[s.feed], Consumed: t.taken[s.feed], Lateness: time.Duration(t.late[s.feed]) * time.Millisecond}
 	if f.rhythm.learnt() {
 		fs.Usual = f.rhythm.usual(t.clock)
 	}
@@ -119,10 +121,13 @@ func (t *task) report(now time.Time) {
 	t.reported = now
 	wall := t.now().UnixMilli()
 	for _, s := range t.sources {
+		if t.byFeed[s.feed] != s { // another partition of the same feed
+			continue
+		}
 		if passed := float64(wall-t.reportedAt) / 1000; t.reportedAt != 0 && passed > 0 {
 			t.rate[s.feed] += (float64(t.consumed[s.feed])/passed - t.rate[s.feed]) * rateWeight
 		}
-		t.reportFeed(s, wall)
+		t.reportFeed(s.feed, wall)
 	}
 	t.reportedAt = wall
 	if r := t.reroute; r != nil {
@@ -133,19 +138,29 @@ func (t *task) report(now time.Time) {
 	t.publish("running", nil)
 }
 
+// behind is the number of offsets between what is applied of a feed and its end, in all partitions of it that the task reads.
+func (t *task) behind(f event.Feed) (n int64) {
+	for _, s := range t.sources {
+		if s.feed == f {
+			n += s.behind()
+		}
+	}
+	return n
+}
+
 const (
 	reportEvery = 500 * time.Millisecond
 	rateWeight  = 0.2 // of the newest half second in the shown rate
 )
 
-func (t *task) reportFeed(s *source, wall int64) {
-	f := s.feed
+func (t *task) reportFeed(f event.Feed, wall int64) {
 	t.m.consumed[f].Add(float64(t.consumed[f]))
 	t.taken[f] += int64(t.consumed[f])
 	t.consumed[f] = 0
-	t.m.lag[f].Set(float64(s.behind()))
+	behind := t.behind(f)
+	t.m.lag[f].Set(float64(behind))
 	seconds := 0.0
-	if last := t.feeds[f].rhythm.last; s.behind() > 0 && last != 0 {
+	if last := t.feeds[f].rhythm.last; behind > 0 && last != 0 {
 		seconds = max(0, float64(wall-last)/1000)
 	}
 	t.m.lagSeconds[f].Set(seconds)
