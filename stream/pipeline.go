@@ -82,12 +82,12 @@ func (t *task) mend(s *source, err error) error {
 		s.fetch.SeekTo(gap.Start)
 		return nil
 	case errors.As(err, &beyond):
-		return &feedError{&BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: t.partition, Position: beyond.Position, End: beyond.End}}
+		return &feedError{&BeyondEndError{Group: t.cfg.Group, Topic: s.topic, Partition: s.part, Position: beyond.Position, End: beyond.End}}
 	case errors.As(err, &corrupt):
 		return &feedError{fmt.Errorf("feed %s, topic %s partition %d: %w; restore the topic from a replica, or give the batch up with kafka-delete-records.sh "+
-			"to the offset behind it, then restart: ebb goes on there and counts what was given up as a retention gap", s.feed, s.topic, t.partition, err)}
+			"to the offset behind it, then restart: ebb goes on there and counts what was given up as a retention gap", s.feed, s.topic, s.part, err)}
 	}
-	return &feedError{fmt.Errorf("feed %s, topic %s partition %d: %w", s.feed, s.topic, t.partition, err)}
+	return &feedError{fmt.Errorf("feed %s, topic %s partition %d: %w", s.feed, s.topic, s.part, err)}
 }
 
 // feedError is a feed that cannot be read on. What the task has applied is sound.

@@ -313,3 +313,20 @@ func TestBlindFeed(t *testing.T) {
 	w.settled(r)
 	w.awaitOperations("feed_blind", "fired", "resolved")
 }
+
+// What is given up by deleting it has to be named right, also where a task reads several partitions of a feed.
+func TestCorruptBatchOfADividedFeed(t *testing.T) {
+	f := &flipper{}
+	f.on.Store(true)
+	w := rerouting(t, kafkatest.Fake(t, kafkatest.Options{}), 1)
+	w.group = w.broker.Name("group")
+	w.dial = f.dial
+	w.rekeyed(2)
+	w.place = func(happening) int32 { return 1 }
+	w.produce([]happening{{feed: "payments", customer: "a", at: time.Now().UnixMilli(), kind: mark, id: "m-1"}})
+	r := w.start()
+	s := w.awaitState(r, 0, "stopped")
+	if !strings.Contains(s.Error, w.topic("payments")+" partition 1") || strings.Contains(s.Error, "partition 0") {
+		t.Errorf("the error names another partition: %s", s.Error)
+	}
+}
