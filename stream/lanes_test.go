@@ -30,6 +30,9 @@ func TestPromisesToAnEarlierLife(t *testing.T) {
 		if k.lookAtLanes(); r.passes(live) != passes || r.passes(1) {
 			t.Errorf("%v after the last answer, a live record passes: %v", after, !passes)
 		}
+		if n, err := k.timers(); n != 0 || err != nil || k.overdue == passes { // no record is merged while deadlines are overdue
+			t.Errorf("%v after the last answer, %d deadlines are decided (%v), and records wait for those that are not: %v", after, n, err, k.overdue)
+		}
 	}
 	r.read, r.status.Trouble, r.ended = 9, nil, true
 	if k.lookAtLanes(); !r.passes(live) {

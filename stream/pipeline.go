@@ -385,6 +385,7 @@ func (t *task) timers() (int, error) {
 		}
 	}
 	if t.reroute.rereads() { // likewise what other tasks had forwarded: who is waited for would be put off, and never be silent if he comes meanwhile
+		t.overdue = !t.unanswered(&t.reroute.status) // where nothing comes of that for long, live records go on
 		return 0, nil
 	}
 	limit := t.timerLimit()
