@@ -11,7 +11,7 @@ const never = int64(math.MaxInt64)
 
 // view is what the task clock has to know of one feed at one moment.
 type view struct {
-	// head is the smallest event time among the feed's next buffered records (at most lookahead of them), in ms; valid if buffered.
+	// head is the smallest event time among the feed's next buffered records (at most lookahead of them), in ms; valid if buffered, never if none of them has one.
 	head     int64
 	buffered bool
 	// atEnd is true when the last answer of the broker showed that nothing is left to read; provenMs is the wall clock
@@ -43,13 +43,15 @@ func (v view) complete(graceMs int64) int64 {
 
 // nextClock advances the task clock (ms of event time). While catching up it is the smallest head over the feeds; a feed
 // that is read to its end contributes the wall clock at which that was proven, minus the grace; a feed of which nothing is
-// known holds the clock. It never goes back.
+// known, or only what has no time, holds the clock. It never goes back.
 func nextClock(clock int64, views []view, graceMs int64) int64 {
 	lowest := never
 	for _, v := range views {
 		switch {
 		case v.out, v.absent:
 			continue
+		case v.buffered && v.head == never: // nothing that can be applied: what lies behind may have any time
+			return clock
 		case v.buffered:
 			lowest = min(lowest, v.head)
 		case v.atEnd:

@@ -316,3 +316,28 @@ func TestEpochsAreToldAheadOfCuts(t *testing.T) {
 		}
 	})
 }
+
+// Records that cannot be applied have no time: where a feed begins with many of them nothing is known of what lies behind, and the clock does not go on.
+func TestBadRecordsAtTheBeginningOfAHistory(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group = "group"
+		w.adjust = func(cfg *stream.Config) {
+			learns(cfg)
+			cfg.Letters.BlindMin, cfg.Letters.StopMin = 1e9, 1e9
+		}
+		events := slices.DeleteFunc(settled(3, 30), func(h happening) bool { return h.feed != "usage" })
+		w.broker.Produce(t, w.topic("usage"), unreadables("c", 400)...)
+		w.produce(events)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		if n := r.metric("ebb_models_missed_total"); n != 0 {
+			t.Errorf("%v times the second stage was waited for in vain", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+	})
+}

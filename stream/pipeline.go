@@ -154,7 +154,8 @@ func (t *task) merge() (int, error) {
 		if l != nil {
 			next = l.time()
 		}
-		if (s != nil || l != nil) && !t.passes(next) && !t.passesOutOfOrder(next) {
+		untimed := l == nil && at == 0 // nothing is decided by it
+		if (s != nil || l != nil) && !untimed && !t.passes(next) && !t.passesOutOfOrder(next) {
 			return n, nil
 		}
 		if l != nil {
