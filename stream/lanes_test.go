@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"ebb/stream/event"
 )
 
 // What other tasks promised to an earlier life holds as soon as what that life had read and not applied is here again, and there is room
@@ -40,5 +42,24 @@ func TestPromisesToAnEarlierLife(t *testing.T) {
 	}
 	if k.lookAtLanes(); !r.passes(1000) || r.passes(1001) {
 		t.Errorf("up to the promise, 1000, records may be applied, not up to %d", r.hold)
+	}
+}
+
+// A forwarded record that has no time does not hide the one behind it from the clock.
+func TestTheClockWaitsBehindForwardedRecordsWithoutATime(t *testing.T) {
+	wall := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	k := &task{partitions: 2}
+	k.cfg, k.now = &Config{Reroute: RerouteConfig{Interval: time.Second}}, func() time.Time { return wall }
+	r := k.newReroute(&rerouteRecord{topic: "reroute", promises: []promiseRecord{{from: 1, promise: wall.UnixMilli()}}})
+	k.reroute, r.ended = r, true
+	l := r.lane(laneKey{from: 1, feed: event.Usage})
+	bad, good := &parcel{}, &parcel{}
+	bad.reject, good.ev.Time = &event.Reject{}, 1000
+	l.held, r.full = []*parcel{bad, good}, []*lane{l}
+	if k.lookAtLanes(); r.clock != 1000 {
+		t.Errorf("the clock may go to %d, and a record of 1000 is to come", r.clock)
+	}
+	if at := l.time(); at != 0 {
+		t.Errorf("what has no time is to be applied at %d", at)
 	}
 }

@@ -177,6 +177,19 @@ func (l *lane) time() int64 {
 	return p.ev.Time
 }
 
+// first is the event time of the first record of a lane that has one; never if none has.
+func (l *lane) first() int64 {
+	if l.feed == event.Customers {
+		return never
+	}
+	for _, p := range l.held {
+		if p.timed() {
+			return p.ev.Time
+		}
+	}
+	return never
+}
+
 // reroute is the reading end of the reroute topic in one task, and the promises that the task gives.
 type reroute struct {
 	topic   string
@@ -427,9 +440,7 @@ func (t *task) lookAtLanes() {
 	r.wait(wall, t.cfg.Time.FeedUnreachableAfter.Milliseconds())
 	r.hold, r.clock = never, never
 	for _, l := range r.full {
-		if at := l.time(); at != 0 {
-			r.clock = min(r.clock, at)
-		}
+		r.clock = min(r.clock, l.first())
 	}
 	for _, at := range r.own {
 		r.clock = min(r.clock, at)
