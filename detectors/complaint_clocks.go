@@ -86,6 +86,9 @@ func repliedAt(c *customer.Complaint, upTo int64) int64 {
 		if s.At > upTo {
 			break
 		}
+		if s.Pending(c) {
+			continue
+		}
 		switch s.Kind {
 		case customer.StepAnswered, customer.StepResolved, customer.StepReopened, customer.StepOpened:
 			at = 0
@@ -152,6 +155,9 @@ func (d *complaintUnresolved) runs(c *customer.Complaint, upTo int64, out []run)
 	for _, s := range courseOf(c) {
 		if s.At > upTo {
 			break
+		}
+		if s.Pending(c) {
+			continue
 		}
 		waited := paused || answered
 		switch s.Kind {

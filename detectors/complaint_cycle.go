@@ -139,6 +139,9 @@ func (d *complaintUnresolved) cycle(r *customer.Record, c *customer.Complaint, t
 		if from = end; i == len(steps) || from >= to {
 			break
 		}
+		if steps[i].Pending(c) {
+			continue
+		}
 		switch s := &steps[i]; s.Kind {
 		case customer.StepPaused:
 			paused = true

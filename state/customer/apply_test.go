@@ -525,6 +525,36 @@ func TestComplaints(t *testing.T) {
 			Applied,
 		},
 		{
+			"an end that comes behind the reopening that followed it ends only what was before",
+			[]*event.Event{step(1, event.KindOpened, normal), step(51, event.KindReopened, normal), step(50, event.KindResolved, normal)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 51*h, Priority: normal, Reopened: 1}},
+			ComplaintRepeated,
+		},
+		{
+			"and leaves an end of what came after it",
+			[]*event.Event{step(1, event.KindOpened, normal), step(51, event.KindReopened, normal), step(60, event.KindResolved, normal), step(50, event.KindResolved, normal)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 51*h, Resolved: t0 + 60*h, Priority: normal, Reopened: 1}},
+			ComplaintRepeated,
+		},
+		{
+			"of one that is told to be opened again and has not ended nothing changes",
+			[]*event.Event{step(1, event.KindOpened, normal), step(2, event.KindPaused, normal), step(4, event.KindReopened, normal), step(5, event.KindResumed, normal)},
+			[]Complaint{{ID: "T-1", Opened: t0 + h, PausedFor: 3 * h, Priority: normal}},
+			ComplaintRepeated,
+		},
+		{
+			"the first opening of one that was opened again may come last",
+			[]*event.Event{step(50, event.KindResolved, normal), step(51, event.KindReopened, normal), step(1, event.KindOpened, normal)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 51*h, Priority: normal, Reopened: 1}},
+			ComplaintUnknown | ComplaintRepeated,
+		},
+		{
+			"or before its end",
+			[]*event.Event{step(51, event.KindReopened, normal), step(1, event.KindOpened, normal), step(50, event.KindResolved, normal)},
+			[]Complaint{{ID: "T-1", Opened: t0 + 51*h, Priority: normal, Reopened: 1}},
+			ComplaintUnknown | ComplaintRepeated,
+		},
+		{
 			"a resolution without an opening is counted, and stops an opening that comes late",
 			[]*event.Event{step(5, event.KindResolved, normal), step(1, event.KindOpened, high)},
 			[]Complaint{{ID: "T-1", Resolved: t0 + 5*h}},

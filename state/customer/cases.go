@@ -37,6 +37,9 @@ type Step struct {
 	Kind StepKind
 }
 
+// Pending reports whether it says that a complaint was opened again whose end is not known: until that comes, nothing follows from it.
+func (s Step) Pending(c *Complaint) bool { return s.Kind == StepReopened && s.At > c.Opened }
+
 func (s Step) compare(o Step) int {
 	return cmp.Or(cmp.Compare(s.At, o.At), cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Arg, o.Arg))
 }
@@ -337,6 +340,9 @@ func (c *Complaint) shorten() {
 			}
 			pauses = append(pauses, i)
 		case StepReopened:
+			if steps[i].Pending(c) {
+				continue
+			}
 			if n := len(pauses); n > 0 && pauses[n-1] > 0 {
 				c.Case.Steps = slices.Delete(steps, pauses[n-1], pauses[n-1]+1)
 				return
@@ -369,7 +375,11 @@ func (c *Complaint) shorten() {
 func (c *Complaint) waiting() int {
 	at := -1
 	for i := range c.Case.Steps {
-		switch c.Case.Steps[i].Kind {
+		s := &c.Case.Steps[i]
+		if s.Pending(c) {
+			continue
+		}
+		switch s.Kind {
 		case StepAnswered, StepResolved, StepReopened, StepOpened:
 			at = -1
 		case StepReplied:
@@ -392,6 +402,9 @@ func (c *Complaint) settle() {
 		s := &c.Case.Steps[i]
 		if c.Resolved != 0 && s.At > c.Resolved {
 			break
+		}
+		if s.Pending(c) {
+			continue
 		}
 		at := max(s.At, c.Opened)
 		switch s.Kind {

@@ -68,15 +68,43 @@ func (c *Complaint) again() bool {
 	return c.Reopened != 0 || !c.Case.Inquiry && slices.ContainsFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepAsked })
 }
 
-// end resolves a complaint. Of several ends, however they arrive, the earliest counts.
+// end resolves a complaint. Of several ends, however they arrive, the earliest counts. One that comes behind the reopening that followed it ends only what came before that.
 func (r *Record) end(c *Complaint, at int64) {
 	at = max(at, c.Opened)
+	if again := c.reopenedLater(); again > at {
+		r.log(c, Step{At: at, Kind: StepResolved})
+		if c.Resolved < again {
+			c.Resolved = 0
+		}
+		if c.Case.Due <= again {
+			c.Case.Due = 0
+		}
+		c.anew(again)
+		return
+	}
 	if c.Resolved != 0 {
 		c.begin()
 		c.Case.Steps = slices.DeleteFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepResolved && s.At == c.Resolved })
 	}
 	r.log(c, Step{At: at, Kind: StepResolved})
 	c.Resolved = at
+}
+
+// reopenedLater is when a complaint that counted as open was told to be opened again, 0 for never.
+func (c *Complaint) reopenedLater() int64 {
+	for i := len(c.Case.Steps) - 1; i >= 0; i-- {
+		if s := &c.Case.Steps[i]; s.Pending(c) {
+			return s.At
+		}
+	}
+	return 0
+}
+
+// anew starts the clocks of a complaint that was opened again.
+func (c *Complaint) anew(at int64) {
+	c.Opened, c.Muted = at, false
+	c.Reopened += min(1, ^uint16(0)-c.Reopened)
+	c.Case.Weighed, c.Case.Judged, c.Case.Told = false, false, false
 }
 
 // respond takes a response. One by the customer himself is a reply; what answers an inquiry ends it.
@@ -175,7 +203,7 @@ func (r *Record) open(i int, e *event.Event, at int64, p *Params) Outcome {
 	case c.Case.Inquiry:
 		return r.complain(c, e, at)
 	case c.Resolved == 0:
-		if at < c.Opened { // the first opening comes late
+		if at < c.Opened && c.Reopened == 0 { // the first opening comes late
 			if len(c.Case.Steps) != 0 {
 				c.Case.Steps = slices.DeleteFunc(c.Case.Steps, func(s Step) bool { return s.Kind == StepOpened && s.At == c.Opened })
 				r.log(c, Step{At: at, Kind: StepOpened})
@@ -210,14 +238,20 @@ func (r *Record) reopen(i int, e *event.Event, at int64, p *Params) Outcome {
 		return out
 	}
 	c := &r.Complaints[i]
+	if c.Resolved == 0 && at > c.Opened { // its end may come late; of several the newest is kept
+		if last := c.reopenedLater(); at > last {
+			c.Case.Steps = slices.DeleteFunc(c.Case.Steps, func(s Step) bool { return s.Pending(c) })
+			r.log(c, Step{At: at, Kind: StepReopened})
+		}
+		return ComplaintRepeated
+	}
 	if c.Resolved == 0 || at < c.Resolved {
 		return ComplaintRepeated
 	}
 	c.begin()
-	c.Opened, c.Resolved, c.Muted = at, 0, false
+	c.Resolved, c.Case.Due = 0, 0
 	c.Priority, c.Level = max(c.Priority, e.Priority), max(c.Level, e.Level)
-	c.Reopened += min(1, ^uint16(0)-c.Reopened)
-	c.Case.Due, c.Case.Weighed, c.Case.Judged, c.Case.Told = 0, false, false, false
+	c.anew(at)
 	r.log(c, Step{At: at, Kind: StepReopened})
 	c.settle()
 	return Applied
