@@ -167,6 +167,7 @@ func (p *Policy) Decide(r *customer.Record, sigs []detectors.Signal, env *detect
 		case detectors.Clear:
 			if at := r.Lifecycle(s.Detector, s.Subject); at >= 0 {
 				out = p.resolve(r, at, s, out)
+				p.cfg.Detectors.Ended(r, s, env)
 			}
 		}
 	}

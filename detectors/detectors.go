@@ -409,6 +409,18 @@ func (s *Set) Remember(r *customer.Record, sig *Signal) {
 	}
 }
 
+// Ended tells the detectors that an alert ended by what its detector said at env.Now.
+func (s *Set) Ended(r *customer.Record, sig *Signal, env *Env) {
+	if sig.Detector != SilenceName {
+		return
+	}
+	for _, x := range s.list {
+		if d, ok := x.(*drop); ok {
+			d.returned(r, env)
+		}
+	}
+}
+
 // Names lists every detector that can be configured, enabled or not, for metric labels.
 func Names() []string {
 	return []string{SpendDropName, UsageDropName, SilenceName, ComplaintUnresolvedName, FrictionName, PaymentTroubleName, OutflowName, PartialLapseName, TierDropName}

@@ -134,6 +134,14 @@ func (d *drop) mayFire(r *customer.Record) bool {
 	return !r.Lapsed && r.Lifecycle(SilenceName, "") < 0
 }
 
+// returned keeps an alert from beginning before the local day on which a silence ends is known: what he does on that day says whether he is back. It was not told as long as the
+// silence was, and whether it is told on that day must not depend on whether something else has him looked at again.
+func (d *drop) returned(r *customer.Record, env *Env) {
+	if r.Drops() != nil && r.Drops().Of(d.feed).Last() != 0 {
+		r.HoldDrop(d.feed, env.Calendar.DayOf(r, env.Now)+1-rearmDays)
+	}
+}
+
 // armed is the first judged day on which an alert may begin: he is known for long enough, and the alert before is long enough ago.
 func (d *drop) armed(r *customer.Record, env *Env) int32 {
 	from := env.Calendar.DayOf(r, r.First) + d.minHistory

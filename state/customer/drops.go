@@ -135,6 +135,14 @@ func (r *Record) BeginDrop(f event.Feed, day int32) {
 	}
 }
 
+// HoldDrop lets another alert of a drop wait as if one had begun on a local day.
+func (r *Record) HoldDrop(f event.Feed, day int32) {
+	if r.drops != nil {
+		d := r.drops.Of(f)
+		d.fired = max(d.fired, dropDay(day))
+	}
+}
+
 // EndDrop notes that an alert of a drop ended: the evidence counts from now on. If the customer has settled at what he does now, the baseline is learned anew.
 func (r *Record) EndDrop(f event.Feed, settled bool) {
 	if r.drops == nil {
@@ -293,7 +301,7 @@ func (d *Drop) mark() {
 // Last is the local day of the newest payment or use that the test knows, 0 for none.
 func (d *Drop) Last() int32 { return int32(d.last) }
 
-// Fired is the local day on which an alert began last, 0 for never.
+// Fired is the local day on which an alert began last, or such that another one waits as if it had, 0 for never.
 func (d *Drop) Fired() int32 { return int32(d.fired) }
 
 // Peak is the highest excess of the block of DropBlock days before the one that a local day lies in; it is false if there was none, or the customer was not there.
