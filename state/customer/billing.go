@@ -40,7 +40,7 @@ func (s *billStep) compare(o *billStep) int {
 }
 
 // bills is the course of what a customer owes, in the order of time, whatever the order of arrival. It is there while something is owed, and for billsKept
-// after that.
+// after that, or after the newest payment of a series.
 type bills struct {
 	steps []billStep
 }
@@ -127,10 +127,13 @@ func (r *Record) noteBill(e *event.Event, p *Params) {
 	case event.KindPaymentMethodExpiring:
 		s.kind, s.next, s.amount = BillExpiring, max(e.Due, 0), 0
 	case event.KindPurchase, event.KindCharge:
-		if r.bills == nil || s.amount == 0 || !r.bills.owed() {
+		s.kind, s.recurring = BillPaid, e.Recurring || e.Kind == event.KindCharge
+		if s.amount == 0 || (r.bills == nil || !r.bills.owed()) && !s.recurring {
 			return
 		}
-		s.kind, s.recurring = BillPaid, e.Recurring || e.Kind == event.KindCharge
+		if r.bills != nil && !r.bills.owed() && !r.bills.makeWay(&s) {
+			return
+		}
 	default:
 		return
 	}
@@ -149,6 +152,20 @@ func (r *Record) boughtSince(day int32) bool {
 		}
 	}
 	return false
+}
+
+// makeWay drops the newest payment of a series that settled nothing, for a newer one; it is false for one that is not newer. The newest is kept because a failure that it made up for may be
+// told after it.
+func (b *bills) makeWay(s *billStep) bool {
+	n := len(b.steps) - 1
+	switch last := &b.steps[n]; {
+	case s.at <= last.at:
+		return false
+	case last.kind != BillPaid:
+	case n == 0 || !(&bills{b.steps[:n]}).owed():
+		b.steps = b.steps[:n]
+	}
+	return true
 }
 
 // add inserts a step. Where there is no room the second oldest failure goes, else the oldest step.

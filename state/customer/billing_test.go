@@ -89,6 +89,37 @@ func TestBilling(t *testing.T) {
 			false, 0, false, nil, nil,
 		},
 		{
+			"that of a series comes behind its retry",
+			[]bill{{kind: charged, day: 4, amount: 5}, {kind: failed, day: 1, amount: 5, recurring: true}},
+			false, 0, false, nil,
+			[]Stretch{{day(1), day(4)}},
+		},
+		{
+			"the newest charge of a series counts",
+			[]bill{{kind: charged, day: 4, amount: 5}, {kind: charged, day: 64, amount: 5}, {kind: charged, day: 34, amount: 5}, {kind: failed, day: 60, amount: 5, recurring: true}},
+			false, 0, false, nil,
+			[]Stretch{{day(60), day(64)}},
+		},
+		{
+			"and what fails after it is not made up for",
+			[]bill{{kind: charged, day: 4, amount: 5}, {kind: failed, day: 34, amount: 5, recurring: true}},
+			true, 1, false, nil,
+			[]Stretch{{day(34), day(124)}},
+		},
+		{
+			"a charge of its own does not push out what settled something",
+			[]bill{
+				{kind: invoice, day: 1, amount: 10, next: 2},
+				{kind: invoice, day: 1, amount: 20, next: 3},
+				{kind: charged, day: 4, amount: 10},
+				{kind: charged, day: 5, amount: 20},
+				{kind: charged, day: 35, amount: 5},
+				{kind: charged, day: 65, amount: 5},
+			},
+			false, 0, false, nil,
+			[]Stretch{{day(2), day(4)}, {day(3), day(5)}},
+		},
+		{
 			"the payment comes out of order",
 			[]bill{{kind: failed, day: 1, amount: 5, attempt: 1}, {kind: failed, day: 9, amount: 5, attempt: 1}, {kind: charged, day: 4, amount: 5}},
 			true, 1, false, nil,
@@ -160,13 +191,14 @@ func TestBillsAreBounded(t *testing.T) {
 		t.Errorf("%d steps, %+v", n, b.Failing)
 	}
 	r.Apply(pay(t0+100*dayMs, event.KindCharge, 5, "EUR"), &p)
-	for i := range int64(20) { // nothing is owed any more: these say nothing
+	for i := range int64(20) { // nothing is owed any more: of these the newest is kept
+		r.Apply(pay(t0+(101+i)*dayMs, event.KindPurchase, 5, "EUR"), &p)
 		r.Apply(pay(t0+(101+i)*dayMs, event.KindCharge, 5, "EUR"), &p)
 	}
-	if s := r.bills.steps; s[len(s)-1].at != t0+100*dayMs {
+	if s := r.bills.steps; s[len(s)-1].at != t0+120*dayMs || s[len(s)-2].at != t0+100*dayMs {
 		t.Errorf("%d steps, the newest at %d", len(s), s[len(s)-1].at)
 	}
-	r.Apply(use(t0+100*dayMs+billsKept+1, 1), &p)
+	r.Apply(use(t0+120*dayMs+billsKept+1, 1), &p)
 	if r.bills != nil {
 		t.Error("kept for ever")
 	}
