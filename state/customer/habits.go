@@ -237,14 +237,37 @@ func (habitsPart) join(r, o *Record, _ *Params) {
 		r.habits = &own
 		return
 	}
+	named := r.namedHabits()
 	for i := range o.habits.at {
 		if h := &o.habits.at[i]; h.Kind != 0 {
-			r.habits.join(h)
+			r.habits.join(h, named)
 		}
 	}
 }
 
-func (s *habits) join(o *Habit) {
+// aboutHabit is the detector whose alerts name the place of a habit as their cause.
+const aboutHabit = "partial_lapse"
+
+// namedHabits are the places that an open alert, or what one foretold, is about.
+func (r *Record) namedHabits() (named [MaxHabits]bool) {
+	name := func(place uint8) {
+		if place != 0 && place <= MaxHabits {
+			named[place-1] = true
+		}
+	}
+	for i := range r.Lifecycles {
+		if l := &r.Lifecycles[i]; l.Detector == aboutHabit {
+			name(l.Cause)
+		}
+	}
+	for _, p := range r.Predictions() {
+		name(p.Habit)
+	}
+	return named
+}
+
+// join takes in a habit of another customer. Where there is no room it takes the place of the one that was worth least, if that was less, and nothing is said of it.
+func (s *habits) join(o *Habit, named [MaxHabits]bool) {
 	least := -1
 	for i := range s.at {
 		x := &s.at[i]
@@ -255,9 +278,13 @@ func (s *habits) join(o *Habit) {
 		case x.Kind == o.Kind && x.Name == o.Name && x.Currency == o.Currency:
 			x.Rhythm.join(&o.Rhythm, habitDays)
 			return
+		case named[i]:
 		case least < 0 || x.worth(int32(max(x.Rhythm.Last, o.Rhythm.Last))) < s.at[least].worth(int32(max(s.at[least].Rhythm.Last, o.Rhythm.Last))):
 			least = i
 		}
+	}
+	if least < 0 {
+		return
 	}
 	x := &s.at[least]
 	if day := int32(max(x.Rhythm.Last, o.Rhythm.Last)); o.worth(day) > x.worth(day) {

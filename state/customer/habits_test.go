@@ -148,3 +148,31 @@ func TestHabitsAreStored(t *testing.T) {
 		t.Errorf("%v allocations for a payment", n)
 	}
 }
+
+// An alert names the place of a habit: who is merged brings nothing that takes it.
+func TestJoinLeavesTheHabitOfAnAlert(t *testing.T) {
+	p := habitParams()
+	of := func(name string, euros int) *Record {
+		r := &Record{ID: "c"}
+		for i := range 5 {
+			for k := range MaxHabits {
+				r.Apply(payFor(1000+7*i, fmt.Sprint(name, k), euros+k), &p)
+			}
+		}
+		return r
+	}
+	for what, name := range map[string]func(r *Record){
+		"an open alert":     func(r *Record) { r.Lifecycles = []Lifecycle{{Detector: "partial_lapse", Cause: 1, Day: 1028}} },
+		"what was foretold": func(r *Record) { r.Predict(Prediction{Detector: "partial_lapse", Habit: 1, Due: 1100 * dayMs}) },
+	} {
+		r := of("a", 10)
+		name(r)
+		r.Join(of("b", 20), &p)
+		if got := r.Habits()[0]; got.Name != "a0" || got.Rhythm.Count != 5 {
+			t.Errorf("%s is about a0, whose place has %s now", what, got.Name)
+		}
+		if !strings.Contains(known(r), " b5 5") {
+			t.Errorf("%s: kept are %s", what, known(r))
+		}
+	}
+}
