@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -233,6 +234,43 @@ func TestAnOldStoreIsNotUsed(t *testing.T) {
 			t.Errorf("idle for %v: position %d, %v", c.idle, p, aside)
 		}
 		must(t, s.Close())
+	}
+}
+
+// A copy that is restored in part, again and again, is as old as it was when it began: the tombstones of those who were forgotten may be gone before it comes to them.
+func TestACopyThatNeverCameToTheEndIsNotUsed(t *testing.T) {
+	now := dirOptions().Now()
+	o := dirOptions()
+	o.Now = func() time.Time { return now }
+	d, err := OpenDir(t.TempDir(), o)
+	must(t, err)
+	defer d.Close()
+	restore := func(offset int64, to func(r *Restorer) error) (aside error) {
+		t.Helper()
+		now = now.Add(60 * time.Hour)
+		s, aside, err := d.Task(0)
+		must(t, err)
+		r := NewRestorer(s)
+		must(t, r.Apply(fmt.Appendf(nil, "c-%d", offset), encodedRecord(1), offset))
+		must(t, to(r))
+		must(t, r.wait())
+		must(t, s.Close())
+		return aside
+	}
+	part := func(r *Restorer) error { return r.Checkpoint(0) }
+	if aside := restore(3, part); aside != nil {
+		t.Fatal(aside)
+	}
+	if aside := restore(4, part); aside != nil {
+		t.Fatal(aside)
+	}
+	if aside := restore(5, part); !errors.Is(aside, ErrOld) {
+		t.Errorf("a copy that was begun 120 h ago and never came to the end is used: %v", aside)
+	}
+	for i := range int64(3) {
+		if aside := restore(6+i, func(r *Restorer) error { return r.Finish(7 + i) }); aside != nil {
+			t.Errorf("a copy that was at the end 60 h ago is not used: %v", aside)
+		}
 	}
 }
 

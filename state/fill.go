@@ -40,7 +40,7 @@ func (s *localStore) fill(r *Restored, quit <-chan struct{}) error {
 		floor = 0
 	}
 	s.add(prefixMeta, metaFloor, number8(floor))
-	b := &Batch{}
+	b := &Batch{behind: r.behind}
 	if r.task != nil {
 		b.SetMeta(MetaTask, r.task)
 	}

@@ -37,6 +37,7 @@ type Restorer struct {
 	scratch customer.Record
 	known   bool // whole is
 	whole   bool // the store is empty: what was gathered is all there is
+	current bool // it has come to the end once
 	writing chan error
 }
 
@@ -46,6 +47,8 @@ type Restored struct {
 	next  int64
 	task  []byte
 	whole bool
+	// behind: more of the changelog was yet to be read, so that the copy does not become younger by it. What was forgotten is told by tombstones, which are kept for a while only.
+	behind bool
 }
 
 // Len is the number of customers in it.
@@ -194,6 +197,7 @@ func (r *Restorer) spill() error {
 	if err != nil {
 		return err
 	}
+	got.behind = !r.current
 	r.writing = make(chan error, 1)
 	go func(done chan<- error) {
 		if r.Slots != nil {
@@ -218,7 +222,7 @@ func (r *Restorer) wait() error {
 }
 
 // Checkpoint begins to write what was gathered so far, so that a restore that is interrupted goes on from the offset at, below which
-// everything was applied. It waits for the write before, and does nothing while there is a record that cannot be read.
+// everything was applied. After Finish the copy counts as current with it. It waits for the write before, and does nothing while there is a record that cannot be read.
 func (r *Restorer) Checkpoint(at int64) error {
 	r.next = max(r.next, at)
 	if len(r.bad) > 0 {
@@ -233,6 +237,7 @@ func (r *Restorer) Finish(end int64) error {
 	if err := r.unreadable(); err != nil {
 		return err
 	}
+	r.current = true
 	if err := r.spill(); err != nil {
 		return err
 	}
@@ -279,6 +284,7 @@ func (r *Restored) writeTo(store Store, quit <-chan struct{}) error {
 		b.SetMeta(MetaTask, r.task)
 	}
 	b.SetPosition(r.next)
+	b.behind = r.behind
 	return store.Write(b)
 }
 

@@ -64,7 +64,8 @@ type Store interface {
 	// Scan calls fn for every customer, in no order that can be relied on. Both slices are valid
 	// during the call. An error of fn ends the scan and is returned.
 	Scan(fn func(id, value []byte) error) error
-	// Written is the wall-clock time of the newest Write that set the position, zero when unknown.
+	// Written is the wall-clock time of the newest Write that set the position, zero when unknown. Those of a restore that has not come to the end of the changelog do not count, but for
+	// the first one of an empty store.
 	Written() (time.Time, error)
 	// Size is the approximate size on disk in bytes.
 	Size() int64
@@ -87,6 +88,7 @@ type Batch struct {
 	dropBelow int64 // timer buckets before this hour are removed
 	position  int64 // counts if moved
 	moved     bool
+	behind    bool            // the position is one that a restore has come to, and not the end
 	arms      bool            // the values say themselves when they are armed
 	quit      <-chan struct{} // closed: stop at the next transaction; may be nil
 }
@@ -380,11 +382,17 @@ func (b *Batch) lowest(hour int64) int64 {
 	return hour
 }
 
+// hasWritten reports whether it is known how old the store is.
+func (s *localStore) hasWritten() bool {
+	at, err := s.Written()
+	return err != nil || !at.IsZero()
+}
+
 func (s *localStore) addMeta(b *Batch) {
 	for _, m := range b.meta {
 		s.add(prefixMeta, m.name, m.value)
 	}
-	if b.moved && s.now != nil {
+	if b.moved && s.now != nil && !(b.behind && s.hasWritten()) {
 		s.add(prefixMeta, metaWritten, number8(s.now().UnixMilli()))
 	}
 	if b.moved {

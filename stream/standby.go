@@ -124,7 +124,7 @@ func (f *follower) read(r *state.Restorer, from int64) error {
 	p := f.e.fetcher.Open(f.e.cfg.Topics.Changelog, f.partition, from, f.wake)
 	defer p.Close()
 	saved, at := f.e.deps.Tick(), from
-	heard := saved
+	heard, current := saved, false
 	for pos := from; ; {
 		b, st := p.Poll()
 		if b != nil {
@@ -160,14 +160,14 @@ func (f *follower) read(r *state.Restorer, from int64) error {
 			return fmt.Errorf("the changelog gave no answer for %s: %w", copyTouch, st.Trouble)
 		}
 		switch age := now.Sub(saved); {
-		case !f.near.Load() && st.HighWatermark >= 0 && f.lag.Load() <= f.e.acceptableLag():
+		case !current && st.HighWatermark >= 0 && f.lag.Load() <= f.e.acceptableLag():
 			// From here on a take-over reads little, so all before has to be on disk.
 			if err := r.Finish(pos); err != nil {
 				return err
 			}
 			f.near.Store(true)
 			f.at.Store(pos)
-			saved, at = now, pos
+			saved, at, current = now, pos, true
 		case age >= copyTouch && st.AtEnd && st.Trouble == nil, age >= copyAge && pos > at && f.near.Load(), age >= checkpointEvery && pos > at:
 			if err := r.Checkpoint(pos); err != nil {
 				return err
