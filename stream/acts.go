@@ -18,7 +18,7 @@ import (
 func (t *task) act(s *source, sl *slot) error {
 	ev := &sl.ev
 	t.feeds[s.feed].rhythm.observe(ev.Time) // it is shown; nobody waits for acts
-	t.health[s.feed].accept(ev.Time)
+	t.readable(s, sl)
 	switch {
 	case ev.Kind == event.KindErase:
 		sl.reject = &event.Reject{Reason: event.ReasonUnsupportedType, Message: "this version of ebb does not erase customers"}

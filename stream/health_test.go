@@ -47,6 +47,34 @@ func TestRepeatedRecordsCanBeRead(t *testing.T) {
 	})
 }
 
+// Records that come late can be read: a few among them that cannot are no worse than among others.
+func TestLateRecordsCanBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
+		w.group = "group"
+		n := 0
+		use := func(many int, at int64) {
+			var events []happening
+			for range many {
+				n++
+				events = append(events, happening{feed: "usage", customer: fmt.Sprintf("c-%02d", n%50), at: at + int64(n), kind: "session", id: fmt.Sprint(n)})
+			}
+			w.produce(events)
+		}
+		use(50, time.Now().UnixMilli()-60_000)
+		r := w.start()
+		w.virtuallyCaughtUp()
+		nap(time.Hour)
+		use(2000, time.Now().UnixMilli()-2*3_600_000)
+		w.virtuallyCaughtUp()
+		w.broker.Produce(t, w.topic("usage"), unreadables("c-00", 110)...)
+		nap(time.Minute)
+		if s := r.task(0); s.State != "running" {
+			t.Errorf("one in twenty cannot be read, and the task is %s: %s", s.State, s.Error)
+		}
+	})
+}
+
 // What is wrong with a feed of profiles, or with what people do, is over once its records can be read again; and what can be read of it counts.
 func TestBlindBesideTheMerge(t *testing.T) {
 	for _, feed := range []event.Feed{event.Customers, event.Control} {

@@ -28,7 +28,7 @@ func (t *task) leave(e *state.Entry, s *source, sl *slot) error {
 	}
 	t.rec.tally.out(rec)
 	t.settleBefore(e, ev.Time)
-	t.health[s.feed].accept(ev.Time)
+	t.readable(s, sl)
 	rec.Mark(into)
 	t.know(max(ev.Time, rec.Decided))
 	t.steps = t.policy.Decide(rec, nil, &t.env, t.mode(), t.steps[:0])

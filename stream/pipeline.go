@@ -330,7 +330,7 @@ func (t *task) applyTo(entry *state.Entry, s *source, sl *slot) *event.Reject {
 	if outcome.Has(customer.SumOverflow) {
 		return &event.Reject{Reason: event.ReasonAmountOverflow, Message: "the customer's sum would be more than can be held", Customer: string(ev.Customer)}
 	}
-	t.health[s.feed].accept(ev.Time) // one that came before can be read too
+	t.readable(s, sl) // one that came before can be read too
 	if outcome.Has(customer.Duplicate) {
 		return nil
 	}
@@ -568,6 +568,15 @@ func (t *task) refuse(s *source, sl *slot) error {
 		}
 	}
 	return t.judgeDeadLetters(s, sl, at)
+}
+
+// readable counts a record that can be read, at the time at which one that cannot would count: where records come late, the ten minutes hold both.
+func (t *task) readable(s *source, sl *slot) {
+	at := t.clock
+	if at == 0 {
+		at = t.moment(sl)
+	}
+	t.health[s.feed].accept(max(sl.ev.Time, at))
 }
 
 // moment is the event time at which a record is met that has none itself: that of what is applied next.
