@@ -23,11 +23,21 @@ func (l *levels) tell(p int32, to, closed, now int64) bool {
 	if to <= l.told[p] {
 		return false
 	}
-	l.told[p] = to
-	if l.began == 0 && to > closed {
+	if to > closed && (l.began == 0 || !l.ahead(closed)) { // what somebody had told beyond it was deleted before it could be read again
 		l.began = now
 	}
+	l.told[p] = to
 	return true
+}
+
+// ahead reports whether anybody has told more than is closed.
+func (l *levels) ahead(closed int64) bool {
+	for _, to := range l.told {
+		if to > closed {
+			return true
+		}
+	}
+	return false
 }
 
 // whole is up to where everybody who is waited for has told everything.

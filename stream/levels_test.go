@@ -60,3 +60,16 @@ func TestLevelsThatWereDeleted(t *testing.T) {
 		t.Errorf("asked again: all is told up to %d", low)
 	}
 }
+
+// The wait for a step begins with the first that is told of it. Where that was deleted before it could be read again, it begins with the next.
+func TestLevelsWaitAnewAfterAGap(t *testing.T) {
+	l := newLevels(time.Minute)
+	const closed, day = 99, 86_400_000
+	l.told, l.began = map[int32]int64{0: 99, 1: 99}, 1 // somebody told 100 then: it is gone
+	if l.tell(0, 108, closed, 9*day); l.whole(2, closed, 9*day) > closed {
+		t.Error("the first that is told after nine days closes them at once, with the data of one partition")
+	}
+	if l.tell(1, 107, closed, 9*day+20_000); l.whole(2, closed, 9*day+20_000) != 107 {
+		t.Errorf("all have told 107, and what is whole is %d", l.whole(2, closed, 9*day+20_000))
+	}
+}
