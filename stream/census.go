@@ -124,7 +124,7 @@ func (c *census) open() int32 { return max(c.today, c.day+1) }
 func (c *census) bump(k cohorts.Key, by int64) {
 	day := c.open()
 	changes := c.later[day]
-	if _, known := c.sizes[k]; !known && changes[k] == 0 && len(c.sizes)+len(changes) >= maxCensus {
+	if len(c.sizes)+len(changes) >= maxCensus && !c.knows(k) {
 		return
 	}
 	if changes == nil {
@@ -134,6 +134,19 @@ func (c *census) bump(k cohorts.Key, by int64) {
 	if changes[k] += by; changes[k] == 0 {
 		delete(changes, k)
 	}
+}
+
+// knows reports whether a cohort is counted: at the end of the newest day that is told, or since.
+func (c *census) knows(k cohorts.Key) bool {
+	if _, counted := c.sizes[k]; counted {
+		return true
+	}
+	for _, changes := range c.later {
+		if changes[k] != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // anew begins to count the customers of a partition anew, as of the newest day that is told. What was spent since stays.

@@ -122,3 +122,22 @@ func TestCohortFacts(t *testing.T) {
 		t.Error("a newer fact was read")
 	}
 }
+
+// A cohort that is counted since a day that is not told yet is counted out as well, though there is no room for another by then.
+func TestCensusAtItsCap(t *testing.T) {
+	c := &census{}
+	c.begin([]cohorts.Dimension{cohorts.Owner}, true)
+	for i := range maxCensus - 1 {
+		c.sizes[cohorts.Key{By: cohorts.Owner, Value: fmt.Sprint(i)}] = 1
+	}
+	kim, lee := cohorts.Key{By: cohorts.Owner, Value: "kim"}, cohorts.Key{By: cohorts.Owner, Value: "lee"}
+	c.today = 20_000
+	c.bump(kim, 1)
+	c.today++
+	c.bump(lee, 1)
+	c.bump(kim, -1)
+	c.close(c.today)
+	if n, lees := c.sizes[kim], c.sizes[lee]; n != 0 || lees > 1 {
+		t.Errorf("kim has %d customers, and lee %d", n, lees)
+	}
+}
