@@ -227,15 +227,22 @@ func (w *world) tend(over chan struct{}) {
 	}
 }
 
-// putOff is by how much a deadline is put off that a record asked for before all feeds were known up to it, ms.
-const putOff = 60_000
+// putOff is by how much a deadline is put off that a record asked for before all feeds were known up to it, ms: as far as they are behind, which is long where a clock was.
+func (w *world) putOff() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.faults[clockStepped] > 0 {
+		return 15 * 60_000
+	}
+	return 60_000
+}
 
 // settle waits until all is done that is due by the end.
 func (w *world) settle() {
 	if !slices.ContainsFunc(w.instances, func(in *instance) bool { return !in.left }) {
 		w.join() // all have left
 	}
-	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds() + putOff)
+	w.until(w.end + w.plan.mixed() + 2*w.plan.cfg.Time.Grace.Milliseconds() + w.putOff())
 	var why error
 	for range 1200 {
 		if why = w.unsettled(); why == nil {
