@@ -185,6 +185,7 @@ func TestActsAreCarriedOutOnce(t *testing.T) {
 
 // A snooze ends by itself, and what still holds is told again; nothing has to arrive for that.
 func TestASnoozeEnds(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := staffed(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.produce(silent(1))

@@ -129,6 +129,7 @@ func TestTwoGroupsClaimAnEmptyChangelog(t *testing.T) {
 
 // A group that claimed its changelog and was killed before its first cut goes on, although another group has claimed it since.
 func TestKilledBetweenClaimAndFirstCut(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.adjust = smallCuts
@@ -159,6 +160,7 @@ func TestKilledBetweenClaimAndFirstCut(t *testing.T) {
 // A changelog whose beginning is cleaned away after its bounds were asked for, and before it is read, is read from where it begins then: at a first start, which looks whose it is, and
 // at one that replays it.
 func TestCleanedWhileItIsRead(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.adjust = smallCuts

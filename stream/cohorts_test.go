@@ -114,6 +114,7 @@ func ofTheStage(s txn.Step) killPoint {
 
 // The owner's customers are one alert, the same however they are spread over partitions and instances, and whoever dies on the way.
 func TestCohortsDependOnTheEventsAlone(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		var want []string
@@ -255,6 +256,7 @@ func owners(t *testing.T, all []*alerts.Alert) {
 
 // Who is responsible for an alert about many customers acts on it as on any other: the record names no customer, may lie in any partition, and the second stage carries it out.
 func TestActOnAnAlertOfManyCustomers(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w, events := watched(t, 2)
 		w.broker.CreateTopic(t, w.topic("control"), 2, nil)
@@ -298,6 +300,7 @@ func TestActOnAnAlertOfManyCustomers(t *testing.T) {
 
 // What became of a new customer is told of everybody, also of who comes within max_out_of_order after the moment: where records bear dates without times, all who come on that day.
 func TestNewcomersWhoComeWhenTheyAreLookedAt(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const customers, days = 12, 80
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)

@@ -95,6 +95,7 @@ func TestMoveToAnotherCluster(t *testing.T) {
 
 // A move that is called off: the export is imported where it came from, and everything goes on. Nothing else is ever overwritten.
 func TestMoveCalledOff(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		before, after := halves(52, 30)
 		ck := &clock{}
@@ -129,6 +130,7 @@ func TestMoveCalledOff(t *testing.T) {
 
 // A file that is cut off, changed or no export at all is refused before anything is written; so is one of another group.
 func TestImportRefuses(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		before, _ := halves(53, 10)
 		old := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)

@@ -293,6 +293,7 @@ func TestConnectionsAreCutAtRandom(t *testing.T) {
 
 // The last cut before a rebalance fails, and the same instance keeps the partition: nothing may be built on the memory that the cut left.
 func TestTheLastCutBeforeARebalanceFails(t *testing.T) {
+	t.Parallel()
 	want := calm(t)
 	bubble(t, func(t *testing.T) {
 		w, events := faultWorld(t)
@@ -329,6 +330,7 @@ func TestTheLastCutBeforeARebalanceFails(t *testing.T) {
 // A task that is refused for good tells of its stop in a transaction of its own. What it had applied since its last cut is in no cut, so the
 // positions that go with the news are those of that cut, and whoever goes on computes the rest again.
 func TestATaskIsRefusedAndStops(t *testing.T) {
+	t.Parallel()
 	want := calm(t)
 	bubble(t, func(t *testing.T) {
 		w, events := faultWorld(t)

@@ -108,6 +108,7 @@ func patient(cfg *stream.Config) {
 
 // Growing in the middle of a history changes no alert, although the command is killed at each of its steps, one after the other.
 func TestGrow(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.group, w.adjust = "group", patient
@@ -242,6 +243,7 @@ func (w *world) inTheirPartitions() {
 // The command waits for the group to be empty, and refuses while an instance runs; it refuses to leave records behind whose customers move, as long as it has
 // changed nothing.
 func TestGrowRefuses(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.group, w.adjust = "group", patient
@@ -270,6 +272,7 @@ func TestGrowRefuses(t *testing.T) {
 // An instance that is started while the command works takes the partition over, and the command ends without harm; so does an instance that the command
 // finds at work although the group looked empty.
 func TestGrowMeetsAnInstance(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.group, w.adjust = "group", patient
@@ -327,6 +330,7 @@ func (w *world) forgetMember() {
 // Where records are forwarded, growing does not wait for the feeds to be read: what lies in a partition that its customer leaves is forwarded. Half of a feed
 // that is divided among the tasks changes its reader.
 func TestGrowWithUnreadRecords(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
@@ -395,6 +399,7 @@ func (w *world) countedOnce(events []happening) {
 
 // Partitions that were added to the changelog by hand have no state, and their customers do: no task starts on them.
 func TestChangelogGrownByHand(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.group, w.adjust = "group", patient
@@ -446,6 +451,7 @@ func TestGrowOnARealBroker(t *testing.T) {
 
 // What was counted of cohorts goes on over a growth: what was spent before it on the same day is told, and how many customers there are from the next day on.
 func TestCohortsAreCountedOverAGrowth(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const customers = 60
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)

@@ -21,6 +21,7 @@ func unreadables(who string, n int) (all []kafkatest.Record) {
 
 // Records that came before can be read, so a stretch of a feed that is sent once more is no worse than it was at first.
 func TestRepeatedRecordsCanBeRead(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.group = "group"

@@ -39,6 +39,7 @@ func (w *world) models() map[string]string {
 // What is learnt of the population is the same however the customers are spread over partitions and instances, and whoever dies on the way; and so are the
 // alerts, whose decisions wait for it while history is read.
 func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		events := settled(7, 60)
@@ -108,6 +109,7 @@ func TestWhatIsLearntDependsOnTheEventsAlone(t *testing.T) {
 
 // A history that tells dates only has everything at the beginning of the day. Who comes on the day on which samples are taken is sampled all the same, as he was before.
 func TestWhoComesAtAnEpochIsSampled(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const customers, weeks = 40, 12
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
@@ -141,6 +143,7 @@ func TestWhoComesAtAnEpochIsSampled(t *testing.T) {
 
 // Profiles come before anything that happens: they call for no decisions, and the history that follows is read on as fast as models come.
 func TestProfilesAloneAreNotAskedFor(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.broker.CreateTopic(t, w.topic("customers"), 2, map[string]string{"cleanup.policy": "compact"})
@@ -179,6 +182,7 @@ func TestProfilesAloneAreNotAskedFor(t *testing.T) {
 // A history that is read in one go is decided as it was while it happened, with what was known of the population at each time, however far the clock jumps at
 // its end: the last events lie weeks back there.
 func TestHistoryIsDecidedAsItHappened(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		now := time.Now().UnixMilli()
 		rng := rand.New(rand.NewPCG(9, 1))
@@ -249,6 +253,7 @@ func TestHistoryIsDecidedAsItHappened(t *testing.T) {
 
 // A model that cannot be read keeps nobody waiting, nor the next ones from coming into force.
 func TestModelThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.adjust, w.group = learns, "group"
@@ -275,6 +280,7 @@ func TestModelThatCannotBeRead(t *testing.T) {
 // While history is read, the second stage is told of every epoch, and no cut is taken for that. Whoever takes over from the last cut tells the same again, to nobody's
 // surprise.
 func TestEpochsAreToldAheadOfCuts(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const parts, told = 2, 5
 		events := settled(7, 60)
@@ -319,6 +325,7 @@ func TestEpochsAreToldAheadOfCuts(t *testing.T) {
 
 // Records that cannot be applied have no time: where a feed begins with many of them nothing is known of what lies behind, and the clock does not go on.
 func TestBadRecordsAtTheBeginningOfAHistory(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.group = "group"

@@ -74,6 +74,7 @@ func couples(at int64, n int) []merge {
 
 // Customers who are merged before anything happens give the same alerts as if their events had borne the other id.
 func TestMergedBeforehand(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		events := settled(7, 40)
@@ -189,6 +190,7 @@ func boolInt(b bool) int {
 
 // Merges in a circle leave one customer who holds everything.
 func TestMergedInACircle(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		a, b, c := w.customerOf(0, "a"), w.customerOf(1, "b"), w.customerOf(2, "c")
@@ -223,6 +225,7 @@ func TestMergedInACircle(t *testing.T) {
 
 // Acts that are not carried out are dead letters with a reason of their own, however many, and so is a merge of somebody into himself.
 func TestActsThatAreNotCarriedOut(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		at := time.Now().UnixMilli() - 1000
@@ -373,6 +376,7 @@ func TestRetentionGapOfWhatATaskForwardedToItself(t *testing.T) {
 
 // A dead letter of somebody who was merged names what is missing where there is no way to who goes on, as any other record of his does.
 func TestABadRecordOfAMergedCustomerWithoutAWay(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := merging(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		at := time.Now().UnixMilli() - 10*dayMs

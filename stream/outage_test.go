@@ -487,6 +487,7 @@ func TestMoreCustomersThanFit(t *testing.T) {
 }
 
 func TestToldToStopBeforeABrokerAnswered(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		asked := make(chan struct{}, 100)

@@ -159,6 +159,9 @@ func (t *task) merge() (int, error) {
 			return n, nil
 		}
 		if l != nil {
+			if waits, err := t.awaitsOthers(&l.held[0].slot, next); waits || err != nil {
+				return n, err
+			}
 			if err := t.takeParcel(l); err != nil {
 				return n, err
 			}
@@ -167,6 +170,9 @@ func (t *task) merge() (int, error) {
 		}
 		if s == nil || !t.reroute.passes(at) {
 			return n, nil
+		}
+		if waits, err := t.awaitsOthers(s.first(), at); waits || err != nil {
+			return n, err
 		}
 		if err := t.takeFirst(s); err != nil {
 			return n, err
@@ -177,6 +183,25 @@ func (t *task) merge() (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// awaitsOthers reports whether a live record has to wait for other tasks after all: a deadline of its customer that is before it cannot be decided before they have
+// promised so much, and would never be once he has come back. Where there is no room for what they forward their promises are not read either.
+func (t *task) awaitsOthers(sl *slot, at int64) (bool, error) {
+	r := t.reroute
+	if r == nil || at <= r.hold || r.bytes >= r.room || !sl.timed() || len(sl.ev.Customer) == 0 {
+		return false, nil
+	}
+	e, ok, err := t.table.Lookup(sl.ev.Customer)
+	if !ok || err != nil {
+		return false, err
+	}
+	due := e.Record.Deadline
+	if due == 0 || due <= r.hold || due > at-t.cfg.Time.maxOutOfOrderMs() {
+		return false, nil
+	}
+	r.stuck = true
+	return true, nil
 }
 
 // passesOutOfOrder is passes for a record behind which earlier ones lie: the clock waits for those, and with it what the second stage is told.

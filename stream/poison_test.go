@@ -162,6 +162,7 @@ func cursedWorld(t *testing.T) *world {
 
 // What a newer version mends is over once the state is computed anew by it.
 func TestAQuarantineEndsWithARewind(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := cursedWorld(t)
 		w.set = nil
@@ -175,6 +176,7 @@ func TestAQuarantineEndsWithARewind(t *testing.T) {
 
 // After a growth a quarantined customer is told of where he is.
 func TestAQuarantineMovesWithItsCustomer(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := cursedWorld(t)
 		w.addPartitions(2)

@@ -174,6 +174,7 @@ func TestPublishedHistory(t *testing.T) {
 
 // The end of a history is durable, though nothing else may change with it: who was the last to be looked at has been forgotten.
 func TestTheEndOfAQuietHistoryIsDurable(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.adjust = func(cfg *stream.Config) {

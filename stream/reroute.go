@@ -32,7 +32,7 @@ import (
 // catching up, no record is applied that is later than the promise of another task. Promises are made by what is decoded, not by
 // what is applied, and the task with the earliest record of all can always go on; so tasks that wait for each other come
 // forward by a whole lookahead with every exchange. A task within max_out_of_order of the wall clock waits for nobody with its
-// records; its deadlines wait for the promises, which are in time if they are less than max_out_of_order old.
+// records, but for those of customers with a deadline that lies before them and is not decided; its deadlines wait for the promises, which are in time if they are less than max_out_of_order old.
 //
 // How far the topic is read is one offset for each lane: records are taken out of the order of the offsets, but never out
 // of the order of their lane.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +89,7 @@ func (w *world) twoProducers() {
 
 // The same events give the same alerts, with the same ids, and the same customers, whichever producer put them where.
 func TestMisplacedRecordsAreForwarded(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const parts = 3
 		run := func(misplace bool) (outcome, float64) {
@@ -118,6 +120,7 @@ func TestMisplacedRecordsAreForwarded(t *testing.T) {
 
 // What was forwarded goes before a record of the task's own that waits for the cohorts of a day to be judged: the clock waits for it, and with that the day would never be over.
 func TestForwardedRecordsGoBeforeWhatWaitsForTheSecondStage(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const parts, days = 2, 20
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), parts)
@@ -301,6 +304,7 @@ func TestAFeedWithAnotherCount(t *testing.T) {
 
 // A task that stands still holds the others no longer than a feed that cannot be read, and holds their live records not at all.
 func TestNobodyWaitsForAStoppedTaskForEver(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		events := settled(11, 40)
@@ -336,8 +340,58 @@ func TestNobodyWaitsForAStoppedTaskForEver(t *testing.T) {
 	})
 }
 
+// Who was silent and comes back while another task is held up is told of: his record waits until what others forward is known up to his deadline.
+func TestASilenceThatEndsWhileATaskIsHeldUp(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
+		w.adjust = func(cfg *stream.Config) {
+			smallCuts(cfg)
+			w.reroutes(cfg)
+			cfg.Time.MaxOutOfOrder, cfg.Time.FeedUnreachableAfter = time.Minute, 20*time.Minute
+		}
+		who, last := w.customerOf(0, "who"), time.Now().Add(-14*24*time.Hour+5*time.Minute).UnixMilli()
+		event := func(at int64, id string) happening {
+			return happening{feed: "usage", customer: who, at: at, kind: "session", id: id}
+		}
+		events := []happening{event(last-2*dayMs, "a"), event(last-dayMs, "b"), event(last, "c")}
+		w.produce(events)
+		r := w.start()
+		nap(2 * time.Minute)
+		var held atomic.Bool
+		held.Store(true)
+		w.step = func(p int32, _ txn.Step) error {
+			if p == 1 && held.Load() {
+				return errKilled
+			}
+			return nil
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		r = w.start()
+		nap(8 * time.Minute) // his deadline is over
+		events = append(events, event(time.Now().UnixMilli(), "d"))
+		w.produce(events[3:])
+		nap(10 * time.Second)
+		if n := len(w.alerts()); n != 0 {
+			t.Errorf("%d alert steps before it is known what the other task forwards", n)
+		}
+		nap(30 * time.Minute) // it is given up
+		now := time.Now().UnixMilli()
+		compareSteps(t, w.steps(now), reference(events, now))
+		if n := len(w.alerts()); n != 2 {
+			t.Errorf("%d alert steps, want one that fires and one that resolves", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Log(err) // the stopped task has nothing to commit
+		}
+	})
+}
+
 // With no room for what is forwarded, records are applied before their turn, and counted; none is lost and none counts twice.
 func TestNoRoomForForwardedRecords(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 3)
 		w.twoProducers()
@@ -365,6 +419,7 @@ func TestNoRoomForForwardedRecords(t *testing.T) {
 
 // A forwarded record that cannot be read is a dead letter that names where it first lay, and makes its customer blind where he is.
 func TestBadRecordsAreForwarded(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		who, good := uses(w, 1, 20)
@@ -393,6 +448,7 @@ func TestBadRecordsAreForwarded(t *testing.T) {
 
 // A live record takes a moment to its task, and its alert with it.
 func TestLiveRecordsAreForwardedAtOnce(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		r := w.start()
@@ -413,6 +469,7 @@ func TestLiveRecordsAreForwardedAtOnce(t *testing.T) {
 
 // Of a feed of profiles that is divided among the tasks every partition is applied, also where a task reads several.
 func TestProfilesOfManyPartitions(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const tasks, parts, customers = 2, 5, 300
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), tasks)
@@ -452,6 +509,7 @@ func TestProfilesOfManyPartitions(t *testing.T) {
 
 // Partitions that are added to a feed which is divided among the tasks are not passed over: the tasks stop and name the mend, and after a restart read them too.
 func TestAFeedWithAnotherKeyGrows(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.rekeyed(3)
@@ -485,6 +543,7 @@ func TestAFeedWithAnotherKeyGrows(t *testing.T) {
 
 // Where a feed that is divided among the tasks has none of its partitions for a task, that task commits none either, not even when it is the first that claims the changelog.
 func TestATaskWithoutAPartitionOfAFeedClaimsTheChangelog(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.rekeyed(1)
@@ -509,6 +568,7 @@ func TestATaskWithoutAPartitionOfAFeedClaimsTheChangelog(t *testing.T) {
 
 // How far a task is behind with a feed counts all partitions that it reads of it, and a feed is shown once.
 func TestLagOfADividedFeed(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const records = 3000
 		w := rerouting(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)

@@ -11,6 +11,7 @@ import (
 
 // A restore that is slowed says how far it is, and one that is cut off goes on near where it was.
 func TestASlowRestoreKeepsItsPlace(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.group, w.adjust = "group", smallCuts

@@ -43,6 +43,7 @@ func (w *world) runsUntilLoud() {
 
 // Computed anew from the same history, everything is as it was, and nobody hears of it, although the command and the replay are killed on the way.
 func TestRewind(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
@@ -100,6 +101,7 @@ func (w *world) newest() (map[string]alert, map[string]int) {
 
 // After a rewind with other rules, what was told and does not fire by them is resolved as refuted, what goes on stays as it was told, and what is new is told once.
 func TestRewindWithOtherRules(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group, w.adjust, w.portion = "group", patient, 25
@@ -193,6 +195,7 @@ func (w *world) tableIs(newest map[string]alert) {
 
 // Who is not in the history any more is forgotten, and his alert expires.
 func TestRewindToALaterTime(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group, w.adjust, w.portion = "group", patient, 25
@@ -249,6 +252,7 @@ func TestRewindToALaterTime(t *testing.T) {
 
 // A second stage that was forgotten somewhere cannot tell anything any more, as little as a task.
 func TestTheSecondStageIsFencedToo(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group, w.adjust, w.portion = "group", patient, 25

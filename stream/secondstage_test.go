@@ -76,6 +76,7 @@ func (w *world) silence(topic string, partitions ...int32) *kfake.FaultHandle {
 // publishes it leaves meanwhile; its evidence names every partition. It is resolved with the last of them, be it that of an instance that had no
 // reason to say anything since.
 func TestOneAlertForTheGroup(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := sharedFeed(t)
 		all := []*running{w.start(), w.twin().start()}
@@ -208,6 +209,7 @@ func diesWithTheStage(t *testing.T, phase string, at txn.Step) {
 
 // A partition that is between two owners keeps its word: what it told last is not taken back by a rebalance, only by its new owner.
 func TestADeadInstanceKeepsItsWord(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group = "group"

@@ -138,6 +138,7 @@ func (s slowStore) Write(b *state.Batch) error {
 
 // While the disk is slow, what waits for it is bounded, the membership holds and the alerts are right.
 func TestSlowDisk(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
@@ -200,6 +201,7 @@ func (w *world) ended(r *running) {
 
 // A write that hangs for minutes holds up no alert.
 func TestAlertsGoOnWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		hang, hanging := make(chan struct{}), make(chan struct{})
@@ -234,6 +236,7 @@ func TestAlertsGoOnWhileTheDiskHangs(t *testing.T) {
 
 // A partition with four fifths of the traffic and a backlog of minutes does not delay what comes to the others.
 func TestABusyPartitionDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 4)

@@ -14,6 +14,7 @@ import (
 
 // Customers are counted by the stages that their records tell, whoever is killed on the way, and after the rates and the zone have changed: everybody once.
 func TestStagesAreThoseOfTheRecords(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		const customers = 40
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)

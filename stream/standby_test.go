@@ -100,6 +100,7 @@ func backedUp(t *testing.T, parts int32) (w, dies *world, p *power, events []hap
 
 // The copy of a dead instance's partitions takes over by replaying what it has not yet: not the whole changelog.
 func TestAStandbyTakesOver(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w, dies, p, events := backedUp(t, 4)
 		a, b := dies.start(), w.start()
@@ -131,6 +132,7 @@ func TestAStandbyTakesOver(t *testing.T) {
 // The disk hangs while a copy is written, and meanwhile the partition comes to the instance of the copy. The task opens the store when the copy has
 // closed it: two that have it open would write over each other's values.
 func TestACopyIsClosedBeforeATaskOpensIt(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w, dies, p, events := backedUp(t, 2)
 		var hangs atomic.Bool
@@ -163,6 +165,7 @@ func TestACopyIsClosedBeforeATaskOpensIt(t *testing.T) {
 // A new instance gets partitions once it has made itself a copy of them; until then they are served where they are, and the tasks that
 // stay are never opened anew.
 func TestAJoinMovesWhatIsWarm(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 4)
 		w.group, w.adjust = "group", backed(0)

@@ -13,6 +13,7 @@ import (
 
 // A profile does not wait for the other feeds, but an alert about it comes at its own time, once, whoever is restarted in between and whether the history is rewound.
 func TestTierDrop(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
 		w.group = "group"

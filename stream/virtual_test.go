@@ -210,6 +210,7 @@ func TestTheWorldGoesOnWithoutUs(t *testing.T) {
 // An answer that was on its way for seconds says that a feed was read to its end when it was asked for, not when it came: what happened in between is
 // read before a deadline of that time is decided.
 func TestALateAnswerProvesNoSilence(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.group = "group"
@@ -294,6 +295,7 @@ func TestTheSameEventsGiveTheSameAlerts(t *testing.T) {
 
 // A profile is applied on arrival, but what it makes ebb ask is answered at the task's clock: the other feeds are not known any further.
 func TestAProfileDoesNotRunAhead(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.broker.CreateTopic(t, w.topic("customers"), 1, nil)
@@ -345,6 +347,7 @@ func TestAProfileDoesNotRunAhead(t *testing.T) {
 // Who comes back in a history, longer after his last event than customers are remembered, is a new customer. What forgets him is decided on the way
 // to that very event, which must not go with him.
 func TestWhoWasForgottenComesBack(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 1)
 		w.group, w.adjust = "group", unhurried

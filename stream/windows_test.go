@@ -35,6 +35,7 @@ func (w *world) keeping(kept, baseline int) {
 // Windows that are made longer hold less than they should at first: the rule that needs them neither ends an alert nor begins one until they are filled, or the state is
 // computed anew. Windows that are made shorter are cut, and what fits into them goes on.
 func TestWindowsOfAnotherLength(t *testing.T) {
+	t.Parallel()
 	long(t)
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}), 2)
