@@ -520,13 +520,20 @@ func (c *Cluster) offsetsFrom(ctx context.Context, addr, topic string, ids []int
 	if err != nil {
 		return err
 	}
+	answered := make(map[int32]bool, len(ids))
 	for _, t := range m.(*listoffsets.Response).Topics {
 		for _, p := range t.Partitions {
+			answered[p.Partition] = true
 			if err := CodeError(p.ErrorCode); err != nil {
 				fail([]int32{p.Partition}, fmt.Errorf("partition %d: %w", p.Partition, err))
 				continue
 			}
 			out[p.Partition] = p.Offset
+		}
+	}
+	for _, p := range ids { // one that is left out is not one that is empty
+		if !answered[p] {
+			fail([]int32{p}, fmt.Errorf("partition %d is not in the answer: %w", p, io.ErrUnexpectedEOF))
 		}
 	}
 	return nil

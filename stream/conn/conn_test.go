@@ -21,6 +21,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"ebb/stream/conn"
@@ -241,6 +242,26 @@ func TestOffsets(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A partition that the answer leaves out is not one that is empty.
+func TestOffsetsLeftOut(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	topic := b.Name("offsets")
+	b.CreateTopic(t, topic, 2, nil)
+	b.Produce(t, topic, kafkatest.Record{Partition: 1, Value: []byte("v")})
+	b.Fake.ControlKey(int16(kmsg.ListOffsets), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		b.Fake.KeepControl()
+		req := r.(*kmsg.ListOffsetsRequest)
+		res := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		part := kmsg.NewListOffsetsResponseTopicPartition()
+		part.Partition, part.Offset = 0, 0
+		res.Topics = append(res.Topics, kmsg.ListOffsetsResponseTopic{Topic: topic, Partitions: []kmsg.ListOffsetsResponseTopicPartition{part}})
+		return res, nil, true
+	})
+	if got, err := open(t, config(b)).Offsets(t.Context(), topic, []int32{0, 1}, conn.Latest, conn.ReadCommitted); !conn.Retriable(err) {
+		t.Errorf("%v %v: of partition 1 nothing was said", got, err)
+	}
 }
 
 // The leader of a partition moved: the old answer is given until it is known to be wrong, offsets find the new one themselves.
