@@ -74,7 +74,7 @@ func (c *Conn) RoundTrip(ctx context.Context, req protocol.Message) (protocol.Me
 	if !ok && c.versions != nil {
 		return nil, &Fault{
 			Kind: ErrUnsupported, Addr: c.addr, Err: fmt.Errorf("no common version of %v", req.ApiKey()),
-			Mend: "Kafka 2.1 to 4.x is supported",
+			Mend: "Kafka 2.5 to 4.x is supported",
 		}
 	}
 	if p, ok := req.(protocol.PreparedMessage); ok {
@@ -404,7 +404,7 @@ func (c *Cluster) greet(ctx context.Context, k *Conn) error {
 	}
 	r := m.(*apiversions.Response)
 	if err := CodeError(r.ErrorCode); err != nil {
-		return &Fault{Kind: ErrUnsupported, Addr: k.addr, Err: err, Mend: "Kafka 2.1 to 4.x is supported"}
+		return &Fault{Kind: ErrUnsupported, Addr: k.addr, Err: err, Mend: "Kafka 2.5 to 4.x is supported"}
 	}
 	k.versions = agree(r.ApiKeys)
 	if c.mechanism == nil {

@@ -161,7 +161,7 @@ func (l *link) fetch(ctx context.Context, wait time.Duration) (sent time.Time, e
 		version, ok := l.conn.Version(protocol.Fetch)
 		if !ok || version < 4 {
 			l.hangUp()
-			return sent, &conn.Fault{Kind: conn.ErrUnsupported, Addr: l.b.addr, Err: fmt.Errorf("fetch version %d", version), Mend: "Kafka 2.1 to 4.x is supported"}
+			return sent, &conn.Fault{Kind: conn.ErrUnsupported, Addr: l.b.addr, Err: fmt.Errorf("fetch version %d", version), Mend: "Kafka 2.5 to 4.x is supported"}
 		}
 		l.encode(version, wait)
 		l.forget()

@@ -12,7 +12,7 @@
 //
 //  1. Nothing is sent before the whole content is encoded.
 //  2. Every transaction commits offsets under the task's generation and member id, so that an owner who lost its partition cannot commit, even
-//     if it was the last to initialise the transactional id. A Transaction without them is refused.
+//     if it was the last to initialise the transactional id. A Transaction without them is refused, and so is a broker that cannot be told them.
 //  3. EndTxn(commit) is sent only if every answer within the transaction was 0. The broker does not refuse it otherwise: measured.
 //  4. An EndTxn whose outcome is unknown is repeated until it is answered. Failing that the outcome is reported as unknown, never guessed.
 //  5. What is sent again within a transaction are the same bytes with the same sequence numbers, which the broker recognises.

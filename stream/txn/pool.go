@@ -10,6 +10,7 @@ import (
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/txnoffsetcommit"
 
 	"ebb/stream/conn"
 )
@@ -140,6 +141,32 @@ func (l *lookup) ask(ctx context.Context, p *Pool, req protocol.Message) (protoc
 		return nil, err
 	}
 	m, err := p.ask(ctx, addr, req)
+	if err != nil {
+		l.forget()
+	}
+	return m, err
+}
+
+// generations is the version from which on TxnOffsetCommit tells generation and member id, of Kafka 2.5. In an older one kafka-go leaves them out
+// without a word, and the broker takes the commit of a former owner.
+const generations = 3
+
+// commitOffsets sends a TxnOffsetCommit, not to a broker that would not be told the generation.
+func (l *lookup) commitOffsets(ctx context.Context, p *Pool, req *txnoffsetcommit.Request) (m protocol.Message, err error) {
+	addr, err := l.find(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	err = p.use(ctx, addr, func(c *conn.Conn) (err error) {
+		if v, ok := c.Version(protocol.TxnOffsetCommit); ok && v < generations && req.GenerationID >= 0 {
+			return &conn.Fault{
+				Kind: conn.ErrUnsupported, Addr: addr, Err: fmt.Errorf("version %d of TxnOffsetCommit does not tell the generation, so that nothing would fence an instance that has lost the partition", v),
+				Mend: "Kafka 2.5 to 4.x is supported",
+			}
+		}
+		m, err = c.RoundTrip(ctx, req)
+		return err
+	})
 	if err != nil {
 		l.forget()
 	}

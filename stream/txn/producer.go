@@ -276,7 +276,7 @@ func (r *run) commitOffsets(ctx context.Context) error {
 	}
 	req := r.offsetsRequest()
 	return r.attempt(ctx, StepCommitOffsets, tx.Group, func(ctx context.Context) error {
-		m, err := p.groups.ask(ctx, p.pool, req)
+		m, err := p.groups.commitOffsets(ctx, p.pool, req)
 		if err != nil {
 			return err
 		}

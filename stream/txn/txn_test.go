@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"ebb/stream/batch"
 	"ebb/stream/conn"
@@ -659,6 +660,21 @@ func TestReinit(t *testing.T) {
 		if w.faults.Seen(kafkatest.KeyInitProducerID) != before {
 			t.Error("a former owner initialised")
 		}
+	})
+}
+
+// TestBrokerWithoutGenerations: before 2.5 brokers cannot be told the generation of a commit, so that nothing refuses that of a former owner.
+func TestBrokerWithoutGenerations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{Kfake: []kfake.Opt{kfake.MaxVersions(kversion.V2_4_0())}}))
+		g := w.join(t).next(t)
+		g.ID += 7
+		p := initialised(t, w.producer(t, nil))
+		_, err := p.Commit(t.Context(), w.content(t, g, "late", 5))
+		if !errors.Is(err, txn.ErrRefused) || !errors.Is(err, conn.ErrUnsupported) {
+			t.Errorf("commit of another generation: %v, want ErrRefused and ErrUnsupported", err)
+		}
+		w.mustSeeNothing(t)
 	})
 }
 
