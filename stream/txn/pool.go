@@ -81,11 +81,17 @@ func (p *Pool) get(ctx context.Context, addr string) (*conn.Conn, error) {
 }
 
 func (p *Pool) put(addr string, c *conn.Conn) {
-	if c.Closed() {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if c.Closed() {
+		// What ended this one has most likely ended those that lie idle: a broker that restarted, or that closes what was quiet for long. Tried one
+		// after another, with a pause that grows, they would hold up a transaction for seconds.
+		for _, idle := range p.idle[addr] {
+			_ = idle.Close()
+		}
+		delete(p.idle, addr)
+		return
+	}
 	if p.closed || len(p.idle[addr]) >= maxIdle {
 		_ = c.Close()
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -675,6 +676,56 @@ func TestBrokerWithoutGenerations(t *testing.T) {
 			t.Errorf("commit of another generation: %v, want ErrRefused and ErrUnsupported", err)
 		}
 		w.mustSeeNothing(t)
+	})
+}
+
+// TestIdleConnectionsDied: after a quiet time in which the broker closed what lay idle, a commit does not try one dead connection after another.
+func TestIdleConnectionsDied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}))
+		var mu sync.Mutex
+		var open []net.Conn
+		cl, err := conn.New(conn.Config{Brokers: w.Addrs, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			time.Sleep(time.Millisecond) // so that each producer opens its own
+			c, err := w.Dial(ctx, network, addr)
+			mu.Lock()
+			defer mu.Unlock()
+			open = append(open, c)
+			return c, err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cl.Close)
+		w.cluster = cl
+		pool := txn.NewPool(cl)
+		t.Cleanup(pool.Close)
+		g := w.join(t).next(t)
+		var producers []*txn.Producer
+		for i := range 8 {
+			producers = append(producers, w.producer(t, func(c *txn.Config) { c.Pool, c.TransactionalID = pool, fmt.Sprint("busy-", i) }))
+		}
+		var wg sync.WaitGroup
+		for _, p := range producers {
+			wg.Go(func() {
+				if err := p.Init(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		began := time.Now()
+		if _, err := producers[0].Commit(t.Context(), w.content(t, g, "alert", 5)); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > 100*time.Millisecond {
+			t.Errorf("the commit took %v", d)
+		}
 	})
 }
 
