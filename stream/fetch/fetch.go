@@ -32,7 +32,9 @@ type Config struct {
 
 const (
 	bulkWait = 10 * time.Millisecond // what the bulk connection waits when all it asks for turns out to be at the end
-	grace    = 10 * time.Second      // beyond the wait, until a request counts as lost
+	grace    = 10 * time.Second      // beyond the wait, and between two pieces of an answer, until a request counts as lost
+	piece    = 256 << 10
+	longest  = 10 * time.Minute // for an answer that comes on
 	// statusInterval spaces the signals that only say "still nothing": under load every answer shows that of most partitions.
 	statusInterval = 10 * time.Millisecond
 	lookupTimeout  = 10 * time.Second

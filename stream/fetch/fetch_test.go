@@ -722,6 +722,48 @@ func TestSilentBroker(t *testing.T) {
 	})
 }
 
+// thin is a connection over a slow line.
+type thin struct {
+	net.Conn
+	perSecond int
+}
+
+func (c thin) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b[:min(len(b), c.perSecond/10)])
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(c.perSecond))
+	return n, err
+}
+
+// In virtual time: an answer that takes longer to arrive than a silent broker is waited for is taken as long as it comes on.
+func TestSlowLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{})
+		topic := b.Name("slow")
+		b.CreateTopic(t, topic, 8, nil)
+		for p := range int32(8) {
+			noise := make([]byte, 800<<10)
+			for i := range noise {
+				noise[i] = byte(rand.Uint32())
+			}
+			produce(t, b, topic, p, string(noise))
+		}
+		cluster := clusterOf(t, b, func(c *conn.Config) {
+			c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				k, err := b.Dial(ctx, network, addr)
+				return thin{k, 400 << 10}, err
+			}
+		})
+		f := fetcherOf(t, cluster, fetch.Config{})
+		var parts []*consumer
+		for p := range int32(8) {
+			parts = append(parts, open(t, f, topic, p, 0))
+		}
+		for p, c := range parts {
+			c.until(t, fmt.Sprintf("the record of partition %d", p), func() bool { return len(c.values) == 1 })
+		}
+	})
+}
+
 // In virtual time, where processors and networks take none: what a record waits is what the two connections make it wait for
 // each other. At a thousand records a second over twelve partitions that is nothing.
 func TestNoWaitingUnderLoad(t *testing.T) {

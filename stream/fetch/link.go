@@ -26,6 +26,7 @@ type link struct {
 	asked   []ask
 	body    []byte
 	results []result
+	silence *time.Timer // ends a request of which nothing is heard
 }
 
 // ask is one partition in a request.
@@ -148,8 +149,12 @@ func (l *link) room(p *Partition, own, spare int) (int, bool) {
 // fetch sends the planned request and reads its answer into l.results, one for each that was asked.
 func (l *link) fetch(ctx context.Context, wait time.Duration) (sent time.Time, err error) {
 	f := l.b.f
-	ctx, cancel := context.WithTimeout(ctx, wait+grace)
+	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	l.silence = time.AfterFunc(wait+grace, func() { giveUp(context.DeadlineExceeded) })
+	defer l.silence.Stop()
 	for {
 		fresh := l.conn == nil || l.conn.Closed()
 		if fresh {
@@ -319,7 +324,12 @@ func (l *link) decodeOne(a *conn.Answer, version int16, q *ask, r *result) error
 		return fmt.Errorf("%d bytes of records in an answer of %d", n, a.Left())
 	}
 	r.buf = l.b.f.cfg.Pool.Get(n)
-	a.Full(r.buf.B)
+	for b := r.buf.B; len(b) > 0 && a.Err() == nil; {
+		k := min(len(b), piece)
+		a.Full(b[:k])
+		b = b[k:]
+		l.silence.Reset(grace) // an answer of megabytes over a slow line is not lost while it comes on
+	}
 	if a.Err() != nil {
 		return a.Err()
 	}
