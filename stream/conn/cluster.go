@@ -295,8 +295,9 @@ func (c *Cluster) acquire(ctx context.Context, addr string) (*control, error) {
 	}
 }
 
-// anyBroker sends req to the brokers last known, then to the configured ones, in random order, until one answers.
-func (c *Cluster) anyBroker(ctx context.Context, req protocol.Message) (protocol.Message, error) {
+// RoundTripAny sends a rare request that every broker answers alike to the brokers last known, then to the configured ones, in random order, until
+// one answers.
+func (c *Cluster) RoundTripAny(ctx context.Context, req protocol.Message) (protocol.Message, error) {
 	var worst error
 	for _, addr := range c.candidates() {
 		m, err := c.RoundTrip(ctx, addr, req)
@@ -341,7 +342,7 @@ func (c *Cluster) shuffle(a []string) {
 // Topics asks the cluster for the named topics, or for all when none is named, and answers the cluster's id too. Topics
 // that do not exist are in the answer with ErrTopicMissing; they are never created by being asked for.
 func (c *Cluster) Topics(ctx context.Context, names ...string) (map[string]Topic, string, error) {
-	m, err := c.anyBroker(ctx, &metadata.Request{TopicNames: names})
+	m, err := c.RoundTripAny(ctx, &metadata.Request{TopicNames: names})
 	if err != nil {
 		return nil, "", fmt.Errorf("metadata: %w", err)
 	}

@@ -107,19 +107,15 @@ const (
 
 // coordinator asks the cluster who coordinates a group or a transactional id.
 func (p *Pool) coordinator(ctx context.Context, kind int8, key string) (addr string, err error) {
-	for _, broker := range p.cluster.Brokers() {
-		var m protocol.Message
-		m, err = p.cluster.RoundTrip(ctx, broker, &findcoordinator.Request{Key: key, KeyType: kind})
-		if err != nil {
-			continue
-		}
-		r := m.(*findcoordinator.Response)
-		if err := answerMessage(r.ErrorCode, r.ErrorMessage); err != nil {
-			return "", fmt.Errorf("find coordinator: %w", err)
-		}
-		return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), nil
+	m, err := p.cluster.RoundTripAny(ctx, &findcoordinator.Request{Key: key, KeyType: kind}) // those that are configured may be gone while the others go on
+	if err != nil {
+		return "", fmt.Errorf("find coordinator: %w", err)
 	}
-	return "", fmt.Errorf("find coordinator: %w", err)
+	r := m.(*findcoordinator.Response)
+	if err := answerMessage(r.ErrorCode, r.ErrorMessage); err != nil {
+		return "", fmt.Errorf("find coordinator: %w", err)
+	}
+	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), nil
 }
 
 // lookup remembers one coordinator. Used by one goroutine at a time.

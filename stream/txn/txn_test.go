@@ -764,6 +764,70 @@ func TestMoves(t *testing.T) {
 	})
 }
 
+// TestConfiguredBrokerIsGone: the only broker that is configured went away, and the others do without it.
+func TestConfiguredBrokerIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{Brokers: 3}))
+		id := w.Name("task")
+		for _, key := range []*string{&w.group, &id} {
+			for w.Fake.CoordinatorFor(*key) == 0 {
+				*key += "x"
+			}
+		}
+		for _, topic := range []string{w.changelog, w.alerts, w.feed} {
+			for p := range int32(2) {
+				if err := w.Fake.MoveTopicPartition(topic, p, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var gone atomic.Bool
+		var err error
+		w.cluster, err = conn.New(conn.Config{Brokers: w.Addrs[:1], Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == w.Addrs[0] && gone.Load() {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+			}
+			c, err := w.Dial(ctx, network, addr)
+			if err == nil && addr == w.Addrs[0] {
+				c = fleeting{c, &gone}
+			}
+			return c, err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.cluster.Close)
+		if _, _, err := w.cluster.Topics(t.Context(), w.alerts); err != nil {
+			t.Fatal(err)
+		}
+		g := w.join(t).next(t)
+		gone.Store(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		p := w.producer(t, func(c *txn.Config) { c.TransactionalID = id })
+		if err := p.Init(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Commit(ctx, w.content(t, g, "a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		w.mustSee(t, "a | a a")
+	})
+}
+
+// fleeting is a connection to a broker that may be gone.
+type fleeting struct {
+	net.Conn
+	gone *atomic.Bool
+}
+
+func (c fleeting) Write(b []byte) (int, error) {
+	if c.gone.Load() {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: errors.New("connection reset")}
+	}
+	return c.Conn.Write(b)
+}
+
 // TestMissingTopicAndRights: what no retry mends is said in words that help.
 func TestMissingTopicAndRights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
