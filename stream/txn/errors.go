@@ -147,7 +147,8 @@ func classify(err error) error {
 		kafka.RebalanceInProgress:
 		return ErrFenced
 	case kafka.InvalidProducerIDMapping, kafka.UnknownProducerId, kafka.InvalidTransactionState, kafka.OutOfOrderSequenceNumber,
-		kafka.DuplicateSequenceNumber, transactionAbortable:
+		kafka.DuplicateSequenceNumber, transactionAbortable,
+		kafka.Unknown: // an accident within the broker, which says nothing of the content
 		return ErrReinit
 	case kafka.InvalidMessage, kafka.TransactionCoordinatorFenced: // damaged on its way; a coordinator that is no longer one
 		return errRetry

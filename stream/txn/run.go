@@ -202,6 +202,9 @@ func (r *run) end() error {
 			return r.step(StepDone)
 		}
 		kind := classify(err)
+		if conn.Code(err) == kafka.Unknown { // an answer, but none that says what became of it
+			kind, unanswered = errRetry, true
+		}
 		switch {
 		case errors.Is(kind, errRetry):
 			// Only an answer says that the request has not been carried out.

@@ -664,6 +664,35 @@ func TestReinit(t *testing.T) {
 	})
 }
 
+// TestAccidentInTheBroker: an answer that says no more than that something went wrong says nothing of the content. It is sent again, and after EndTxn it is not
+// known what became of it before that is answered.
+func TestAccidentInTheBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}))
+		g := w.join(t).next(t)
+		p := initialised(t, w.producer(t, nil))
+		for _, key := range []int16{kafkatest.KeyAddPartitionsToTxn, kafkatest.KeyProduce, kafkatest.KeyAddOffsetsToTxn, kafkatest.KeyTxnOffsetCommit} {
+			tx := w.content(t, g, fmt.Sprint(key), 5)
+			h := w.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Key(key)}, Err: kerr.UnknownServerError, Count: 1})
+			_, err := p.Commit(t.Context(), tx)
+			h.Remove()
+			if !errors.Is(err, txn.ErrReinit) {
+				t.Errorf("%v: %v, want ErrReinit", kmsg.Key(key).Name(), err)
+			}
+			initialised(t, p)
+			if _, err := p.Commit(t.Context(), tx); err != nil {
+				t.Errorf("%v, second attempt: %v", kmsg.Key(key).Name(), err)
+			}
+		}
+		h := w.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.UnknownServerError, Count: 1})
+		if _, err := p.Commit(t.Context(), w.content(t, g, "end", 5)); err != nil {
+			t.Errorf("EndTxn: %v", err)
+		}
+		h.Remove()
+		w.mustSee(t, "24 0 25 28 end | 24 0 25 28 end 24 0 25 28 end")
+	})
+}
+
 // TestBrokerWithoutGenerations: before 2.5 brokers cannot be told the generation of a commit, so that nothing refuses that of a former owner.
 func TestBrokerWithoutGenerations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
