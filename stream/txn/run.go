@@ -116,7 +116,7 @@ func (r *run) step(s Step) error {
 
 // attempt sends one request until it is answered with success or refused for good. Its error is an *Error.
 func (r *run) attempt(ctx context.Context, step Step, target string, send func(ctx context.Context) error) error {
-	backoff := conn.Backoff{Min: 10 * time.Millisecond, Max: time.Second}
+	pauses := newPauses()
 	missing := 0
 	for {
 		err := r.once(send)
@@ -139,7 +139,7 @@ func (r *run) attempt(ctx context.Context, step Step, target string, send func(c
 			return r.givenUp(ctx, step, target, err)
 		}
 		r.p.log.Debug("request of a transaction failed, trying again", "step", step.String(), "err", err)
-		if werr := wait(ctx, err, &backoff); werr != nil {
+		if werr := pauses.wait(ctx, err); werr != nil {
 			return r.givenUp(ctx, step, target, err)
 		}
 	}
@@ -160,12 +160,22 @@ func (r *run) givenUp(ctx context.Context, step Step, target string, last error)
 	return &Error{Step: step, Target: target, Kind: ErrReinit, Err: last}
 }
 
-func wait(ctx context.Context, err error, backoff *conn.Backoff) error {
-	if conn.Code(err) != kafka.ConcurrentTransactions {
-		return backoff.Wait(ctx)
+// pauses space out the attempts at one request.
+type pauses struct{ trouble, markers conn.Backoff }
+
+func newPauses() *pauses {
+	return &pauses{
+		trouble: conn.Backoff{Min: 10 * time.Millisecond, Max: time.Second},
+		// Half of it at least. It grows, because markers cannot be written as long as the leader of a partition is away.
+		markers: conn.Backoff{Min: 2 * concurrentWait, Max: 250 * time.Millisecond},
 	}
-	short := conn.Backoff{Min: 2 * concurrentWait, Max: 2 * concurrentWait} // half of it at least
-	return short.Wait(ctx)
+}
+
+func (p *pauses) wait(ctx context.Context, err error) error {
+	if conn.Code(err) == kafka.ConcurrentTransactions {
+		return p.markers.Wait(ctx)
+	}
+	return p.trouble.Wait(ctx)
 }
 
 // abort ends a transaction that failed, so that it does not hold up readers until its timeout. Best effort: nothing of it can become
@@ -194,7 +204,7 @@ func (r *run) end() error {
 	}
 	ctx, cancel := context.WithTimeout(r.network, r.p.cfg.Timeout)
 	defer cancel()
-	backoff := conn.Backoff{Min: 10 * time.Millisecond, Max: time.Second}
+	pauses := newPauses()
 	unanswered := false
 	for {
 		err := r.once(func(ctx context.Context) error { return r.endOnce(ctx, true) })
@@ -216,7 +226,7 @@ func (r *run) end() error {
 			// a task that was fenced goes on from.
 			return &Error{Step: StepEnd, Target: r.p.cfg.TransactionalID, Kind: kind, Err: err}
 		}
-		if ctx.Err() != nil || wait(ctx, err, &backoff) != nil {
+		if ctx.Err() != nil || pauses.wait(ctx, err) != nil {
 			return r.unknown(err)
 		}
 	}

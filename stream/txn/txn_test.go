@@ -693,6 +693,24 @@ func TestAccidentInTheBroker(t *testing.T) {
 	})
 }
 
+// TestMarkersHeldUp: while the leader of a partition is away, the markers of the transaction before cannot be written. The coordinator is not asked hundreds of times a
+// second meanwhile.
+func TestMarkersHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, kafkatest.Virtual(t, kafkatest.Options{}))
+		h := w.Fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ConcurrentTransactions, Count: -1})
+		time.AfterFunc(10*time.Second, h.Remove)
+		began := time.Now()
+		initialised(t, w.producer(t, nil))
+		if d := time.Since(began); d > 11*time.Second {
+			t.Errorf("initialised %v after the markers were written", d-10*time.Second)
+		}
+		if n := w.faults.Seen(kafkatest.KeyInitProducerID); n > 100 {
+			t.Errorf("asked %d times in ten seconds", n)
+		}
+	})
+}
+
 // TestBrokerWithoutGenerations: before 2.5 brokers cannot be told the generation of a commit, so that nothing refuses that of a former owner.
 func TestBrokerWithoutGenerations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
