@@ -120,7 +120,7 @@ func (f *Fetcher) Close() {
 func (f *Fetcher) Open(topic string, partition int32, offset int64, wake chan<- struct{}) *Partition {
 	p := &Partition{
 		f: f, topic: topic, id: partition, wake: wake, position: offset, delivered: offset,
-		highWatermark: -1, lastStable: -1, logStart: -1, retry: f.backoff(),
+		doubted: -1, highWatermark: -1, lastStable: -1, logStart: -1, retry: f.backoff(),
 	}
 	p.release = p.released
 	f.mu.Lock()

@@ -372,6 +372,27 @@ func TestCorruptBatch(t *testing.T) {
 	}
 }
 
+// A batch that was damaged on its way, and not where it is stored, is read again: nobody is to give it up.
+func TestDamagedOnItsWay(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	topic := b.Name("damaged")
+	b.CreateTopic(t, topic, 1, nil)
+	produce(t, b, topic, 0, "fine", "fine")
+	b.Produce(t, topic, record(0, "good"))
+	flip := &flipper{}
+	flip.on.Store(true)
+	f := fetcherOf(t, clusterOf(t, b, func(c *conn.Config) { c.Dial = flip.dial }), fetch.Config{})
+	c := open(t, f, topic, 0, 0)
+	for c.Status().HighWatermark != 3 { // the damaged answer is there, and not looked at
+		<-c.wake
+	}
+	flip.on.Store(false)
+	c.until(t, "the end", func() bool { return c.atEnd() || c.stopped() })
+	if got := strings.Join(c.values, " "); got != "fine fine good" || c.status.Err != nil {
+		t.Errorf("got %q, %+v", got, c.status)
+	}
+}
+
 // Positions that the broker no longer has, or never had, stop the partition and say what there is.
 func TestOutOfRange(t *testing.T) {
 	brokers(t, func(t *testing.T, b *kafkatest.Broker) {

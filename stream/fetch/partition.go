@@ -47,6 +47,7 @@ type Partition struct {
 	retry    conn.Backoff
 	missing  int // answers in a row that said that the topic does not exist
 	broken   bool
+	doubted  int64 // where a batch was found damaged and asked for once more; -1: nowhere
 
 	known                               bool // answered since SeekTo
 	highWatermark, lastStable, logStart int64
@@ -123,7 +124,16 @@ func (p *Partition) Poll() (*batch.Records, Status) {
 			p.f.charge(p, recs.Size())
 			p.delivered = p.reader.Position()
 		case err != io.EOF:
-			p.position, p.delivered = p.reader.Position(), p.reader.Position()
+			at := p.reader.Position()
+			if p.doubted != at { // it may have been damaged on its way, or in memory: what is read twice alike is so
+				p.doubted = at
+				p.f.cfg.Metrics.failed(err)
+				p.f.cfg.Logger.Warn("damaged batch, reading it again", "topic", p.topic, "partition", p.id, "offset", at, "err", err)
+				p.seek(at)
+				p.f.mu.Unlock()
+				continue
+			}
+			p.position, p.delivered = at, at
 			p.halt(err)
 			p.discard()
 		default:
@@ -191,12 +201,15 @@ func (p *Partition) released(n int) {
 
 // SeekTo goes on at offset, dropping what was fetched and any sticky error.
 func (p *Partition) SeekTo(offset int64) {
-	f := p.f
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if p.state == closed {
-		return
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	if p.state != closed {
+		p.seek(offset)
 	}
+}
+
+// seek is SeekTo. f.mu is held.
+func (p *Partition) seek(offset int64) {
 	p.discard()
 	p.epoch++
 	p.flight = nil
@@ -205,7 +218,7 @@ func (p *Partition) SeekTo(offset int64) {
 	p.atEndSent, p.told = time.Time{}, time.Time{}
 	if p.state == astray || p.state == halted {
 		p.unplace()
-		signal(f.news)
+		signal(p.f.news)
 	}
 	if p.broker != nil {
 		p.broker.kick()
