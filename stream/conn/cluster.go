@@ -299,8 +299,14 @@ func (c *Cluster) acquire(ctx context.Context, addr string) (*control, error) {
 // one answers.
 func (c *Cluster) RoundTripAny(ctx context.Context, req protocol.Message) (protocol.Message, error) {
 	var worst error
-	for _, addr := range c.candidates() {
-		m, err := c.RoundTrip(ctx, addr, req)
+	candidates := c.candidates()
+	for i, addr := range candidates {
+		attempt, cancel := ctx, context.CancelFunc(func() {})
+		if i+1 < len(candidates) { // one that hangs leaves time for the others
+			attempt, cancel = half(ctx, c.cfg.DialTimeout)
+		}
+		m, err := c.RoundTrip(attempt, addr, req)
+		cancel()
 		if err == nil {
 			return m, nil
 		}

@@ -371,6 +371,33 @@ func TestDeadlineAndCancel(t *testing.T) {
 	})
 }
 
+// A broker that hangs leaves time for asking another.
+func TestFrozenBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := kafkatest.Virtual(t, kafkatest.Options{Brokers: 3})
+		topic := b.Name("known")
+		b.CreateTopic(t, topic, 1, nil)
+		for _, frozen := range b.Addrs {
+			var shut atomic.Bool
+			shut.Store(true)
+			cfg := config(b)
+			cfg.DialTimeout, cfg.Rand = 0, func() float64 { return 0 }
+			cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				nc, err := b.Dial(ctx, network, addr)
+				if addr == frozen {
+					nc = gate{nc, &shut}
+				}
+				return nc, err
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			if _, _, err := open(t, cfg).Topics(ctx, topic); err != nil {
+				t.Errorf("%s frozen: %v", frozen, err)
+			}
+			cancel()
+		}
+	})
+}
+
 // The shared connection was closed by the broker while it lay idle: the call after that does not fail.
 func TestIdleConnectionClosed(t *testing.T) {
 	b := kafkatest.Fake(t, kafkatest.Options{})
