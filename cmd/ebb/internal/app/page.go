@@ -16,6 +16,7 @@ import (
 	"ebb/cmd/ebb/internal/config"
 	"ebb/cmd/ebb/internal/console"
 	"ebb/stream/conn"
+	"ebb/stream/fetch"
 	"ebb/stream/tail"
 )
 
@@ -190,11 +191,32 @@ func (p *Page) Follow(ctx context.Context, cfg *config.Config, cluster *conn.Clu
 	p.book.Loaded()
 	failed := make(chan error, 2)
 	follow := func(topic string, from map[int32]int64, observe func(*console.Step)) {
-		failed <- tail.Read(ctx, cluster, tail.Options{Topic: topic, Offsets: from}, p.applying(observe))
+		failed <- followTopic(ctx, cluster, topic, from, p.applying(observe))
 	}
 	go follow(cfg.Topics.Alerts, from, observe)
 	go follow(cfg.Topics.Operations, back(ends, operationsShown), nil)
 	return errors.Join(<-failed, <-failed)
+}
+
+// followTopic reads a topic from offsets on. Where its retention has deleted what lay there, it goes on at what is left: what is shown is not less for it.
+func followTopic(ctx context.Context, cluster *conn.Cluster, topic string, from map[int32]int64, fn func(tail.Record) error) error {
+	for {
+		err := tail.Read(ctx, cluster, tail.Options{Topic: topic, Offsets: from}, func(r tail.Record) error {
+			from[r.Partition] = r.Offset + 1
+			return fn(r)
+		})
+		var gap *fetch.ErrRetentionGap
+		if !errors.As(err, &gap) {
+			return err
+		}
+		starts, err := offsetsAt(ctx, cluster, topic, conn.Earliest)
+		if err != nil {
+			return err
+		}
+		for part, start := range starts {
+			from[part] = max(from[part], start)
+		}
+	}
 }
 
 // operationsShown is how many operational steps a partition the page reads back at its start.
