@@ -723,3 +723,19 @@ func TestPartialLapseIsJudged(t *testing.T) {
 		t.Errorf("got %s, want 2 right and 1 wrong", text)
 	}
 }
+
+// A quote that nobody ends takes in all lines behind it. Each of them is a bad row: what is left would be judged as if all customers had left there.
+func TestAQuoteThatIsNotEndedLosesNoRowUncounted(t *testing.T) {
+	text := "customer_id,time,topic,type,amount,extra\n"
+	for i := range 100 {
+		row := fmt.Sprintf("a,2024-%02d-%02dT00:00:00Z,payment,purchase,10,", 1+i/28, 1+i%28)
+		if i == 9 {
+			row += `"`
+		}
+		text += row + "\n"
+	}
+	_, _, err := run(t, options(t, write(t, "broken.csv", text)))
+	if err == nil || !strings.Contains(err.Error(), "91 of 100 rows cannot be used") || !strings.Contains(err.Error(), "broken.csv:11: unreadable_row") {
+		t.Errorf("%v; want a refusal of the 91 lines from 11 on", err)
+	}
+}

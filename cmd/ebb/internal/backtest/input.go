@@ -197,7 +197,7 @@ func (r *rows) table(in *bufio.Reader) error {
 		var broken *csv.ParseError
 		switch {
 		case errors.As(err, &broken):
-			err = r.bad(BadRow{r.file, broken.StartLine, reasonRow, broken.Err.Error()})
+			err = r.unreadable(broken)
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.file, err)
 		default:
@@ -207,6 +207,16 @@ func (r *rows) table(in *bufio.Reader) error {
 			return err
 		}
 	}
+}
+
+// unreadable tells of a row that is none, line by line: a quote that is not ended takes in the rows behind it, and they are lost with it.
+func (r *rows) unreadable(broken *csv.ParseError) error {
+	for line := broken.StartLine; line <= broken.Line; line++ {
+		if err := r.bad(BadRow{r.file, line, reasonRow, broken.Err.Error()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tableRow gives a row of a table. topic is the index of the column that names its topic, -1 for none, and amounts are those in which payments have their amounts.
