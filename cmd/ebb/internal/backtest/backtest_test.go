@@ -739,3 +739,20 @@ func TestAQuoteThatIsNotEndedLosesNoRowUncounted(t *testing.T) {
 		t.Errorf("%v; want a refusal of the 91 lines from 11 on", err)
 	}
 }
+
+// A bad row is named by its line of the file, also where empty lines stand above the first row.
+func TestEmptyLinesAtTheTopCount(t *testing.T) {
+	for name, text := range map[string]string{
+		"sales.csv": "\n\r\ncustomer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\n" +
+			"a,2024-01-02T00:00:00Z,payment,purchase,ten,\na,2024-01-03T00:00:00Z,payment,pur\"chase,10,\n",
+		"sales.ndjson": "\n\n\n" + `{"topic":"payments","customer_id":"a","time":"2024-01-01T00:00:00Z","type":"purchase","amount":10}` + "\n" +
+			`{"topic":"payments","customer_id":"a","time":"2024-01-02T00:00:00Z","type":"purchase","amount":"ten"}` + "\n{\n",
+	} {
+		o := options(t, write(t, name, text))
+		o.MaxBad = 100
+		_, errs, err := run(t, o)
+		if err != nil || !strings.Contains(errs, name+":5: amount_") || !strings.Contains(errs, name+":6: unreadable_row") {
+			t.Errorf("%v; want the bad rows in lines 5 and 6\n%s", err, errs)
+		}
+	}
+}

@@ -48,6 +48,7 @@ type rows struct {
 	bad   func(BadRow) error
 	// thousands sees the amounts of payments in tables.
 	thousands *thousands
+	above     int // empty lines above the first row
 }
 
 // read reads CSV or JSON lines, whichever it is, and either of them compressed by gzip.
@@ -79,6 +80,8 @@ func (r *rows) read(in io.Reader) error {
 			return r.lines(b)
 		case head[0] != '\n' && head[0] != '\r':
 			return r.table(b)
+		case head[0] == '\n':
+			r.above++
 		}
 		if _, err := b.Discard(1); err != nil {
 			return fmt.Errorf("%s: %w", r.file, err)
@@ -122,7 +125,7 @@ func wholeRunes(b []byte) []byte {
 func (r *rows) lines(in *bufio.Reader) error {
 	s := bufio.NewScanner(in)
 	s.Buffer(make([]byte, 0, 1<<16), maxLine)
-	n := 0
+	n := r.above
 	for s.Scan() {
 		n++
 		line := bytes.TrimSpace(s.Bytes())
@@ -212,7 +215,7 @@ func (r *rows) table(in *bufio.Reader) error {
 // unreadable tells of a row that is none, line by line: a quote that is not ended takes in the rows behind it, and they are lost with it.
 func (r *rows) unreadable(broken *csv.ParseError) error {
 	for line := broken.StartLine; line <= broken.Line; line++ {
-		if err := r.bad(BadRow{r.file, line, reasonRow, broken.Err.Error()}); err != nil {
+		if err := r.bad(BadRow{r.file, r.above + line, reasonRow, broken.Err.Error()}); err != nil {
 			return err
 		}
 	}
@@ -222,6 +225,7 @@ func (r *rows) unreadable(broken *csv.ParseError) error {
 // tableRow gives a row of a table. topic is the index of the column that names its topic, -1 for none, and amounts are those in which payments have their amounts.
 func (r *rows) tableRow(c *csv.Reader, names []string, topic int, amounts []int, row []string) error {
 	line, _ := c.FieldPos(0)
+	line += r.above
 	if len(row) != len(names) {
 		return r.bad(BadRow{r.file, line, reasonRow, fmt.Sprintf("%d fields where the first line names %d", len(row), len(names))})
 	}
