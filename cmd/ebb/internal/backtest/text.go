@@ -48,7 +48,7 @@ func (r *Report) Text(w io.Writer) error {
 			textRow(t, d.Detector, &d.Score)
 			if d.Alerts > 0 {
 				for k := range d.Tiers {
-					textRow(t, "  "+d.Tiers[k].Tier, &d.Tiers[k].Score)
+					textRow(t, "  "+printable(d.Tiers[k].Tier), &d.Tiers[k].Score)
 				}
 			}
 		}
@@ -77,6 +77,16 @@ func (r *Report) Text(w io.Writer) error {
 	return t.Flush()
 }
 
+// printable is s without anything that a terminal, or the table, would act on. What stands in a history was written by others.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
 // HorizonHint says that the horizon is short for these customers, nothing where it is not.
 func (r *Report) HorizonHint() string {
 	if r.Model == nil || r.Model.FittingDays == 0 {
@@ -103,7 +113,7 @@ func (r *Report) cohortText(w io.Writer) {
 		if a.Resolved != "" {
 			until = "until " + a.Resolved[:len(time.DateOnly)]
 		}
-		fmt.Fprintf(w, "%s %s, %s: %s", a.Fired[:len(time.DateOnly)], a.Detector, until, a.Summary)
+		fmt.Fprintf(w, "%s %s, %s: %s", a.Fired[:len(time.DateOnly)], a.Detector, until, printable(a.Summary))
 		if m := a.Members; m != nil {
 			fmt.Fprintf(w, " Of %d single alerts about them %d were right, %d wrong.", m.Alerts, m.Right, m.Wrong)
 		}

@@ -277,3 +277,20 @@ func TestWatchedCohorts(t *testing.T) {
 		}
 	}
 }
+
+// What customers and their records are called cannot steer the terminal on which a report is read, nor move the columns of its table.
+func TestNamesInTheTextCannotSteerATerminal(t *testing.T) {
+	r := Report{
+		Methods: []MethodReport{{Name: "as configured", Detectors: []DetectorReport{{
+			Detector: detectors.SilenceName, Score: Score{Alerts: 1}, Tiers: []TierReport{{Tier: "go\x1b[2Jld\tx\ny"}},
+		}}}},
+		Cohorts: &CohortReport{Alerts: []WideAlert{{Detector: alerts.CohortDropName, Fired: "2026-01-05T00:00:00Z", Summary: "Of owner=\x1b]0;kim\a 9 left.\n"}}},
+	}
+	var b bytes.Buffer
+	if err := r.Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(b.String(), "\x1b\a") || strings.Count(b.String(), "\ufffd") != 6 {
+		t.Errorf("%q", b.String())
+	}
+}
