@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -103,6 +105,7 @@ func addFeed(to *console.Feed, f *stream.FeedStatus, now time.Time) {
 	for reason, n := range f.DeadLetters {
 		addLetters(to, string(reason), n, f.Examples[reason])
 	}
+	slices.SortFunc(to.DeadLetters, func(a, b console.DeadLetters) int { return strings.Compare(a.Reason, b.Reason) })
 }
 
 func addLetters(to *console.Feed, reason string, n int64, example string) {
