@@ -452,3 +452,16 @@ func TestSecurityOnARealBroker(t *testing.T) {
 		})
 	}
 }
+
+// Only the headers that ebb writes say why and where from. One of the producer's own that is called nearly so is one of his.
+func TestADeadLettersOwnHeadersAreTold(t *testing.T) {
+	b := kafkatest.Fake(t, kafkatest.Options{})
+	p := onBroker(b)
+	dlq := b.Name("ebb") + "-dlq"
+	b.CreateTopic(t, dlq, 1, nil)
+	b.Produce(t, dlq, kafkatest.Record{Value: []byte("{"), Headers: map[string]string{"ebb_error_reason": "truncated", "ebb_source_topic": "usage", "source_topic": "crm", "ebb_source_feed": "x"}})
+	p.run(t.Context(), "dlq", "list", "-o", "json", "--show-payload")
+	for _, s := range []string{`"source":{"topic":"usage"`, `"source_topic":"crm"`, `"ebb_source_feed":"x"`} {
+		compare(t, "stdout", p.out.String(), s)
+	}
+}

@@ -128,19 +128,19 @@ func letterOf(r *tail.Record, show bool) letter {
 
 func (l *letter) header(h batch.Header, show bool) {
 	name, value := h.Key, string(h.Value)
-	switch strings.TrimPrefix(name, prefix) {
-	case "error_reason":
+	switch name {
+	case prefix + "error_reason":
 		l.Reason = value
-	case "error_message":
+	case prefix + "error_message":
 		l.Message = value
-	case "source_topic":
+	case prefix + "source_topic":
 		l.Source.Topic = value
-	case "source_partition":
+	case prefix + "source_partition":
 		n, _ := strconv.ParseInt(value, 10, 32)
 		l.Source.Partition = int32(n)
-	case "source_offset":
+	case prefix + "source_offset":
 		l.Source.Offset, _ = strconv.ParseInt(value, 10, 64)
-	case "source_timestamp":
+	case prefix + "source_timestamp":
 		if ms, err := strconv.ParseInt(value, 10, 64); err == nil {
 			l.Source.Time = time.UnixMilli(ms).UTC().Format(time.RFC3339Nano)
 		}
