@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -577,4 +578,15 @@ func FuzzParseStep(f *testing.F) {
 		b.View(Filter{Text: "x"}, noon, 0, 10)
 		b.Totals(noon)
 	})
+}
+
+// Whoever asks for the head of the live stream alone has it at once: it would take a viewer's place, and its connection, until he goes away.
+func TestTheHeadOfTheStreamEnds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	rec := httptest.NewRecorder()
+	tiny(t).console(false).ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodHead, "/events", nil))
+	if ctx.Err() != nil || rec.Code != http.StatusOK || rec.Header().Get("Content-Type") != "text/event-stream" {
+		t.Errorf("%v, answer %d, %v", ctx.Err(), rec.Code, rec.Header())
+	}
 }

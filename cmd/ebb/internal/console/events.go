@@ -42,6 +42,10 @@ type actNews struct {
 //	parts  parts of the page by element id, as HTML
 //	acts   the demo's buttons
 func (c *Console) events(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead { // a stream of nothing would not end
+		w.Header().Set("Content-Type", "text/event-stream")
+		return
+	}
 	select {
 	case c.viewers <- struct{}{}:
 		defer func() { <-c.viewers }()
