@@ -590,3 +590,13 @@ func TestTheHeadOfTheStreamEnds(t *testing.T) {
 		t.Errorf("%v, answer %d, %v", ctx.Err(), rec.Code, rec.Header())
 	}
 }
+
+// A long text to look for is cut between signs: half of one would be found nowhere.
+func TestALongTextIsCutBetweenSigns(t *testing.T) {
+	w := tiny(t)
+	text := "a" + strings.Repeat("ü", textMax)
+	w.add(t, "c-1", "", "", "silence", "info", 1, text)
+	if rows := rowsIn(get(t, w.console(false), "/?q="+url.QueryEscape(text)).Body.String()); len(rows) != 1 {
+		t.Errorf("%d rows, want 1", len(rows))
+	}
+}

@@ -80,7 +80,7 @@ func parseFilter(q url.Values, snoozed Snoozed) Filter {
 	}
 	text := strings.TrimSpace(q.Get("q"))
 	if len(text) > textMax {
-		text = text[:textMax]
+		text = strings.ToValidUTF8(text[:textMax], "") // no half of a sign at the end
 	}
 	return Filter{
 		Detector: q.Get("detector"), Tier: q.Get("tier"), Segment: q.Get("segment"), Owner: q.Get("owner"), Region: q.Get("region"),
