@@ -102,10 +102,10 @@ func (s *Sink) request(ctx context.Context, r *Record) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("User-Agent", "ebb-webhook")
 	for k, v := range s.cfg.Headers {
 		req.Header.Set(k, v)
 	}
-	req.Header.Set("User-Agent", "ebb-webhook")
 	req.Header.Set("Content-Type", "application/json")
 	for _, h := range r.Headers {
 		switch name, ce := strings.CutPrefix(h.Key, "ce_"); {

@@ -657,7 +657,7 @@ func TestOverHTTP(t *testing.T) {
 	tp := newTopic(1)
 	rec := tp.add(0, "a", 1)
 	now := time.Unix(1767607200, 0)
-	sink, err := New(Config{Name: "crm", URL: srv.URL + "/hook", Secrets: []string{"new", "old"}, Headers: map[string]string{"Authorization": "Bearer x"}},
+	sink, err := New(Config{Name: "crm", URL: srv.URL + "/hook", Secrets: []string{"new", "old"}, Headers: map[string]string{"Authorization": "Bearer x", "User-Agent": "crm-bridge"}},
 		Deps{
 			Source: tp, Offsets: atStart(1), Transport: http.DefaultTransport, Now: func() time.Time { return now },
 			Jitter: rand.Float64, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),
@@ -678,7 +678,7 @@ func TestOverHTTP(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Ce-Id": "a/1", "Ebb-Event-Id": "a/1", "Ce-Type": "io.ebb.alert.fired.v1", "Ce-Subject": "zo%C3%AB%201",
-		"Content-Type": "application/json", "Authorization": "Bearer x", "Other": "",
+		"Content-Type": "application/json", "Authorization": "Bearer x", "User-Agent": "crm-bridge", "Other": "",
 	} {
 		if got.Header.Get(name) != want {
 			t.Errorf("header %s is %q, want %q", name, got.Header.Get(name), want)
