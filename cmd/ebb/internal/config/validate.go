@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"ebb/cmd/ebb/internal/webhook"
 	"ebb/detectors"
 	"ebb/detectors/cohorts"
 	"ebb/detectors/hours"
@@ -458,9 +459,14 @@ func (r *reader) checkWebhooks(hooks []Webhook, src Source) {
 		if u, err := url.Parse(h.URL); h.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			r.faultAt(path+".url", strconv.Quote(h.URL)+" is not a web address", "write https://host/path")
 		}
-		for name := range h.Headers {
-			if !headerName.MatchString(name) {
-				r.faultAt(path+".headers."+name, strconv.Quote(name)+" is not the name of a header", "use letters, digits and dash, as in Authorization")
+		for name, value := range h.Headers {
+			switch at := path + ".headers." + name; {
+			case !headerName.MatchString(name):
+				r.faultAt(at, strconv.Quote(name)+" is not the name of a header", "use letters, digits and dash, as in Authorization")
+			case webhook.Reserved(name):
+				r.faultAt(at, "is set by ebb itself", "take it out")
+			case strings.ContainsFunc(value.Value(), func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }):
+				r.faultAt(at, "has a line end or another control character in it", "take that out: no request can be sent with it")
 			}
 		}
 		if h.Secret == "" && !r.faulted(path+".secret") && !r.faulted(path+".secret_file") {

@@ -22,8 +22,8 @@ const (
 	idHeader        = "Ebb-Event-Id"  // the same for every delivery of one alert step: what to drop repeats by
 )
 
-// reserved says whether a header is ebb's own to set.
-func reserved(name string) bool {
+// Reserved says whether a header is ebb's own to set.
+func Reserved(name string) bool {
 	n := http.CanonicalHeaderKey(name)
 	return n == signatureHeader || n == idHeader || n == "Content-Type" || n == "Content-Length" || n == "Host" || strings.HasPrefix(n, "Ce-")
 }

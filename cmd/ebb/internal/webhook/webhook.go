@@ -97,7 +97,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for name := range c.Headers {
-		if reserved(name) {
+		if Reserved(name) {
 			fault("headers: %s is set by ebb itself", name)
 		}
 	}
