@@ -117,8 +117,11 @@ func (d *Demo) withhold(e *simulate.Event) bool {
 	if !f.stopped || e.Feed != simulate.Usage {
 		return false
 	}
+	if len(f.withheld) >= withheldMax { // it would grow for ever
+		f.overflow = true
+		return false
+	}
 	f.withheld = append(f.withheld, *e)
-	f.overflow = len(f.withheld) >= withheldMax
 	return true
 }
 

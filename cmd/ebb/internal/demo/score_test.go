@@ -161,3 +161,16 @@ func TestQuantileOfLatencies(t *testing.T) {
 		t.Errorf("p99 of 0 to 999 ms is %s", got)
 	}
 }
+
+// Of a feed that stays stopped only so much is kept back: what comes then comes through.
+func TestWhatIsWithheldIsBounded(t *testing.T) {
+	d := &Demo{}
+	d.acts.feed.stopped = true
+	e := simulate.Event{Feed: simulate.Usage}
+	for range withheldMax {
+		d.withhold(&e)
+	}
+	if f := &d.acts.feed; d.withhold(&e) || len(f.withheld) != withheldMax || !f.overflow {
+		t.Errorf("%d events are withheld, overflow %v", len(f.withheld), f.overflow)
+	}
+}
