@@ -163,6 +163,7 @@ func backtestConfig(o *cli.BacktestOptions) (*config.Config, error) {
 	cfg.Alerts.LapseAfter = max(cfg.Alerts.LapseAfter, 2*cfg.Alerts.Horizon)
 	// Who comes back is one of those from whom the model learns only if he was not forgotten; an outcome counts half after four horizons.
 	cfg.Alerts.ForgetAfter = max(cfg.Alerts.ForgetAfter, 5*cfg.Alerts.Horizon)
+	cfg.Rehash()
 	return cfg, nil
 }
 

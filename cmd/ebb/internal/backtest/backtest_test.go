@@ -756,3 +756,17 @@ func TestEmptyLinesAtTheTopCount(t *testing.T) {
 		}
 	}
 }
+
+// The hash of the configuration names the rules that a report is of: those with another horizon are others, wherever it was given.
+func TestTheHashNamesTheHorizonThatHolds(t *testing.T) {
+	file := write(t, "sales.csv", "customer_id,time,topic,type,amount,extra\na,2024-01-01T00:00:00Z,payment,purchase,10,\n")
+	hash := func(horizon int, text string) string {
+		o := with(write(t, "ebb.yaml", text), file)
+		o.Horizon = horizon
+		return reported(t, o).Config
+	}
+	short := strings.TrimRight(plainText(), "\n") + "\nalerts: {horizon: 45d}\n"
+	if hash(45, plainText()) == hash(0, plainText()) || hash(45, plainText()) != hash(0, short) {
+		t.Error("--horizon 45 has the hash of a horizon of 60 days, or another than alerts.horizon: 45d")
+	}
+}

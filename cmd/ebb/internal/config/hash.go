@@ -19,6 +19,12 @@ func (c *Config) Hash() string {
 	return c.hash
 }
 
+// Rehash names the configuration anew after it was changed.
+func (c *Config) Rehash() {
+	c.derive()
+	c.hash = hash(c)
+}
+
 func hash(c *Config) string {
 	feeds := c.Feeds
 	for _, f := range []*Feed{&feeds.Usage, &feeds.Payments, &feeds.Complaints, &feeds.Customers, &feeds.Control} {
