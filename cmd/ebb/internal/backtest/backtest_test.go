@@ -770,3 +770,37 @@ func TestTheHashNamesTheHorizonThatHolds(t *testing.T) {
 		t.Error("--horizon 45 has the hash of a horizon of 60 days, or another than alerts.horizon: 45d")
 	}
 }
+
+// On days without any event customers are scored too, also where the history ends with them: what comes later says nothing of them.
+func TestDaysBehindTheLastEventAreScored(t *testing.T) {
+	at := time.Date(2024, time.June, 30, 0, 0, 0, 0, time.UTC)
+	score := func(file string) string {
+		o := options(t, file)
+		o.ScoreAt, o.Scores = []time.Time{at}, filepath.Join(t.TempDir(), "scores.csv")
+		mustRun(t, o)
+		b, err := os.ReadFile(o.Scores)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	head, rows := table(t, history)
+	column := slices.Index(head, "time")
+	for _, last := range []string{"2024-06-29", "2024-06-17"} {
+		var past, both [][]string
+		for _, row := range rows {
+			if row[column] < last {
+				past = append(past, row)
+			}
+			if row[column] < last || row[column] > "2024-07-01" {
+				both = append(both, row)
+			}
+		}
+		columns := []int{0, 1, 2, 3, 4, 5}
+		want := score(write(t, "both.csv", asTable(t, head, both, columns)))
+		if strings.Count(want, "\n") < 20 {
+			t.Fatalf("nobody to be compared:\n%s", want)
+		}
+		same(t, want, score(write(t, "past.csv", asTable(t, head, past, columns))))
+	}
+}

@@ -187,7 +187,32 @@ func Run(ctx context.Context, h *History, rules *Rules, task *Task) (*Outcome, e
 	if err := r.stop(ctx, dayOf(h.To)+1); err != nil {
 		return nil, err
 	}
+	if err := r.scoreBehind(ctx, dayOf(h.To)+1); err != nil {
+		return nil, err
+	}
 	return r.outcome(), nil
+}
+
+// scoreBehind scores the customers at days from the given one on, on which nothing happened because the history is over. What is learnt by then is for their scores alone.
+func (r *replay) scoreBehind(ctx context.Context, from int32) error {
+	if !r.task.Learn || len(r.task.ScoreAt) == 0 {
+		return nil
+	}
+	known := r.learnt
+	defer func() { r.learnt = known }()
+	for day := from + 1; day <= slices.Max(r.task.ScoreAt)+1; day++ {
+		if m := r.learnt.model(int64(day) * dayMs); m != nil && slices.Contains(r.task.ScoreAt, day-1) {
+			if err := r.each(ctx, func(s *shard) error { s.score(day-1, m, r.task.Horizon); return nil }); err != nil {
+				return err
+			}
+		}
+		if day == population.Epoch(day) {
+			if err := r.learn(ctx, day); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // moment is when all shards wait for each other, in event time, ms: when a day begins, or when the judgement of one comes into force.
