@@ -465,3 +465,13 @@ func TestADeadLettersOwnHeadersAreTold(t *testing.T) {
 		compare(t, "stdout", p.out.String(), s)
 	}
 }
+
+// An address that is none is wrong usage, which is told before anything starts.
+func TestTheDemosAddressIsChecked(t *testing.T) {
+	p := newProgram()
+	for addr, want := range map[string]int{"9464": cli.Wrong, "127.0.0.1:http": cli.Wrong, "127.0.0.1:70000": cli.Wrong, "127.0.0.1:0": cli.Done, ":9464": cli.Done} {
+		if code := p.run(t.Context(), "demo", "--listen", addr); code != want {
+			t.Errorf("--listen %s: exit code %d, want %d: %s", addr, code, want, p.errOut.String())
+		}
+	}
+}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,6 +79,16 @@ there that were killed is removed at the next start.`,
 	f.BoolVar(&o.NoBrowser, "no-browser", false, "do not open a browser")
 	f.BoolVar(&o.PrintConfig, "print-config", false, "write a configuration like the demo's, to put your brokers and topics in, and stop")
 	asJSON := output(cmd)
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		_, port, err := net.SplitHostPort(o.Listen)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return wrong{fmt.Errorf("--listen %s is no address; write host:port, for example 127.0.0.1:9464", o.Listen)}
+		}
+		return nil
+	}
 	cmd.RunE = work(func(cmd *cobra.Command) error {
 		o.For, o.JSON = howLong.value, asJSON()
 		return c.deps.Demo(cmd.Context(), o, c.deps.Streams)
