@@ -309,6 +309,10 @@ const maxAlertAge = 30 * dayMs
 func (p *person) silences(f *frame) []episode {
 	var out []episode
 	var last int64
+	ahead := f.mixed
+	if f.forwards { // a live record does not wait for what others forward, which comes late where one of them is held up
+		ahead = dayMs
+	}
 	for i := range p.facts {
 		x := &p.facts[i]
 		if !x.activity() {
@@ -318,7 +322,7 @@ func (p *person) silences(f *frame) []episode {
 			e := episode{customer: p.id, detector: "silence", fired: due, resolved: p.over(f, x.at, last+f.rules.lapse)}
 			e.late = f.mixed                  // no step of a customer is earlier than the one before, such as that which the end of the history told
 			for _, y := range p.facts[i+1:] { // read before it, though it was later
-				if y.activity() && y.at-x.at < f.mixed {
+				if y.activity() && y.at-x.at < ahead {
 					e.instead = append(e.instead, y.at)
 				}
 			}
