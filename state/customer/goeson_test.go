@@ -34,7 +34,8 @@ func anything(rng *rand.Rand, at int64, id uint64) *event.Event {
 		}
 		e.Amount, e.Currency = amount(), []event.Currency{{}, {'E', 'U', 'R'}, {'U', 'S', 'D'}, {'J', 'P', 'Y'}}[rng.IntN(4)]
 		e.Initiator, e.Recurring, e.Attempt = event.Initiator(rng.IntN(4)), rng.IntN(3) == 0, uint16(rng.IntN(4))
-		e.Balance, e.Balanced = amount()-amount(), rng.IntN(3) == 0
+		e.Balance, e.Balanced = amount(), rng.IntN(3) == 0
+		e.Balance -= amount()
 		if rng.IntN(2) == 0 {
 			e.Product, e.Category, e.NextAttempt, e.Due = word(), word(), e.Time+rng.Int64N(9*dayMs), e.Time+rng.Int64N(9*dayMs)
 			e.FailureCode, e.Promotion, e.PromotionEnds = word(), word(), e.Time+rng.Int64N(30*dayMs)
