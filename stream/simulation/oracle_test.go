@@ -283,6 +283,8 @@ func (p *person) hushed(f *frame, all []episode, unsure int64) ([]episode, int64
 			}
 			e.maybe = true
 		case e.fired > end:
+		case e.resolved == 0 && end > f.until: // it may have been given up after what is asked for, and before the history ended
+			e.maybe = true
 		case e.resolved != 0 && e.resolved < end:
 			continue
 		case e.detector == "spend_drop" && e.resolved == 0 && unsure <= end+f.blur: // it may have been over by then
